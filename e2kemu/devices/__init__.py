@@ -1,0 +1,1 @@
+"""Devices, and the declaration of their state (vmstate)."""

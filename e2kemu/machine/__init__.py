@@ -1,0 +1,1 @@
+"""Machines: boards, builder, run state."""

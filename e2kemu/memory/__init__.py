@@ -1,0 +1,1 @@
+"""Guest memory: RAM blocks, dirty log, address spaces."""

@@ -1,0 +1,1 @@
+"""Live migration: channels, TLS, stream, RAM rounds, the two conductors."""

@@ -1,0 +1,1 @@
+"""Monitors: QMP, HMP and the commands they share."""
