@@ -1,0 +1,133 @@
+"""The part of a machine that migration sees: nothing here knows a CPU or a device.
+
+``e2kemu.machine.Machine`` has all of this; whatever else has it can be migrated as well (the tests
+migrate a machine made of memory and one integer). Device state is reached only as ``SaveHandler``:
+one FULL section each.
+
+Threads: the conductors call ``start``, ``stop``, ``set_run_state`` and ``emit`` from their own threads,
+never while holding ``lock``; ``quiesced`` is for a few milliseconds of stillness, not for I/O.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from e2kemu.wire import Reader, Writer
+
+
+class MigratableBlock(Protocol):
+    """One block of guest RAM or ROM (``e2kemu.memory.ram.RAMBlock``)."""
+
+    @property
+    def idstr(self) -> str:
+        """Name on the wire; the same at both ends."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, a multiple of the page size."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a target page: the unit of the dirty log and of the stream."""
+
+    @property
+    def view(self) -> npt.NDArray[np.uint8]:
+        """All bytes of the block, writable, the guest's own memory."""
+
+    def harvest_dirty(self) -> npt.NDArray[np.bool_]:
+        """One flag per page: written since the last call. Clears. The machine must be quiesced."""
+
+
+@runtime_checkable
+class SaveHandler(Protocol):
+    """What one FULL section saves and loads."""
+
+    @property
+    def idstr(self) -> str:
+        """Section name, at most 255 bytes."""
+
+    @property
+    def instance_id(self) -> int:
+        """Tells sections of one name apart: 0, 1, 2..."""
+
+    @property
+    def version(self) -> int:
+        """Version that is written, and the newest that is understood."""
+
+    @property
+    def minimum_version(self) -> int:
+        """Oldest version that is understood."""
+
+    def is_needed(self) -> bool:
+        """False leaves the section out of the stream."""
+
+    def save(self, w: Writer) -> None:
+        """Write the body."""
+
+    def load(self, r: Reader, version: int) -> None:
+        """Read the body. Raises StreamError when it makes no sense."""
+
+    def vmdesc(self) -> dict[str, Any]:
+        """The device's entry of the vmdescription."""
+
+
+class CallSoon(Protocol):
+    """The main loop as seen from a worker thread."""
+
+    def call_soon(self, fn: Callable[[], None]) -> None:
+        """Run ``fn`` in the main loop, soon."""
+
+    def quit(self, status: int) -> None:
+        """End the emulator with ``status``."""
+
+
+class MigratableMachine(Protocol):
+    """What the conductors need of a machine."""
+
+    @property
+    def machine_type(self) -> str:
+        """Versioned machine type, "elbrus-1.0": goes into the configuration section and must match."""
+
+    @property
+    def uuid(self) -> uuid.UUID | None:
+        """``-uuid``, None when it was not given."""
+
+    @property
+    def autostart(self) -> bool:
+        """False with ``-S``: the destination stays paused after a migration."""
+
+    @property
+    def loop(self) -> CallSoon: ...
+
+    @property
+    def run_state(self) -> str:
+        """QEMU's name of the run state."""
+
+    @property
+    def ram_blocks(self) -> Sequence[MigratableBlock]: ...
+
+    def save_handlers(self) -> Sequence[SaveHandler]:
+        """The device sections in the order of the stream; without RAM, without globalstate."""
+
+    def start(self) -> None:
+        """Let the guest run (``cont``); emits RESUME."""
+
+    def stop(self, state: str = "paused") -> None:
+        """Stop the guest and go to ``state``; all vCPUs stand when it returns; emits STOP if it ran."""
+
+    def set_run_state(self, state: str) -> None:
+        """Change the name of the state only."""
+
+    def is_running(self) -> bool: ...
+
+    def quiesced(self) -> AbstractContextManager[Any]:
+        """All vCPUs stand between two wide instructions while it is entered."""
+
+    def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:
+        """Send a QMP event."""
