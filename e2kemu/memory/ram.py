@@ -1,0 +1,100 @@
+"""RAM blocks: the memory of the machine, and the unit that migration names.
+
+A block is an anonymous private mapping (pages never touched cost no host memory), seen as a
+memoryview for single accesses and as a numpy array for bulk work. Its ``idstr`` is its name in a
+migration stream; the machine's blocks are listed in ``machine/boards.py``.
+
+Who may do what: vCPU threads store through ``mem`` and set ``dirty`` themselves (their fast path);
+everybody else uses ``write``, which marks the pages and tells the listeners, so that a CPU drops
+code it has decoded from there.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from e2kemu.memory.dirty import PAGE_SIZE, DirtyLog
+
+ChangeListener = Callable[[int, int], None]
+"""Called with (offset, size) of bytes that somebody other than a vCPU has changed."""
+
+
+class RAMBlock:
+    """``size`` bytes (a multiple of the page) of zeroed memory called ``idstr``.
+
+    ``readonly`` is the guest's view: its stores are refused by the address space; the host's
+    ``write`` works. Raises ValueError when the size is not a positive multiple of 4096, OSError when
+    the host cannot reserve it.
+    """
+
+    page_size = PAGE_SIZE
+
+    def __init__(self, idstr: str, size: int, *, readonly: bool = False) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise ValueError(f"RAM block {idstr}: size {size:#x} is not a positive multiple of {PAGE_SIZE}")
+        self.idstr = idstr
+        self.size = size
+        self.readonly = readonly
+        # NORESERVE: like untouched pages, a block larger than the host's memory costs nothing by itself
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+        self._map = mmap.mmap(-1, size, flags=flags)
+        self.mem = memoryview(self._map)
+        """The bytes of the block, format "B"."""
+        self.view: NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
+        """The same bytes as a numpy array."""
+        self.log = DirtyLog(size // PAGE_SIZE)
+        self.dirty: NDArray[np.uint8] = self.log.marks
+        """One byte per page: 1 = written since the last harvest."""
+        self.listeners: list[ChangeListener] = []
+
+    def __repr__(self) -> str:
+        return f"<RAMBlock {self.idstr} {self.size:#x}>"
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return self.size // PAGE_SIZE
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise ValueError(f"{size} bytes at {offset:#x} do not fit {self.idstr} ({self.size:#x} bytes)")
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A copy of ``size`` bytes at ``offset``. Raises ValueError outside of the block."""
+        self._check(offset, size)
+        return bytes(self.mem[offset : offset + size])
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Store ``data`` at ``offset``, mark its pages dirty, tell the listeners.
+
+        This is the host's way in (devices, monitor, loader): it also writes read-only blocks.
+        Raises ValueError outside of the block.
+        """
+        size = len(data)
+        self._check(offset, size)
+        self.mem[offset : offset + size] = data
+        self.log.mark(offset, size)
+        self.changed(offset, size)
+
+    def clear(self) -> None:
+        """Make every byte zero; gives the host its memory back. Marks every page dirty."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+        self.log.mark_all()
+        self.changed(0, self.size)
+
+    def changed(self, offset: int, size: int) -> None:
+        """Tell the listeners that these bytes changed; for those who stored through ``mem`` or ``view``."""
+        if size:
+            for listener in self.listeners:
+                listener(offset, size)
+
+    def harvest_dirty(self) -> NDArray[np.bool_]:
+        """Which pages were written since the last harvest, as a bool per page; clears the log.
+
+        Call it with the machine quiesced, or a store may be marked between reading and clearing.
+        """
+        return self.log.harvest()
