@@ -1,0 +1,260 @@
+"""``unix:`` and ``tcp:`` chardevs, server and client.
+
+A server takes one client at a time; the next waits in the backlog until it has gone. Output while nobody is
+connected is discarded. A Unix client may send descriptors (SCM_RIGHTS); they stay with the chardev until
+``take_fds``. The path of a Unix server is removed at the end (and before, if nobody listens there).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import suppress
+
+from e2kemu.chardev import CHUNK, Chardev, Event, OutputQueue, Receive
+from e2kemu.errors import OptionError
+from e2kemu.loop import MainLoop
+from e2kemu.options import Options
+
+MAX_FDS = 16
+"""Descriptors accepted in one message."""
+
+
+class SocketChardev(Chardev):
+    """One connection at a time over a stream socket; ``listener`` is None for a client."""
+
+    kind = "socket"
+
+    def __init__(self, label: str, loop: MainLoop, name: str) -> None:
+        super().__init__(label)
+        self._loop = loop
+        self._name = name
+        self._listener: socket.socket | None = None
+        self._unlink: str | None = None
+        self._peer: socket.socket | None = None
+        self._peer_name = ""
+        self._queue: OutputQueue | None = None
+        self._fds: list[int] = []
+        self._announce = False
+
+    # -- setting up
+
+    def listen(self, listener: socket.socket, unlink: str | None, *, wait: bool) -> None:
+        """Serve on ``listener``; with ``wait`` return when the first client is there."""
+        self._listener = listener
+        self._unlink = unlink
+        if wait:
+            print(f"e2kemu: info: waiting for connection on: {self.describe()}", file=sys.stderr, flush=True)
+            connection, _ = listener.accept()
+            self._adopt(connection)
+        else:
+            listener.setblocking(False)
+            self._loop.add_reader(listener.fileno(), self._accept)
+
+    def attach(self, connection: socket.socket) -> None:
+        """Use an established connection (a client's)."""
+        self._adopt(connection)
+
+    # -- Chardev
+
+    def open_frontend(self, receive: Receive, event: Event | None = None) -> None:
+        super().open_frontend(receive, event)
+        if self._peer is not None:
+            self._loop.call_soon(self._start)
+
+    @property
+    def connected(self) -> bool:
+        """A peer is there."""
+        return self._peer is not None
+
+    def write(self, data: bytes) -> None:
+        queue = self._queue
+        if queue is not None:
+            queue.write(data)
+
+    def flush(self, patience: float = 2.0) -> None:
+        queue = self._queue
+        if queue is not None:
+            queue.flush(patience)
+
+    def close(self) -> None:
+        self.flush()
+        listener, self._listener = self._listener, None
+        self._drop(listen_again=False)
+        if listener is not None:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+            if self._unlink is not None:
+                with suppress(OSError):
+                    os.unlink(self._unlink)
+
+    def take_fds(self) -> list[int]:
+        fds, self._fds = self._fds, []
+        return fds
+
+    def describe(self) -> str:
+        state = f" <-> {self._peer_name}" if self._peer is not None and self._peer_name else ""
+        prefix = "" if self._peer is not None else "disconnected:"
+        server = ",server=on" if self._listener is not None else ""
+        return f"{prefix}{self._name}{server}{state}"
+
+    # -- connection
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        self._adopt(connection)
+        self._start()
+
+    def _adopt(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):
+                host, port = connection.getpeername()[:2]
+                self._peer_name = f"{host}:{port}"
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+        self._peer = connection
+        # A dead peer shows as readable too: the reader is who drops the connection.
+        self._queue = OutputQueue(self._loop, connection.fileno(), connection.send)
+
+    def _start(self) -> None:
+        if self._peer is not None and self.has_frontend:
+            self._loop.add_reader(self._peer.fileno(), self._readable)
+            self.notify("opened")
+
+    def _readable(self) -> None:
+        peer = self._peer
+        if peer is None:
+            return
+        try:
+            data = self._read(peer)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.input(data)
+        else:
+            self._drop(listen_again=True)
+
+    def _read(self, peer: socket.socket) -> bytes:
+        if peer.family != socket.AF_UNIX:
+            return peer.recv(CHUNK)
+        data, fds, _, _ = socket.recv_fds(peer, CHUNK, MAX_FDS)
+        if fds:
+            for fd in self.take_fds():
+                os.close(fd)  # only those of the newest message count
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            self._fds = list(fds)
+        return data
+
+    def _drop(self, *, listen_again: bool) -> None:
+        """Forget the peer and, for a server, wait for the next."""
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            self._loop.remove_reader(peer.fileno())
+            if self._queue is not None:
+                self._queue.discard()
+                self._queue = None
+            peer.close()
+            for fd in self.take_fds():
+                os.close(fd)
+            self.notify("closed")
+        if listen_again and self._listener is not None:
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+
+def open_socket(kind: str, options: Options, label: str, loop: MainLoop) -> SocketChardev:
+    """A socket chardev from the rest of ``unix:...`` or ``tcp:...``. Raises OptionError."""
+    address = options.require("address")
+    server = options.get_bool("server", False)
+    wait = options.get_bool("wait", server)
+    if "wait" in options and not server:
+        raise OptionError("'wait' option is incompatible with socket in client connect mode")
+    if kind == "tcp":
+        options.get_bool("nodelay", True)  # always on: a console wants its bytes now
+    options.finish()
+    device = SocketChardev(label, loop, f"{kind}:{address}")
+    if kind == "unix":
+        _open_unix(device, address, server=server, wait=wait)
+    else:
+        _open_tcp(device, address, server=server, wait=wait)
+    return device
+
+
+def _open_unix(device: SocketChardev, path: str, *, server: bool, wait: bool) -> None:
+    endpoint = socket.socket(socket.AF_UNIX)
+    try:
+        if not server:
+            endpoint.connect(path)
+            device.attach(endpoint)
+            return
+        _remove_stale(path)
+        endpoint.bind(path)
+        endpoint.listen(1)
+    except OSError as error:
+        endpoint.close()
+        action = "bind" if server else "connect"
+        raise OptionError(f"Failed to {action} socket '{path}': {error.strerror or error}") from error
+    device.listen(endpoint, path, wait=wait)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket a dead server left behind; one that answers is left for bind to refuse."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass
+
+
+def split_host_port(text: str) -> tuple[str, str]:
+    """``host:port`` or ``[v6]:port``; an empty host is every address. Raises OptionError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not colon or not port:
+        raise OptionError(f"error parsing address '{text}'")
+    return host, port
+
+
+def _open_tcp(device: SocketChardev, address: str, *, server: bool, wait: bool) -> None:
+    host, port = split_host_port(address)
+    flags = socket.AI_PASSIVE if server else 0
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror as error:
+        raise OptionError(f"address resolution failed for {address}: {error.strerror}") from error
+    last: OSError | None = None
+    for family, kind, protocol, _, where in found:
+        endpoint = socket.socket(family, kind, protocol)
+        try:
+            if server:
+                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                endpoint.bind(where)
+                endpoint.listen(1)
+            else:
+                endpoint.connect(where)
+        except OSError as error:
+            endpoint.close()
+            last = error
+            continue
+        if server:
+            device.listen(endpoint, None, wait=wait)
+        else:
+            device.attach(endpoint)
+        return
+    action = "find an available port" if server else "connect to"
+    reason = last.strerror if last is not None else "no address"
+    raise OptionError(f"Failed to {action} '{address}': {reason}")
