@@ -75,7 +75,8 @@ class Op:
     ``cop`` ALS[30:24]; ``opc2`` ALES[15:8]; ``ales_lo`` ALES[7:0] when fixed (None: src3 or imm8);
     ``opce`` the fixed src1 byte (src2 byte for ALOPF16); ``cmpopce`` ALS[7:5] of compares.
     ``imm8`` is true when ALES[7:0] is an 8-bit literal operand. ``pair`` names the channel pairs of
-    quad operations ("01/34"). ``mas`` says whether a memory address specifier applies; ``load`` and
+    quad operations ("01/34"). ``mas_code`` is the memory address specifier that selects this row where
+    another row has the same bits (aaurw and aaurr: 0x3f). ``mas`` says whether a memory address specifier applies; ``load`` and
     ``store`` give the number of bytes accessed (0: none). ``nops`` is what the assembler adds after
     the operation outside braces.
     """
@@ -89,6 +90,7 @@ class Op:
     ales_lo: int | None = None
     opce: int | None = None
     cmpopce: int | None = None
+    mas_code: int | None = None
     imm8: bool = False
     pair: str = ""
     mas: bool = False
@@ -145,7 +147,7 @@ def row(name: str, fmt: Alopf, cop: int, sizes: str, alc: Channels, *, since: in
     if not op.alias_of:
         for version in VERSIONS:
             for channel in op.channels[version]:
-                key = (version, channel, fmt.long, cop, op.opc2, op.ales_lo, op.opce, op.cmpopce, fmt)
+                key = (version, channel, fmt.long, cop, op.opc2, op.ales_lo, op.opce, op.cmpopce, op.mas_code, fmt)
                 if key in _taken:
                     raise ValueError(f"{name}: v{version} channel {channel} is taken by {_taken[key].name}")
                 _taken[key] = op
