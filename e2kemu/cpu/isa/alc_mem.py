@@ -1,0 +1,123 @@
+"""Loads and stores of the arithmetic-logic channels.
+
+Address = src1 + src2. Narrow loads extend with zeros to 64 bits. Memory is little endian. Loads issue in
+channels 0, 2, 3, 5, stores in 2 and 5. Accesses relative to x86 segments (CS..SS, GS), to CUD and GD and
+through array pointers and object descriptors need descriptors that the emulator does not have: they are
+declared without a meaning. Facts: the operation tables of the binutils port.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e2kemu.cpu.isa.notation import ALOPF1, ALOPF3, ALOPF11, ALOPF13, alu, row
+
+V = Any
+_LOADS = "0235"
+_LOAD_PAIRS = {1: "0235", 7: "03"}
+_STORE_PAIRS = {1: "25", 7: "2"}
+_SIZES = (("b", 1), ("h", 2), ("w", 4), ("d", 8))
+_SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
+
+
+def _load(size: int) -> Any:
+    def load(v: V, a: V, b: V) -> V:
+        return v.load(v.add(a, b, 64), size)
+
+    load.__doc__ = f"Load {size} bytes, extended with zeros."
+    return load
+
+
+def _store(size: int) -> Any:
+    def store(v: V, a: V, b: V, value: V) -> None:
+        v.store(v.add(a, b, 64), size, value)
+
+    store.__doc__ = f"Store the low {size} bytes."
+    return store
+
+
+for _code, (_letter, _bytes) in enumerate(_SIZES):
+    row(f"ld{_letter}", ALOPF1, 0x64 + _code, "DDD", _LOADS, mas=True, load=_bytes, meaning=_load(_bytes))
+    row(f"st{_letter}", ALOPF3, 0x24 + _code, "DDD" if _bytes == 8 else "DDS", "25", mas=True, store=_bytes,
+        meaning=_store(_bytes))
+
+# MMU registers are reached by ldd and std with MAS 0x47; these are the assembler's other names.
+row("mmurr", ALOPF1, 0x67, "DDD", "25", mas=True, load=8, alias_of="ldd")
+row("mmurw", ALOPF3, 0x27, "DDD", "2", mas=True, store=8, alias_of="std")
+
+
+@alu("ldq", ALOPF11, 0x41, "DDQ", {5: "0235", 7: "03"}, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16)
+def ldq(v: V, a: V, b: V) -> tuple[V, V]:
+    """Load two double words into an even register and the next one."""
+    address = v.add(a, b, 64)
+    return v.load(address, 8), v.load(v.add(address, v.const(8, 64), 64), 8)
+
+
+@alu("stq", ALOPF13, 0x01, "DDQ", {5: "25", 7: "2"}, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16)
+def stq(v: V, a: V, b: V, low: V, high: V) -> None:
+    """Store two double words from an even register and the next one."""
+    address = v.add(a, b, 64)
+    v.store(address, 8, low)
+    v.store(v.add(address, v.const(8, 64), 64), 8, high)
+
+
+# The trap handler's own load and store, which repeat an access out of the trap cellar.
+row("ldrd", ALOPF11, 0x5B, "DDD", _LOADS, opc2=0x01, ales_lo=0xC0, load=8)
+row("strd", ALOPF13, 0x1B, "DDD", "25", opc2=0x01, ales_lo=0xC0, mas=True, store=8)
+row("ldrqp", ALOPF11, 0x6B, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("strqp", ALOPF13, 0x2B, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+
+# x86 segments
+for _index, _segment in enumerate(_SEGMENTS):
+    for _code, (_letter, _bytes) in enumerate(_SIZES):
+        row(f"ld{_segment}{_letter}", ALOPF1, 0x68 + 4 * _index + _code, "SSD", _LOADS, mas=True, load=_bytes)
+        row(f"st{_segment}{_letter}", ALOPF3, 0x28 + 4 * _index + _code, "SSD" if _bytes == 8 else "SSS", "25", mas=True,
+            store=_bytes)
+    _width = "SS" if _segment == "es" else "DD"
+    row(f"ld{_segment}q", ALOPF11, 0x42 + _index, f"{_width}Q", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35",
+        mas=True, load=16)
+    row(f"st{_segment}q", ALOPF13, 0x02 + _index, "SSQ", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True,
+        store=16)
+    row(f"ld{_segment}qp", ALOPF11, 0x62 + _index, f"{_width}P", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True,
+        load=16)
+    row(f"st{_segment}mqp", ALOPF13, 0x12 + _index, f"{_width}P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True,
+        store=16)
+    row(f"st{_segment}qp", ALOPF13, 0x22 + _index, f"{_width}P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True,
+        store=16)
+
+# CUD, GD and array pointers
+for _base, _sources, _first, _quad in (("cud", "SS", 0x60, 0x78), ("gd", "SS", 0x64, 0x79), ("ap", "QS", 0x68, 0x7A)):
+    for _code, (_letter, _bytes) in enumerate(_SIZES):
+        row(f"ld{_base}{_letter}", ALOPF11, _first + _code, f"{_sources}D", _LOADS, opc2=0x01, ales_lo=0xC0, mas=True,
+            load=_bytes)
+    row(f"ld{_base}q", ALOPF11, _quad, f"{_sources}Q", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16)
+
+for _base, _sources, _first, _quad in (("gd", "SS", 0x24, 0x39), ("ap", "QS", 0x28, 0x3A)):
+    for _code, (_letter, _bytes) in enumerate(_SIZES):
+        row(f"st{_base}{_letter}", ALOPF13, _first + _code, _sources + ("D" if _bytes == 8 else "S"), "25", opc2=0x01,
+            ales_lo=0xC0, mas=True, store=_bytes)
+    row(f"st{_base}q", ALOPF13, _quad, f"{_sources}Q", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16)
+
+# Object descriptors of the first two instruction sets
+for _index, _rights in enumerate("rwp"):
+    for _code, (_letter, _bytes) in enumerate(_SIZES):
+        row(f"ldod{_rights}{_letter}", ALOPF11, 0x6C + 4 * _index + _code, "QSD", _LOADS, until=2, opc2=0x01, ales_lo=0xC0,
+            mas=True, load=_bytes)
+        row(f"stod{_rights}{_letter}", ALOPF13, 0x2C + 4 * _index + _code, "QSD" if _bytes == 8 else "QSS", "25", until=2,
+            opc2=0x01, ales_lo=0xC0, mas=True, store=_bytes)
+    row(f"ldod{_rights}q", ALOPF11, 0x7B + _index, "QSQ", _LOADS, until=2, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True,
+        load=16)
+    row(f"stod{_rights}q", ALOPF13, 0x3B + _index, "QSQ", "25", until=2, opc2=0x01, ales_lo=0xC0, pair="25", mas=True,
+        store=16)
+
+# 128-bit registers
+row("ldqp", ALOPF11, 0x61, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("ldcudqp", ALOPF11, 0x68, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("ldgdqp", ALOPF11, 0x69, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("stmqp", ALOPF13, 0x11, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stgdmqp", ALOPF13, 0x19, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stqp", ALOPF13, 0x21, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stgdqp", ALOPF13, 0x29, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
