@@ -526,9 +526,9 @@ for _code1, (_name1, _op1) in COMBINED.items():
         _meaning = _combined(_op1, _op2)
         _meaning.__doc__ = f"{_name1} of src1 and src2, then {_name2} of src3 and that."
         _v1_only = _name2 in _ONLY_V1_SECOND
-        for _wide, _letter in ((0, "S"), (1, "D")):
+        for _d_form, _letter in ((0, "S"), (1, "D")):
             # cop = op2[1:0], op1, width; opc2 = ICMB0 + op2[3:2]
-            row(f"{_name1}_{_name2}{'d' if _wide else 's'}", ALOPF21, (_code2 & 3) << 5 | _code1 << 1 | _wide,
+            row(f"{_name1}_{_name2}{'d' if _d_form else 's'}", ALOPF21, (_code2 & 3) << 5 | _code1 << 1 | _d_form,
                 _letter * 4, "14", until=1 if _v1_only else 7, opc2=_ICMB0 + (_code2 >> 2),
                 family="merge" if _name1 == "merge" and _name2 != "merge" else "",
                 meaning=_meaning)
