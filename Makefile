@@ -1,0 +1,30 @@
+# e2kemu. `make demo` sets itself up and migrates a running guest; `make test` sets itself up and runs every check.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint check firmware docs clean
+
+demo: $(STAMP)
+	$(BIN)/python -m e2kemu.demo
+
+test: $(STAMP) lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The boot ROM from its source, with our own assembler (a test checks that the image is current).
+firmware: $(STAMP)
+	$(BIN)/e2kemu-as -cpu v3 --raw firmware/boot.s --base 0x100000000 -o e2kemu/firmware_images/boot.bin
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

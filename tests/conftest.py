@@ -1,0 +1,33 @@
+"""Fixtures for all tests: real emulator processes, real certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from e2kemu.migration.certs import make_pki
+
+from e2kemu.process import Emulator
+
+StartEmulator = Callable[..., Emulator]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartEmulator]:
+    """Start emulator processes (``start(name, *options)``); whatever happens they are ended."""
+    with ExitStack() as stack:
+
+        def start_one(name: str, *options: str, pass_fds: tuple[int, ...] = ()) -> Emulator:
+            return stack.enter_context(Emulator(name, tmp_path, *options, pass_fds=pass_fds))
+
+        yield start_one
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a CA, a server and a client certificate for localhost."""
+    directory = tmp_path_factory.mktemp("pki")
+    make_pki(directory, hosts=["localhost", "127.0.0.1", "::1"])
+    return directory
