@@ -90,7 +90,8 @@ def test_a_count_comes_from_an_earlier_field_and_has_a_limit() -> None:
     assert data.hex() == "00000002" "7879" "00010002"
     there = loaded(state, data, SimpleNamespace(n=0, data=b"", w=[]))
     assert (there.n, there.data, there.w) == (2, b"xy", [1, 2])
-    with pytest.raises(StreamError, match="Failed to load dev:data: n is 5, at most 4 are possible at offset 0x4"):
+    wanted = "Failed to load dev:data: n is 5, at most 4 are possible at offset 0x4"
+    with pytest.raises(StreamError, match=wanted):
         loaded(state, bytes.fromhex("00000005") + bytes(100), SimpleNamespace(n=0, data=b"", w=[]))
 
 
@@ -136,7 +137,7 @@ def test_versions_outside_of_the_range_are_refused_with_qemus_words() -> None:
     state = vm.VMState("dev", 4, [vm.u8("a")], minimum_version=2)
     with pytest.raises(StreamError, match="dev: incoming version_id 5 is too new for local version_id 4"):
         loaded(state, b"\0", SimpleNamespace(a=0), version=5)
-    with pytest.raises(StreamError, match="dev: incoming version_id 1 is too old for local minimum version_id  2"):
+    with pytest.raises(StreamError, match="version_id 1 is too old for local minimum version_id  2"):
         loaded(state, b"\0", SimpleNamespace(a=0), version=1)
 
 
@@ -159,7 +160,8 @@ def test_subsections_travel_only_when_needed_and_may_nest(bits: int) -> None:
     obj = SimpleNamespace(x=9, sub=bits & 1, deep=bits & 2, other=bits & 4)
     data = saved(nested(), obj)
     there = loaded(nested(), data, SimpleNamespace(x=0, sub=0, deep=0, other=0))
-    assert (there.x, there.sub, there.deep, there.other) == (9, bits & 1, bits & 2 if bits & 1 else 0, bits & 4)
+    deep = bits & 2 if bits & 1 else 0
+    assert (there.x, there.sub, there.deep, there.other) == (9, bits & 1, deep, bits & 4)
 
 
 def test_the_bytes_of_a_subsection() -> None:
@@ -242,7 +244,7 @@ def test_an_array_whose_elements_differ_is_described_one_by_one() -> None:
 def test_a_declaration_that_contradicts_itself_is_refused() -> None:
     with pytest.raises(ValueError, match="minimum version 3"):
         vm.VMState("dev", 2, minimum_version=3)
-    with pytest.raises(ValueError, match="is not called 'dev/...'"):
+    with pytest.raises(ValueError, match="is not called 'dev/"):
         vm.VMState("dev", 1, subsections=[vm.VMState("other/sub", 1)])
     with pytest.raises(ValueError, match="dev:x is newer"):
         _ = vm.VMState("dev", 1, [vm.u8("x").since(2)]).fields

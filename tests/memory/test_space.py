@@ -29,7 +29,8 @@ class Recorder:
 
 
 def small() -> tuple[AddressSpace, RAMBlock, RAMBlock, Recorder]:
-    space, ram, rom, io = AddressSpace(), RAMBlock("ram", 0x4000), RAMBlock("rom", 0x1000, readonly=True), Recorder(64)
+    space, io = AddressSpace(), Recorder(64)
+    ram, rom = RAMBlock("ram", 0x4000), RAMBlock("rom", 0x1000, readonly=True)
     space.map(0, RAMRegion(ram, 0, 0x2000), "low")
     space.map(0x10000, RAMRegion(ram, 0x2000), "high")
     space.map(0x20000, RAMRegion(rom), "rom")
@@ -109,7 +110,7 @@ def test_an_access_across_the_end_of_a_range_takes_each_byte_from_its_own_place(
 
 
 def test_the_monitor_reads_and_writes_across_everything() -> None:
-    space, ram, _rom, io = small()
+    space, ram, _rom, _io = small()
     space.write_bytes(0x30002, b"abcdefgh")
     assert space.read_bytes(0x30002, 8) == b"abcdefgh"
     space.write_bytes(0x1FFE, b"xyz")
@@ -125,8 +126,13 @@ def test_listeners_hear_addresses_of_every_view_of_a_changed_block() -> None:
     assert heard == [(0x1FFF, 1), (0x10000, 1)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(-1, 2)), min_size=1, max_size=8))
-def test_the_flat_view_shows_the_highest_priority_and_of_equals_the_last(maps: list[tuple[int, int, int]]) -> None:
+MAPS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(-1, 2)), min_size=1, max_size=8)
+
+
+@given(MAPS)
+def test_the_flat_view_shows_the_highest_priority_and_of_equals_the_last(
+    maps: list[tuple[int, int, int]],
+) -> None:
     space = AddressSpace()
     expected: dict[int, tuple[int, int]] = {}
     for number, (base, size, priority) in enumerate(maps):
