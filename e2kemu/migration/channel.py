@@ -64,12 +64,6 @@ class Channel(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._use_lock = threading.Lock()
-        self._users = 0
-        self._down = False
-        self._closed = False
-
-    # -- what callers use
 
     @abstractmethod
     def readinto(self, view: memoryview) -> int:
@@ -86,6 +80,7 @@ class Channel(ABC):
         del buffer[size:]
         return bytes(buffer)
 
+    @abstractmethod
     def finish(self) -> None:
         """After everything went well: the peer learns that no more is written, and what can still fail fails.
 
@@ -93,29 +88,17 @@ class Channel(ABC):
         ChannelError when its status is not 0; the others have nothing to do. Nothing may be written
         afterwards, and nobody else may be reading. Blocks; ``shutdown`` wakes it.
         """
-        self._check_open("finish")
 
+    @abstractmethod
     def shutdown(self) -> None:
         """Make every blocked and every later read or write raise ChannelError.
 
         Any thread; returns at once; again is no error. The descriptor stays until ``close``.
         """
-        with self._use_lock:
-            if self._down or self._closed:
-                return
-            self._down = True
-            self._wake()
 
+    @abstractmethod
     def close(self) -> None:
         """Release everything. Any thread; wakes blocked calls, never raises, again is no error."""
-        with self._use_lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._wake()
-            release = self._users == 0
-        if release:
-            self._release()
 
     def describe(self) -> str:
         """What it is, for a log line."""
@@ -129,7 +112,36 @@ class Channel(ABC):
     ) -> None:
         self.close()
 
-    # -- what subclasses give and use
+
+class DescriptorChannel(Channel):
+    """A channel that owns descriptors: knows who uses them, and when they may go."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._use_lock = threading.Lock()
+        self._users = 0
+        self._down = False
+        self._closed = False
+
+    def finish(self) -> None:
+        self._check_open("finish")
+
+    def shutdown(self) -> None:
+        with self._use_lock:
+            if self._down or self._closed:
+                return
+            self._down = True
+            self._wake()
+
+    def close(self) -> None:
+        with self._use_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._wake()
+            release = self._users == 0
+        if release:
+            self._release()
 
     @abstractmethod
     def _wake(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from e2kemu.errors import ChannelError, OptionError
 from e2kemu.migration.address import FdAddress
-from e2kemu.migration.channel import Buffer, Channel, Waker, reason, write_fully
+from e2kemu.migration.channel import Buffer, Channel, DescriptorChannel, Waker, reason, write_fully
 from e2kemu.migration.channel_socket import SocketChannel
 
 PIPE_SIZE = 1 << 20
@@ -65,7 +65,7 @@ class FdEnd:
         os.close(self.fd)
 
 
-class FdChannel(Channel):
+class FdChannel(DescriptorChannel):
     """Reads from one descriptor and writes to another (or the same); owns both. -1: no such direction."""
 
     def __init__(self, name: str, *, read_fd: int = -1, write_fd: int = -1) -> None:

@@ -18,6 +18,7 @@ from e2kemu.migration.address import InetAddress, UnixAddress
 from e2kemu.migration.channel import (
     Buffer,
     Channel,
+    DescriptorChannel,
     Listener,
     SocketAddressDict,
     Waker,
@@ -38,7 +39,7 @@ DRAIN_LIMIT = 16 << 20
 """Bytes read and thrown away at close, see SocketChannel._release."""
 
 
-class SocketChannel(Channel):
+class SocketChannel(DescriptorChannel):
     """A connected stream socket, which the channel owns from now on."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
