@@ -189,7 +189,8 @@ class Mova:
 class Wide:
     """One wide instruction of ``size`` bytes at ``address``, decoded for instruction set ``version``.
 
-    ``clps`` has up to three entries, index n writes @p(4+n).
+    ``clps`` has up to three entries, index n writes @p(4+n). ``reserved`` names the bits that are set
+    though the reference gives them no meaning (``check`` refuses them; an encoder drops them).
     """
 
     version: int
@@ -205,3 +206,34 @@ class Wide:
     elps: tuple[Elp | None, ...] = ()
     clps: tuple[Clp | None, ...] = ()
     movas: tuple[Mova, ...] = ()
+    reserved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fapb:
+    """One half of an instruction of the array prefetch program; fields as in the APS syllable.
+
+    ``flag`` is ct of the left half (last instruction) and dpl of the right one (both halves are one
+    double-length load). ``fmt`` 0 is no operation.
+    """
+
+    flag: bool = False
+    si: bool = False
+    dcd: int = 0
+    fmt: int = 0
+    mrng: int = 0
+    d: int = 0
+    incr: int = 0
+    ind: int = 0
+    asz: int = 0
+    abs: int = 0
+    disp: int = 0                      # 32 bits, unsigned
+
+
+@dataclass(frozen=True, slots=True)
+class Apb:
+    """A 16-byte instruction of the array prefetch program."""
+
+    left: Fapb
+    right: Fapb
+    address: int = 0

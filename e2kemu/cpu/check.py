@@ -1,0 +1,82 @@
+"""Rules that make a wide instruction illegal although every syllable of it can be decoded.
+
+Facts: the encoding reference (pairs 3.1, CTPR 4, PLS 5) and the notes of its corrections.
+"""
+
+from __future__ import annotations
+
+from e2kemu.cpu.insn import Kind, Wide
+from e2kemu.cpu.isa.aau import MOVA, MOVA_BYTES
+from e2kemu.cpu.isa.plu import CLP_ARGUMENTS, CLP_NAMES, elp_name
+
+_CONDITION_TYPES = frozenset((*range(10), 14, 15))
+
+
+def check(wide: Wide) -> str | None:
+    """Why ``wide`` raises exc_illegal_opcode, or None when it is a legal wide instruction."""
+    if wide.reserved:
+        return wide.reserved[0]
+    return _predicates(wide) or _channels(wide) or _control(wide) or _arrays(wide)
+
+
+def _predicates(wide: Wide) -> str | None:
+    written: set[int] = set()
+    for number, elp in enumerate(wide.elps):
+        if elp is not None and elp_name(elp.source) is None:
+            return f"@p{number}: source code {elp.source:#x} is reserved"
+    for number, clp in enumerate(wide.clps):
+        if clp is None:
+            continue
+        if clp.opc not in CLP_NAMES:
+            return f"PLS{number}: opc {clp.opc} is reserved"
+        for argument in (clp.arg0, clp.arg1):
+            if argument not in CLP_ARGUMENTS[number]:
+                return f"PLS{number}: @p{argument} is not defined yet"
+        if clp.dst is not None:
+            if clp.dst in written:
+                return f"two logical operations write %pred{clp.dst}"
+            written.add(clp.dst)
+    return None
+
+
+def _channels(wide: Wide) -> str | None:
+    busy = {insn.channel for insn in wide.alu}
+    for insn in wide.alu:
+        if insn.op.pair and insn.pair_channel is None:
+            return f"{insn.op.name}: the two channels of the pair do not agree"
+        if insn.pair_channel in busy:
+            return f"{insn.op.name}: channel {insn.pair_channel} belongs to the pair"
+        if insn.mas and not (insn.op.mas or insn.op.mas_code is not None):
+            return f"ALC{insn.channel}: a memory access specifier for {insn.op.name}"
+        if insn.dst is not None and insn.dst.kind is Kind.CTPR:
+            if not insn.op.name.startswith(("movt", "getpl", "puttc", "gettc", "gettst")):
+                return f"{insn.op.name} cannot write %ctpr{insn.dst.value}"
+            if insn.channel != 0:
+                return f"{insn.op.name}: only channel 0 writes %ctpr"
+    return None
+
+
+def _control(wide: Wide) -> str | None:
+    stub, cs0 = wide.stub, wide.cs0
+    if stub is not None:
+        kind = stub.condition.type
+        if kind not in _CONDITION_TYPES and not (kind == 11 and wide.version >= 7):
+            return f"SS: condition type {kind} is reserved"
+        if stub.aa and stub.sf2:
+            return "SS: SF2 has no array channels"
+    if cs0 is not None and cs0.name == "ibranch" and (stub is None or stub.condition.type == 0):
+        return "ibranch without a condition in SS"
+    if any(op.name == "call" for op in wide.cs1) and (stub is None or not stub.ctop):
+        return "call without a %ctpr in SS"
+    if any(op.name in ("icall", "hcall") for op in wide.cs1) and cs0 is None:
+        return f"{wide.cs1[0].name} without CS0"
+    return None
+
+
+def _arrays(wide: Wide) -> str | None:
+    for mova in wide.movas:
+        if mova.opc not in MOVA:
+            return f"AAS{2 + mova.channel}: opc {mova.opc} is reserved"
+        if mova.ind % MOVA_BYTES[mova.opc]:
+            return f"{MOVA[mova.opc]},{mova.channel}: ind {mova.ind} is not a multiple of its size"
+    return None
