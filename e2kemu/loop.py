@@ -33,6 +33,11 @@ QUIT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Clock(Protocol):
     """What the loop wants of the virtual clock; times in nanoseconds."""
 
+    listeners: list[Callable[[], None]]
+    """Called, from any thread, when the next deadline may have come nearer."""
+
+    @property
+    def running(self) -> bool: ...
     def now(self) -> int: ...
     def next_deadline(self) -> int | None: ...
     def run_expired(self) -> None: ...
@@ -149,8 +154,9 @@ class MainLoop:
         return handle
 
     def attach_clock(self, clock: Clock) -> None:
-        """Run the timers of ``clock``. Who arms one from another thread calls ``wake()``."""
+        """Run the timers of ``clock`` when they expire."""
         self._clock = clock
+        clock.listeners.append(self.wake)
 
     # -- running
 
@@ -229,7 +235,7 @@ class MainLoop:
     def _clock_wait(clock: Clock) -> float | None:
         """Seconds until the next timer of ``clock`` expires; None when there is none or it stands."""
         deadline = clock.next_deadline()
-        if deadline is None or not getattr(clock, "running", True):
+        if deadline is None or not clock.running:
             return None
         return max(0, deadline - clock.now()) / 1e9
 

@@ -1,0 +1,14 @@
+"""Registers as the human monitor's expressions see them: ``$name`` or ``$%name`` of the first CPU."""
+
+from __future__ import annotations
+
+from e2kemu.errors import E2kError
+from e2kemu.monitor.dispatch import Context
+
+
+def lookup(ctx: Context, name: str) -> int | None:
+    """The value of a register of CPU 0; None when there is no such register."""
+    try:
+        return int(ctx.vm.read_reg(name.removeprefix("%")))
+    except (E2kError, KeyError, ValueError, AttributeError):
+        return None
