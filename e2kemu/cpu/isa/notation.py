@@ -134,7 +134,7 @@ def _channels(spec: Channels, since: int, until: int) -> tuple[str, ...]:
     current, result = "", [""]
     for version in VERSIONS:
         current = table.get(version, current)
-        result.append(current if version <= until else "")
+        result.append(current if since <= version <= until else "")
     return tuple(result)
 
 
