@@ -21,15 +21,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from e2kemu.errors import OptionError
+from e2kemu.options import parse_bool, parse_size
 
 INT64_MAX = (1 << 63) - 1
-
-_SWITCHES = {
-    **dict.fromkeys(("on", "yes", "true", "y"), True),
-    **dict.fromkeys(("off", "no", "false", "n"), False),
-}
-
-_SIZE_UNITS = {"": 1, "B": 1} | {letter: 1 << 10 * power for power, letter in enumerate("KMGTPE", 1)}
 
 _SHELL = ("/bin/sh", "-c")
 
@@ -172,9 +166,7 @@ def _parse_tcp(text: str) -> InetAddress:
                 raise OptionError(f"error parsing to= argument '{value}'")
             values["to"] = int(value)
         elif key in ("ipv4", "ipv6", "keep-alive"):
-            if equals and value not in _SWITCHES:
-                raise OptionError(f"error parsing '{key}' flag '={value}'")
-            values[key.replace("-", "_")] = _SWITCHES[value] if equals else True
+            values[key.replace("-", "_")] = parse_bool(value, key) if equals else True
         else:
             raise OptionError(f"error parsing address '{text}': unknown option '{key}'")
     return _checked(InetAddress(found.get("host") or "", found["port"], **values))
@@ -214,20 +206,11 @@ def _parse_file(text: str) -> FileAddress:
 
 
 def parse_offset(text: str) -> int:
-    """Bytes: ``0x`` and hexadecimal digits, or a decimal number with an optional unit (B K M G T P E).
-
-    Raises OptionError: not a size, or beyond what a file can have.
-    """
-    if match := re.fullmatch(r"0[xX]([0-9a-fA-F]+)", text):
-        value = int(match[1], 16)
-    elif match := re.fullmatch(r"([0-9]+)(?:\.([0-9]+))?([BKMGTPEbkmgtpe]?)", text):
-        unit = _SIZE_UNITS[match[3].upper()]
-        fraction = match[2] or ""
-        if fraction and unit == 1:
-            raise OptionError(f"file URI has bad offset {text}: Invalid argument")
-        value = int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
-    else:
-        raise OptionError(f"file URI has bad offset {text}: Invalid argument")
+    """Bytes, as `options.parse_size` reads them. Raises OptionError: no size, or too large."""
+    try:
+        value = parse_size(text)
+    except OptionError as error:
+        raise OptionError(f"file URI has bad offset {text}: Invalid argument") from error
     if value > INT64_MAX:
         raise OptionError(f"file URI has bad offset {text}: Numerical result out of range")
     return value

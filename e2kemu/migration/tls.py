@@ -1,0 +1,351 @@
+"""TLS over any channel: the handshake, then records in both directions at once.
+
+How it works. OpenSSL never sees the transport. An ``ssl.SSLObject`` stands between two ``MemoryBIO``: what
+the peer sent is poured into ``incoming``, what OpenSSL wants sent is taken from ``outgoing``. Reading is: ask
+OpenSSL for plain text; when it has none, read from the transport and pour. Writing is: give OpenSSL plain
+text, then send what came out.
+
+Two locks, because one thread reads while another writes and an SSL object stands only one thread at a time:
+
+- ``_ssl_lock`` is held round every OpenSSL call and never round transport I/O, so a blocked reader does not
+  stop the writer;
+- ``_flush_lock`` is held from taking bytes out of ``outgoing`` until the transport has them, so records leave
+  in the order in which they were made. OpenSSL may make records while it reads (a key update, an alert): the
+  reader sends them when no writer is at it; else that writer looks again before it goes.
+
+The end. ``finish`` and ``close`` after success send close_notify. A transport that ends without it was cut,
+perhaps by somebody else, and the reader gets a TlsError instead of the end of the stream.
+
+The texts of errors are those that a user of QEMU (GnuTLS) knows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from e2kemu import trace
+from e2kemu.errors import ChannelError, TlsError
+from e2kemu.migration.channel import Buffer, Channel, byte_view
+from e2kemu.migration.tls_creds import TlsCreds
+from e2kemu.migration.tls_errors import CUT, describe_alert, describe_error
+
+CHUNK = 256 << 10
+"""Plain bytes given to OpenSSL at once, and bytes read from the transport at once."""
+
+HANDSHAKE_SECONDS = 30.0
+"""A peer that says nothing for so long is not going to."""
+
+GOODBYE_SECONDS = 2.0
+"""What ``close`` and an error message may wait for the peer."""
+
+
+def wrap_client(
+    channel: Channel, creds: TlsCreds, hostname: str | None, timeout: float = HANDSHAKE_SECONDS
+) -> TlsChannel:
+    """Do the client's handshake on ``channel`` and return the channel inside of it.
+
+    ``hostname`` is what the server's certificate must bear: a DNS name or an IP address. Blocks for at most
+    ``timeout`` seconds; ``shutdown`` of ``channel`` wakes it. ``channel`` belongs to the result, and is
+    closed when the handshake fails. Raises TlsError; OptionError when ``creds`` are a server's.
+    """
+    return _wrap(channel, creds, "client", hostname, timeout)
+
+
+def wrap_server(channel: Channel, creds: TlsCreds, timeout: float = HANDSHAKE_SECONDS) -> TlsChannel:
+    """As `wrap_client`, for the side that listens."""
+    return _wrap(channel, creds, "server", None, timeout)
+
+
+def _wrap(
+    channel: Channel, creds: TlsCreds, side: str, hostname: str | None, timeout: float
+) -> TlsChannel:
+    try:
+        creds.check_endpoint(side)
+        context = creds.make_context(side)
+        if context.check_hostname and not hostname:
+            raise TlsError("No hostname for certificate validation")
+        tls = TlsChannel(channel, context, hostname if side == "client" else None)
+        tls.handshake(timeout)
+        creds.check_session(tls.cipher)
+        return tls
+    except BaseException:
+        channel.close()
+        raise
+
+
+class TlsChannel(Channel):
+    """A TLS session on ``inner``; a server's when ``context`` is a server's."""
+
+    def __init__(self, inner: Channel, context: ssl.SSLContext, hostname: str | None) -> None:
+        super().__init__(inner.name)
+        self.supports_return_path = inner.supports_return_path
+        self._inner = inner
+        self._hostname = hostname
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        server = context.protocol == ssl.PROTOCOL_TLS_SERVER
+        try:
+            self._ssl = context.wrap_bio(self._incoming, self._outgoing, server, _without_zone(hostname))
+        except ValueError as error:  # UnicodeError is one
+            raise TlsError(f"'{hostname}' is not a host name: {error}") from error
+        self._ssl_lock = threading.Lock()
+        self._flush_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._close_lock = threading.Lock()
+        self._cipher_text = memoryview(bytearray(CHUNK))
+        self._failure: ChannelError | None = None
+        self._seen_data = False  # the peer has accepted our certificate
+        self._ready = False
+        self._said_goodbye = False
+        self._at_end = False
+        self._closed = False
+
+    @property
+    def cipher(self) -> tuple[str, str, int]:
+        """(cipher suite, protocol version, secret bits) of the session."""
+        return self._ssl.cipher() or ("none", "none", 0)
+
+    def describe(self) -> str:
+        name, _, _ = self.cipher
+        return f"{self._inner.describe()} over {self._ssl.version() or 'TLS'} ({name})"
+
+    # -- handshake
+
+    def handshake(self, timeout: float) -> None:
+        """Raises TlsError: refused by either side, cut, or not done after ``timeout`` seconds."""
+        with self._watchdog(timeout) as expired:
+            try:
+                while not self._handshake_step():
+                    if not self._pour():
+                        raise TlsError(f"TLS handshake failed: {CUT}")
+            except TlsError:
+                raise
+            except ChannelError as error:
+                if expired.is_set():
+                    raise TlsError(f"TLS handshake failed: no answer within {timeout:g} s") from error
+                raise TlsError(f"TLS handshake failed: {error}") from error
+        self._ready = True
+        if trace.mask & trace.Log.MIGRATION:
+            trace.log(f"migration: {self.describe()}")
+
+    def _handshake_step(self) -> bool:
+        """Go as far as the bytes at hand allow; whether it is done."""
+        failure: TlsError | None = None
+        done = False
+        with self._ssl_lock:
+            try:
+                self._ssl.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                failure = TlsError(describe_error(error, self._hostname, handshake=True))
+                failure.__cause__ = error
+        if failure is None:
+            self._flush()
+            return done
+        try:
+            self._flush()  # the alert that tells the peer why
+        except ChannelError:
+            pass
+        raise failure
+
+    # -- data
+
+    def readinto(self, view: memoryview) -> int:
+        if not len(view):
+            return 0
+        view = byte_view(view)
+        with self._read_lock:
+            while True:
+                if self._failure is not None:
+                    raise self._failure
+                if self._at_end:
+                    return 0
+                size = self._decrypt(view)
+                if self._outgoing.pending:
+                    self._flush(wait=False)
+                if size:
+                    self._seen_data = True
+                    return size
+                if self._at_end or self._failure is not None:
+                    continue
+                try:
+                    if not self._pour():
+                        self._failure = TlsError(f"Unable to read from {self.name}: {CUT}")
+                except ChannelError as error:
+                    self._failure = error
+
+    def _decrypt(self, view: memoryview) -> int:
+        """Plain text of the records at hand into ``view``; 0 when another record is wanted, or at the end."""
+        size = 0
+        with self._ssl_lock:
+            try:
+                while size < len(view):
+                    taken = self._ssl.read(len(view) - size, view[size:])
+                    if not taken:
+                        self._at_end = True
+                        break
+                    size += int(taken)
+                    if not self._incoming.pending and not self._ssl.pending():
+                        break
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                self._at_end = True
+            except ssl.SSLError as error:
+                self._failure = self._session_error(error)
+        return size
+
+    def _session_error(self, error: ssl.SSLError) -> TlsError:
+        alert = describe_alert(error)
+        if alert and not self._seen_data:
+            # In TLS 1.3 the client has finished when the server looks at its certificate: it is late.
+            failure = TlsError(f"TLS handshake failed: {alert}")
+        else:
+            failure = TlsError(f"Unable to read from {self.name}: {describe_error(error, self._hostname)}")
+        failure.__cause__ = error
+        return failure
+
+    def _pour(self) -> int:
+        """Wait for bytes of the transport and hand them to OpenSSL; how many (0: its end)."""
+        size = self._inner.readinto(self._cipher_text)
+        if size:
+            with self._ssl_lock:
+                self._incoming.write(self._cipher_text[:size])
+        return size
+
+    def writev(self, buffers: Sequence[Buffer]) -> None:
+        if self._said_goodbye or self._closed:
+            raise ChannelError(f"Unable to write to {self.name}: the channel is closed")
+        try:
+            for chunk in _chunks(buffers):
+                self._encrypt(chunk)
+                self._flush()
+        except TlsError:
+            raise
+        except ChannelError as error:
+            raise self._verdict(error) from error
+
+    def _encrypt(self, chunk: bytes | memoryview) -> None:
+        with self._ssl_lock:
+            try:
+                self._ssl.write(chunk)
+            except ssl.SSLError as error:
+                text = describe_error(error, self._hostname)
+                raise TlsError(f"Unable to write to {self.name}: {text}") from error
+
+    def _flush(self, *, wait: bool = True) -> None:
+        """Send what OpenSSL has made. ``wait=False``: leave it to whoever is sending, if somebody is."""
+        while self._flush_lock.acquire(blocking=wait):
+            try:
+                while True:
+                    with self._ssl_lock:
+                        data = self._outgoing.read()
+                    if not data:
+                        break
+                    self._inner.writev([data])
+            finally:
+                self._flush_lock.release()
+            if not self._outgoing.pending:  # put there after the look and before the release
+                return
+            wait = False
+
+    def _verdict(self, error: ChannelError) -> ChannelError:
+        """Why writing failed: the alert that the peer sent before it went away, or else ``error``."""
+        with self._watchdog(GOODBYE_SECONDS):
+            scratch = memoryview(bytearray(CHUNK))
+            try:
+                while self.readinto(scratch):
+                    pass
+            except TlsError as failure:
+                return error if CUT in str(failure) else failure
+            except ChannelError:
+                pass
+        return error
+
+    # -- the end
+
+    def finish(self) -> None:
+        self._say_goodbye()
+        self._flush()
+        self._inner.finish()
+
+    def _say_goodbye(self) -> None:
+        """Make the close_notify record, once."""
+        with self._ssl_lock:
+            if self._said_goodbye:
+                return
+            self._said_goodbye = True
+            try:
+                self._ssl.unwrap()
+            except ssl.SSLError:
+                pass  # it waits for the peer's close_notify; ours is made
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def close(self) -> None:
+        with self._close_lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._ready and self._failure is None and not self._flush_lock.locked():
+            with self._watchdog(GOODBYE_SECONDS):
+                try:
+                    self._say_goodbye()
+                    self._flush(wait=False)
+                except ChannelError:
+                    pass  # the peer has gone already
+        self._inner.close()
+
+    @contextmanager
+    def _watchdog(self, seconds: float) -> Iterator[threading.Event]:
+        """Shut the transport down when the block takes longer; the event tells that it did."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._inner.shutdown()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield expired
+        finally:
+            timer.cancel()
+
+
+def _without_zone(hostname: str | None) -> str | None:
+    """"fe80::1%eth0" as certificates have it: without the interface, which only this machine knows."""
+    if hostname and "%" in hostname:
+        try:
+            address = ipaddress.IPv6Address(hostname)
+        except ValueError:
+            return hostname
+        return str(address).partition("%")[0]
+    return hostname
+
+
+def _chunks(buffers: Sequence[Buffer]) -> Iterator[bytes | memoryview]:
+    """The bytes of ``buffers`` in pieces of up to CHUNK: small ones together, since every record costs."""
+    small: list[memoryview] = []
+    size = 0
+    for buffer in buffers:
+        view = byte_view(buffer)
+        if size + len(view) > CHUNK and small:
+            yield b"".join(small)
+            small, size = [], 0
+        while len(view) >= CHUNK:
+            yield view[:CHUNK]
+            view = view[CHUNK:]
+        if len(view):
+            small.append(view)
+            size += len(view)
+    if small:
+        yield b"".join(small)

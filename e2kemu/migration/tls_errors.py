@@ -1,0 +1,86 @@
+"""What OpenSSL says, in the words of GnuTLS and QEMU."""
+
+from __future__ import annotations
+
+import ssl
+
+CUT = "The TLS connection was non-properly terminated."
+"""The transport ended without close_notify."""
+
+_UNKNOWN_ISSUER = "The certificate hasn't got a known issuer"
+_INSECURE = "The certificate uses an insecure algorithm"
+
+_VERIFY = {
+    # X509_V_ERR_* (OpenSSL, x509_vfy.h)
+    2: _UNKNOWN_ISSUER,
+    3: "The certificate cannot be checked: ca-crl.pem has no list of its issuer",
+    7: _UNKNOWN_ISSUER,  # the issuer's name is known, its key is another one
+    9: "The certificate is not yet activated",
+    10: "The certificate has expired",
+    11: "The certificate cannot be checked: the list in ca-crl.pem is not yet valid",
+    12: "The certificate cannot be checked: the list in ca-crl.pem has expired",
+    18: _UNKNOWN_ISSUER,
+    19: _UNKNOWN_ISSUER,
+    20: _UNKNOWN_ISSUER,
+    21: _UNKNOWN_ISSUER,
+    23: "The certificate has been revoked",
+    26: "The certificate's purpose does not allow this use",
+    66: _INSECURE,
+    67: _INSECURE,
+    68: _INSECURE,
+}
+
+_HOSTNAME_MISMATCH = {62, 64}
+
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "No certificate was found.",
+    "WRONG_VERSION_NUMBER": "An unexpected TLS packet was received.",
+    "HTTP_REQUEST": "An unexpected TLS packet was received.",
+    "UNKNOWN_PROTOCOL": "An unexpected TLS packet was received.",
+    "PACKET_LENGTH_TOO_LONG": "A TLS record packet with invalid length was received.",
+    "RECORD_LAYER_FAILURE": "Decryption has failed.",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "Decryption has failed.",
+    "NO_SHARED_CIPHER": "Could not negotiate a supported cipher suite.",
+    "UNSUPPORTED_PROTOCOL": "A packet with illegal or unsupported version was received.",
+    "NO_PROTOCOLS_AVAILABLE": "No supported protocol version is left by the priority string.",
+    "UNEXPECTED_EOF_WHILE_READING": CUT,
+}
+
+_ALERTS = {
+    "UNKNOWN_CA": "CA is unknown",
+    "BAD_CERTIFICATE": "Certificate is bad",
+    "UNSUPPORTED_CERTIFICATE": "Certificate is not supported",
+    "CERTIFICATE_REVOKED": "Certificate was revoked",
+    "CERTIFICATE_EXPIRED": "Certificate is expired",
+    "CERTIFICATE_UNKNOWN": "Unknown certificate",
+    "CERTIFICATE_REQUIRED": "Certificate is required",
+    "HANDSHAKE_FAILURE": "Handshake failed",
+    "PROTOCOL_VERSION": "Error in protocol version",
+    "INSUFFICIENT_SECURITY": "Insufficient security",
+    "ACCESS_DENIED": "Access was denied",
+    "DECRYPT_ERROR": "Decrypt error",
+    "INTERNAL_ERROR": "Internal error",
+    "UNRECOGNIZED_NAME": "The server name sent was not recognized",
+}
+
+
+def describe_alert(error: ssl.SSLError) -> str | None:
+    """The alert of the peer that ``error`` is, if so: OpenSSL calls it TLSV1_ALERT_UNKNOWN_CA or such."""
+    name = error.reason or ""
+    if "_ALERT_" not in name:
+        return None
+    alert = name.partition("_ALERT_")[2]
+    text = _ALERTS.get(alert, alert.replace("_", " ").capitalize())
+    return f"A TLS fatal alert has been received: {text}"
+
+
+def describe_error(error: ssl.SSLError, hostname: str | None, *, handshake: bool = False) -> str:
+    """One line for ``error``. A judgement on the peer's certificate stands alone, as QEMU gives it; other
+    troubles of a handshake begin with "TLS handshake failed: "."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _HOSTNAME_MISMATCH:
+            return f"Certificate does not match the hostname {hostname}"
+        return _VERIFY.get(error.verify_code, f"The certificate is not trusted: {error.verify_message}")
+    name = error.reason or ""
+    text = describe_alert(error) or _REASONS.get(name) or (name.replace("_", " ").lower() or str(error))
+    return f"TLS handshake failed: {text}" if handshake else text
