@@ -5,7 +5,8 @@ A QMP command is a function whose typed signature is its declaration::
     @command("migrate-set-capabilities")
     def migrate_set_capabilities(ctx: Context, capabilities: list[CapabilityStatus]) -> None: ...
 
-(``arguments=Struct`` instead hands the whole checked struct over, for table-made argument lists.) An HMP
+(``arguments=Struct`` instead hands the whole checked struct over, for table-made argument lists; with
+``raw=True`` the struct only checks and the handler gets the plain values.) An HMP
 command is a function called with keyword arguments by QEMU's argument letters (``hmp_args``)::
 
     @hmp_command("migrate", "detach:-d,resume:-r,uri:s", params="[-d] [-r] uri", help="migrate to URI ...")
@@ -112,15 +113,17 @@ class QmpCommand:
     name: str
     handler: Callable[..., Any]
     arguments: type[msgspec.Struct]
-    whole: bool
-    """The handler takes the argument struct itself."""
+    passing: str
+    """What the handler takes: "members" of the argument struct, the "struct" itself, or "raw" values."""
     result: Any
     oob: bool
 
     def run(self, ctx: Context, values: Mapping[str, Any]) -> Any:
         """Check the arguments, run, encode the result. Raises E2kError."""
         arguments = check(values, self.arguments)
-        if self.whole:
+        if self.passing == "raw":
+            return encode(self.handler(ctx, values))
+        if self.passing == "struct":
             return encode(self.handler(ctx, arguments))
         members = {name: getattr(arguments, name) for name in arguments.__struct_fields__}
         return encode(self.handler(ctx, **members))
@@ -160,17 +163,23 @@ def command(
     name: str,
     *,
     arguments: type[msgspec.Struct] | None = None,
+    raw: bool = False,
     rename: Mapping[str, str] | None = None,
     oob: bool = False,
 ) -> Callable[[F], F]:
-    """Declare a QMP command; see the module. ``oob``: may be run out of band."""
+    """Declare a QMP command; see the module.
+
+    ``rename`` gives argument names that are not the kebab-case of the parameter's; ``oob``: may be run
+    out of band.
+    """
 
     def register(handler: F) -> F:
         if name in QMP:
             raise ValueError(f"QMP command {name} declared twice")
         kind = arguments if arguments is not None else arguments_of(handler, rename or {})
         result = typing.get_type_hints(handler).get("return")
-        QMP[name] = QmpCommand(name, handler, kind, arguments is not None, result, oob)
+        passing = "raw" if raw else "struct" if arguments is not None else "members"
+        QMP[name] = QmpCommand(name, handler, kind, passing, result, oob)
         return handler
 
     return register

@@ -118,6 +118,8 @@ def _locate_member(value: Mapping[str, object], kind: type[msgspec.Struct], path
                 return f"Parameter '{_join(path, field.encode_name)}' is missing"
         elif found := _locate(value[field.encode_name], field.type, _join(path, field.encode_name)):
             return found
+    if not kind.__struct_config__.forbid_unknown_fields:
+        return None
     known = {field.encode_name for field in fields}
     unexpected = next((key for key in value if key not in known), None)
     return None if unexpected is None else f"Parameter '{_join(path, unexpected)}' is unexpected"

@@ -1,0 +1,170 @@
+"""Commands on what hangs at an emulator: user objects, descriptors, character devices, the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from e2kemu import objects, trace
+from e2kemu.errors import CommandError, OptionError
+from e2kemu.monitor.dispatch import Context, command, hmp_command
+from e2kemu.monitor.schema import Qapi, wire_name
+from e2kemu.options import Options
+
+
+class ObjectAdd(msgspec.Struct, rename=wire_name):
+    """Arguments of object-add; the type's own properties come beside these."""
+
+    qom_type: str
+    id: str
+
+
+class ObjectProperty(Qapi):
+    """One of qom-list."""
+
+    name: str
+    type: str
+
+
+class ChardevInfo(Qapi):
+    """One of query-chardev."""
+
+    label: str
+    filename: str
+    frontend_open: bool
+
+
+# -- objects ---------------------------------------------------------------------------------------
+
+
+def _as_text(name: str, value: object) -> str:
+    """A property as ``-object`` would write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise CommandError(f"Invalid parameter type for '{name}', expected: string")
+
+
+@command("object-add", arguments=ObjectAdd, raw=True)
+def object_add(ctx: Context, values: dict[str, Any]) -> None:
+    """Create an object."""
+    rest = {k: _as_text(k, v) for k, v in values.items() if k not in ("qom-type", "id")}
+    ctx.objects.add(values["qom-type"], values["id"], rest)
+
+
+@command("object-del")
+def object_del(ctx: Context, id: str) -> None:
+    """Delete an object."""
+    ctx.objects.delete(id)
+
+
+def add_from_text(store: objects.ObjectStore, text: str) -> None:
+    """``TYPE,id=ID,...`` as in ``-object``. Raises OptionError."""
+    options = Options(text, implied="qom-type")
+    kind = options.require("qom-type")
+    ident = options.require("id")
+    store.add(kind, ident, options.rest())
+
+
+def object_help() -> str:
+    """The list that ``-object help`` prints."""
+    return "List of user creatable objects:\n" + "".join(f"  {name}\n" for name in sorted(objects.TYPES))
+
+
+@hmp_command(
+    "object_add", "object:S", params="[qom-type=]type,id=str[,prop=value][,...]", help="create QOM object",
+    completion=lambda ctx, words, text: (f"{name},id=" for name in objects.TYPES),
+)  # fmt: skip
+def hmp_object_add(ctx: Context, object: str) -> None:
+    """``object_add``."""
+    if object in ("help", "?"):
+        ctx.monitor.print(object_help(), end="")
+    else:
+        add_from_text(ctx.objects, object)
+
+
+@hmp_command(
+    "object_del", "id:s", params="id", help="destroy QOM object",
+    completion=lambda ctx, words, text: (ident for ident, _, _ in ctx.objects),
+)  # fmt: skip
+def hmp_object_del(ctx: Context, id: str) -> None:
+    """``object_del``."""
+    ctx.objects.delete(id)
+
+
+@command("qom-list")
+def qom_list(ctx: Context, path: str) -> list[ObjectProperty]:
+    """The user-created objects, path "/objects"; there is no other tree."""
+    if path.rstrip("/") != "/objects":
+        raise CommandError(f"Device '{path}' not found", "DeviceNotFound")
+    return [ObjectProperty(name=ident, type=f"child<{kind}>") for ident, kind, _ in ctx.objects]
+
+
+# -- descriptors -----------------------------------------------------------------------------------
+
+
+@command("getfd")
+def getfd(ctx: Context, fdname: str) -> None:
+    """Name the descriptor that came with this request (SCM_RIGHTS)."""
+    received = ctx.monitor.received_fds()
+    if not received:
+        raise CommandError("No file descriptor supplied via SCM_RIGHTS")
+    if fdname[:1].isdigit():
+        raise CommandError("Parameter 'fdname' expects a name not starting with a digit")
+    ctx.monitor.add_fd(fdname, received[0])
+
+
+@command("closefd")
+def closefd(ctx: Context, fdname: str) -> None:
+    """Close a named descriptor."""
+    ctx.monitor.close_fd(fdname)
+
+
+hmp_command(
+    "getfd", "fdname:s", params="getfd name",
+    help="receive a file descriptor via SCM rights and assign it a name",
+)(getfd)  # fmt: skip
+hmp_command(
+    "closefd", "fdname:s", params="closefd name",
+    help="close a file descriptor previously passed via SCM rights",
+    completion=lambda ctx, words, text: ctx.monitor.fds,
+)(closefd)  # fmt: skip
+
+
+# -- character devices -----------------------------------------------------------------------------
+
+
+@command("query-chardev")
+def query_chardev(ctx: Context) -> list[ChardevInfo]:
+    """All character devices."""
+    return [
+        ChardevInfo(label=label, filename=device.describe(), frontend_open=device.has_frontend)
+        for label, device in ctx.chardevs.devices.items()
+    ]
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+def _log_items(ctx: Context, words: list[str], text: str) -> list[str]:
+    done, comma, _ = text.rpartition(",")
+    names = ["none", "all", *(item.name.lower() for item in trace.Log if item.name)]
+    return [f"{done}{comma}{name}" for name in names]
+
+
+@hmp_command("log", "items:s", params="item1[,...]", help="activate logging of the specified items",
+             completion=_log_items)  # fmt: skip
+def hmp_log(ctx: Context, items: str) -> None:
+    """``log``: as ``-d``."""
+    try:
+        trace.set_items(items)
+    except OptionError as error:
+        raise CommandError(str(error).replace("-d help", "help log")) from error
+
+
+@hmp_command("logfile", "filename:F", params="filename", help="output logs to 'filename'")
+def hmp_logfile(ctx: Context, filename: str) -> None:
+    """``logfile``: as ``-D``."""
+    trace.set_file(filename)
