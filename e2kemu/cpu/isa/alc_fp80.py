@@ -19,12 +19,14 @@ for _digit in range(4):
     row("fxrsub" + _FORMS[_digit], ALOPF1, 0x58 + _digit, "X" + _FORMS[_digit].upper(), "0134", family="fp80")
 
 # The u and t steps of a square root and the t step of a division, after the i step. Channel 5.
-for _name, _cop, _sizes in (
-    ("fxsqrtuxx", 0x59, "XXX"), ("fxsqrtusx", 0x5A, "SXX"), ("fxsqrtudx", 0x5B, "DXX"),
-    ("fxsqrttxx", 0x5D, "XXX"), ("fxsqrttsx", 0x5E, "SXX"), ("fxsqrttdx", 0x5F, "DXX"),
-    ("fxdivtss", 0x60, "SXS"), ("fxdivtdd", 0x61, "DXD"), ("fxdivtsx", 0x62, "SXX"), ("fxdivtdx", 0x63, "DXX"),
+# Their register names follow the order of the other operations, not the true sizes.
+for _name, _cop, _sizes, _spelled in (
+    ("fxsqrtuxx", 0x59, "XXX", ""), ("fxsqrtusx", 0x5A, "SXX", "DSD"), ("fxsqrtudx", 0x5B, "DXX", ""),
+    ("fxsqrttxx", 0x5D, "XXX", ""), ("fxsqrttsx", 0x5E, "SXX", "DSD"), ("fxsqrttdx", 0x5F, "DXX", ""),
+    ("fxdivtss", 0x60, "SXS", "DSS"), ("fxdivtdd", 0x61, "DXD", ""), ("fxdivtsx", 0x62, "SXX", "DSD"),
+    ("fxdivtdx", 0x63, "DXX", ""),
 ):
-    row(_name, ALOPF1, _cop, _sizes, "5", family="fp80")
+    row(_name, ALOPF1, _cop, _sizes, "5", spelled=_spelled, family="fp80")
 for _name, _cop, _sizes in (("fxsqrtisx", 0x52, "SX"), ("fxsqrtidx", 0x53, "DX"), ("fxsqrtixx", 0x57, "XX")):
     row(_name, ALOPF2, _cop, _sizes, "5", opce=0xC0, family="fp80")
 
@@ -38,7 +40,7 @@ for _name, _cop, _opce, _sizes, _since in (
 for _cop, _size in ((0x28, "s"), (0x29, "d"), (0x2B, "x")):
     for _code, _relation in enumerate(COMPARES):
         row(f"fxcmp{_relation}{_size}b", ALOPF7, _cop, f"X{_size.upper()}B", "0134", cmpopce=_code, nops=4,
-            family="fp80")
+            spelled="SS" if _size == "s" else "", family="fp80")
     for _lo, _relation in ((0xC7, "od"), (0xC3, "ud")):
         row(f"fxcmp{_relation}{_size}f", ALOPF11, _cop, f"X{_size.upper()}S", "0134", opc2=0x01, ales_lo=_lo,
             family="fp80")

@@ -130,7 +130,7 @@ SECOND = (("add", 0x00, 0, "sd"), ("sub", 0x20, 0, "sd"), ("rsub", 0x20, 1, "sd"
 _SINCE_2 = ("add", "sub", "rsub")
 
 
-def _since(first: str, second: str) -> int:
+def _combined_since(first: str, second: str) -> int:
     if first in ("add", "sub", "mul") and second in _SINCE_2:
         return 1 if first == "mul" else 2
     return 3
@@ -140,7 +140,7 @@ for _first, _base, _sizes in FIRST:
     for _second, _offset, _more, _second_sizes in SECOND:
         for _size in (s for s in _sizes if s in _second_sizes):
             row(f"pf{_first}_{_second}{_size}", ALOPF21, _base + _offset + (_size == "d"), "DDDD", ALL_SINCE_4,
-                since=_since(_first, _second), opc2=0x0E + _more, family="fp-packed64")
+                since=_combined_since(_first, _second), opc2=0x0E + _more, family="fp-packed64")
     if _first in ("add", "sub"):
         for _step, _size in enumerate("sd"):
             row(f"pf{_first}_mul{_size}", ALOPF21, _base + _step, "DDDD", "0134", until=1, opc2=0x0F,

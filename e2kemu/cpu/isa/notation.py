@@ -77,7 +77,8 @@ class Op:
     ``imm8`` is true when ALES[7:0] is an 8-bit literal operand. ``pair`` names the channel pairs of
     quad operations ("01/34"). ``mas_code`` is the memory address specifier that selects this row where
     another row has the same bits (aaurw and aaurr: 0x3f). ``mas`` says whether a memory address specifier applies; ``load`` and
-    ``store`` give the number of bytes accessed (0: none). ``nops`` is what the assembler adds after
+    ``store`` give the number of bytes accessed (0: none). ``spelled`` are the sizes as register names in
+    the vendor's syntax have them, for the few rows where those do not tell the true ones. ``nops`` is what the assembler adds after
     the operation outside braces.
     """
 
@@ -96,6 +97,7 @@ class Op:
     mas: bool = False
     load: int = 0
     store: int = 0
+    spelled: str = ""
     nops: int = 0
     family: str = ""
     alias_of: str = ""
@@ -117,6 +119,22 @@ class Op:
         """The letters of the operands that are read from registers or literals, in slot order."""
         letters = zip((s for s in self.fmt.slots if s not in ("pred", "aau", "aaldi", "sreg")), self.sizes, strict=False)
         return "".join(size for slot, size in letters if slot != "dst")
+
+    @property
+    def syntax_sizes(self) -> dict[str, str]:
+        """Slot -> letter of its register names in the vendor's syntax, in which X is written as D."""
+        letters = (self.spelled or self.sizes).replace("X", "D")
+        slots = (slot for slot in self.fmt.slots if slot not in ("pred", "aau", "aaldi", "sreg"))
+        return dict(zip(slots, letters, strict=False))
+
+    @property
+    def paired_slots(self) -> tuple[str, ...]:
+        """Operands of a quad operation that name the next register in the second channel of the pair.
+
+        The address operands of quad loads and stores are repeated as they are.
+        """
+        repeated = ("src1", "src2") if self.load or self.store or self.mas else ()
+        return tuple(slot for slot, size in self.syntax_sizes.items() if size == "Q" and slot not in repeated)
 
     def in_channel(self, channel: int, version: int) -> bool:
         """Whether this row may issue in ALC ``channel`` (0-5) of instruction set ``version``."""
