@@ -1,0 +1,432 @@
+"""``insn.Wide`` -> syllables -> bytes: the inverse of decode, and the assembler's last step.
+
+What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals get the first place
+where they fit or are there already (64-bit ones first, then 32, then 16; a half of LTS0 first, the
+high one before the low one), conditions get CDS halves in the order of the channels, ALES2 and
+ALES5 get their word when a value needs it. Operands that carry their ``code`` keep it. Bit positions
+are those of ``isa.formats``, the layout is ``bundle.build``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from e2kemu.cpu.bundle import Bundle, build, join
+from e2kemu.cpu.insn import AluInsn, Cs0, Cs1, Elp, Guard, Kind, Operand, Stub, Wide
+from e2kemu.cpu.isa.cu import CALL_KINDS, CS0_OPS
+from e2kemu.cpu.isa.formats import (
+    AAS,
+    AAS_DST,
+    AAU,
+    ALES,
+    ALES_DEFAULT,
+    ALS,
+    CDS,
+    CS0,
+    CS1,
+    CS1_CALL,
+    CS1_FLUSH,
+    CS1_MAS,
+    CS1_SETEI,
+    CS1_SETR,
+    CS1_VFBG,
+    CS1_WAIT,
+    LTS0_SETWD,
+    NONE,
+    PLS,
+    SS1,
+    SS2,
+    Syllable,
+)
+from e2kemu.errors import ImageError
+
+
+class EncodeError(ImageError):
+    """A wide instruction that has no encoding; says what does not fit."""
+
+
+class Symbolic(int):
+    """The value of a 64-bit literal that is known only after the layout: equal to nothing but itself.
+
+    ``encode_wide`` says in which LTS it was put.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+Half = int | tuple[Symbolic, int] | None
+Placed = tuple[tuple[Symbolic, int], ...]
+"""Symbolic literals and the number of the LTS that holds their low word."""
+
+_SPECIAL_DST = {Kind.TST: 0xCD, Kind.TC: 0xCE, Kind.TCD: 0xCF, Kind.EMPTY: 0xDF, Kind.EMPTY_LO: 0xDE}
+_LITERALS = {Kind.LIT16: 1, Kind.LIT32: 2, Kind.LIT64: 4}
+_CS0_BY_NAME = {op.name: op for op in CS0_OPS}
+_CTOPC = {name: code for code, name in CALL_KINDS.items()}
+_ALL_DEFAULT: tuple[int | None, ...] = (None,) * 6
+
+
+class Literals:
+    """The LTS words of one wide instruction while they fill up.
+
+    A word is two halves, [0] low; a half is free (None), a number, or a part of a symbolic value.
+    """
+
+    def __init__(self) -> None:
+        self.halves: list[list[Half]] = [[None, None] for _ in range(4)]
+        self.used = 0
+        self.symbols: list[tuple[Symbolic, int]] = []
+
+    def _fits(self, wanted: list[tuple[int, int, Half]]) -> bool:
+        return all(self.halves[n][h] is None or self.halves[n][h] == value for n, h, value in wanted)
+
+    def _put(self, wanted: list[tuple[int, int, Half]]) -> None:
+        for n, h, value in wanted:
+            self.halves[n][h] = value
+            self.used = max(self.used, n + 1)
+
+    def word(self, n: int, value: int) -> None:
+        """Fill LTSn. Raises EncodeError when it holds something else."""
+        wanted: list[tuple[int, int, Half]] = [(n, 0, value & 0xFFFF), (n, 1, value >> 16 & 0xFFFF)]
+        if not self._fits(wanted):
+            raise EncodeError(f"LTS{n} is needed for two different values")
+        self._put(wanted)
+
+    @staticmethod
+    def _wanted(kind: Kind, value: int, code: int) -> list[tuple[int, int, Half]]:
+        if kind is Kind.LIT16:
+            return [(code & 1, code >> 2 & 1, value & 0xFFFF)]
+        if kind is Kind.LIT32:
+            return [(code & 3, 0, value & 0xFFFF), (code & 3, 1, value >> 16 & 0xFFFF)]
+        n = code & 3
+        parts: list[Half] = [(value, i) if isinstance(value, Symbolic) else value >> 16 * i & 0xFFFF for i in range(4)]
+        return [(n, 0, parts[0]), (n, 1, parts[1]), (n + 1, 0, parts[2]), (n + 1, 1, parts[3])]
+
+    def place(self, operand: Operand) -> int:
+        """Give the literal a slot and return its operand code. Raises EncodeError when none is left."""
+        kind, value = operand.kind, operand.value
+        codes: Iterable[int]
+        if operand.code is not None:
+            codes = (operand.code,)
+        elif kind is Kind.LIT16:
+            codes = (0xD4, 0xD0, 0xD5, 0xD1)
+        elif kind is Kind.LIT32:
+            codes = (0xD8, 0xD9, 0xDA, 0xDB)
+        else:
+            codes = (0xDC, 0xDD, 0xDE)
+        for code in codes:
+            wanted = self._wanted(kind, value, code)
+            if self._fits(wanted):
+                self._put(wanted)
+                if isinstance(value, Symbolic) and (value, code & 3) not in self.symbols:
+                    self.symbols.append((value, code & 3))
+                return code
+        if operand.code is not None:
+            raise EncodeError(f"the literal slot of {value:#x} holds another value already")
+        raise EncodeError("the literals of this wide instruction do not fit in its four LTS words")
+
+    def words(self) -> list[int]:
+        """LTS0, LTS1, ... as numbers; symbolic parts are 0."""
+        return [sum(half << 16 * h for h, half in enumerate(word) if isinstance(half, int))
+                for word in self.halves[: self.used]]
+
+
+def _operand_byte(operand: Operand, codes: dict[int, int]) -> int:
+    kind, value = operand.kind, operand.value
+    if kind is Kind.B:
+        return value
+    if kind is Kind.R:
+        return 0x80 | value
+    if kind is Kind.G:
+        return 0xE0 | value
+    if kind is Kind.IMM:
+        return 0xC0 | value
+    if kind in _LITERALS:
+        return codes[id(operand)] if operand.code is None else operand.code
+    if kind is Kind.CTPR:
+        return 0xD0 | value
+    return _SPECIAL_DST[kind]
+
+
+def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[int, int]]:
+    """Slots of all literals: operand codes by id of the operand, AAU slots by channel."""
+    codes: dict[int, int] = {}
+    aau: dict[int, int] = {}
+    open_ones: list[Operand] = []
+    for insn in wide.alu:
+        for operand in (insn.src2, insn.src3):
+            if operand is not None and operand.kind in _LITERALS:
+                if operand.code is None:
+                    open_ones.append(operand)
+                else:
+                    literals.place(operand)
+        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
+            literals.word(insn.aau.literal_slot, insn.aau.literal)
+            aau[insn.channel] = insn.aau.literal_slot
+    open_ones.sort(key=lambda o: (-_LITERALS[o.kind], -o.value))
+    for operand in open_ones:
+        codes[id(operand)] = literals.place(operand)
+    for insn in wide.alu:
+        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None:
+            aau[insn.channel] = literals.place(Operand(Kind.LIT32, insn.aau.literal)) & 3
+    return codes, aau
+
+
+def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool = False) -> int:
+    op = insn.op
+    word = ALS["cop"].put(op.cop) | ALS["sm"].put(insn.sm)
+
+    def byte(slot: str, operand: Operand | None) -> int:
+        if operand is None:
+            return NONE
+        result = _operand_byte(operand, codes)
+        if second and operand.kind in (Kind.B, Kind.R, Kind.G) and _is_quad(insn, slot):
+            return result + 1 if operand.kind is not Kind.B else (result + 1) & 0x7F
+        return result
+
+    if insn.aau is not None:
+        opce1 = insn.aau.opce1
+        if insn.aau.literal is not None:
+            opce1 = opce1 & ~AAU["lt"].mask | AAU["lt"].put(aau[insn.channel] + 1)
+        return word | opce1 << 8 | byte("src4", insn.src4 or insn.dst)
+    src1 = byte("src1", insn.src1) if insn.src1 is not None or op.opce is None else op.opce
+    src2 = byte("src2", insn.src2)
+    dst = byte("dst", insn.dst if insn.dst is not None else insn.src4)
+    if insn.sreg is not None:
+        if "dst" in op.fmt.slots:
+            src1, src2 = insn.sreg, NONE
+        else:
+            dst = insn.sreg
+    elif insn.pred is not None:
+        dst = (op.cmpopce or 0) << 5 | insn.pred
+    return word | ALS["src1"].put(src1) | ALS["src2"].put(src2) | ALS["dst"].put(dst)
+
+
+def _is_quad(insn: AluInsn, slot: str) -> bool:
+    op = insn.op
+    if slot == "src1" and (op.load or op.store):
+        return False
+    slots = [s if s != "src4" else "dst" for s in op.fmt.slots]
+    name = "dst" if slot == "src4" else slot
+    return name in slots and slots.index(name) < len(op.sizes) and op.sizes[slots.index(name)] == "Q"
+
+
+def _ales(insn: AluInsn, codes: dict[int, int]) -> int | None:
+    op = insn.op
+    if not op.fmt.long:
+        return None
+    if insn.imm8 is not None:
+        low = insn.imm8
+    elif insn.src3 is not None:
+        low = _operand_byte(insn.src3, codes)
+    else:
+        low = NONE if op.ales_lo is None else op.ales_lo
+    return ALES["opc2"].put(op.opc2 or 0) | ALES["lo"].put(low)
+
+
+class _Conditions:
+    """CDS halves in the order of need."""
+
+    def __init__(self) -> None:
+        self.halves: list[int] = []
+
+    def add(self, opc: int, guard: Guard, bit: int, negate_bit: int | None = None) -> None:
+        """Let ``guard`` govern mask bit ``bit`` (3: AM or RPC) of a half of kind ``opc``."""
+        neg = bit if negate_bit is None else negate_bit
+        code = (0x40 if guard.is_pcnt else 0x60) | guard.index
+        mask, inverse = 1 << 10 + bit, 1 << 7 + neg
+        for i, half in enumerate(self.halves):
+            same = CDS["opc"].of(half) == opc and CDS["pred"].of(half) == code
+            # a shared negation bit must agree with whoever uses it already
+            users = 1 << 10 + neg | (1 << 13 if neg == 2 else 0)
+            if same and not half & mask and (not half & users or bool(half & inverse) == guard.negated):
+                self.halves[i] = half | mask | (inverse if guard.negated else 0)
+                return
+        self.halves.append(CDS["opc"].put(opc) | CDS["pred"].put(code) | mask | (inverse if guard.negated else 0))
+
+    def words(self) -> list[int]:
+        """CDS0, CDS1, ...; the high half comes first."""
+        if len(self.halves) > 6:
+            raise EncodeError(f"{len(self.halves)} conditions in one wide instruction, there is room for 6")
+        halves = self.halves + [0] * (len(self.halves) % 2)
+        return [high << 16 | low for high, low in zip(halves[::2], halves[1::2], strict=True)]
+
+
+def _conditions(wide: Wide) -> list[int]:
+    conditions = _Conditions()
+    for insn in wide.alu:
+        channels = (insn.channel,) if insn.pair_channel is None else (insn.channel, insn.pair_channel)
+        for guards, kind in ((insn.guards, 0), (insn.merge, 2)):
+            for guard in guards:
+                for channel in channels:
+                    conditions.add(kind + channel // 3, guard, channel % 3)
+        for guard in insn.increment or ():
+            conditions.add(insn.channel // 3, guard, 3, 2)
+    if wide.stub is not None and wide.stub.rpc is not None:
+        conditions.add(2, wide.stub.rpc, 3, 2)
+    return conditions.words()
+
+
+def _stub(stub: Stub) -> int:
+    condition = stub.condition
+    values = {"ipd": stub.ipd, "srp": stub.srp, "crp": stub.crp, "ctop": stub.ctop,
+              "ctcond": condition.type, "psrc": condition.psrc}
+    if stub.sf2:
+        values.update(type=1, ts_hi=stub.ts_opc >> 1, ts_lo=stub.ts_opc & 1, abgc=stub.abgc,
+                      abgc_cond=stub.abgc_condition, ctp_call=stub.ctp_call)
+        return _word(SS2, values)
+    for name in ("eap", "bap", "vfdi", "abgi", "abgd", "abnf", "abnt", "abpf", "abpt", "alcf", "alct", "aa"):
+        values[name] = getattr(stub, name)
+    return _word(SS1, values)
+
+
+def _word(syllable: Syllable, values: dict[str, int]) -> int:
+    word = 0
+    try:
+        for name, value in values.items():
+            word |= syllable[name].put(int(value))
+    except (KeyError, ValueError) as error:
+        raise EncodeError(f"{syllable.name}: {error}") from None
+    return word
+
+
+def _cs0(cs0: Cs0) -> int:
+    op = _CS0_BY_NAME[cs0.name]
+    if op.kind == "branch":
+        if cs0.disp & 7 or not -(1 << 30) <= cs0.disp < 1 << 30:
+            raise EncodeError(f"{cs0.name}: displacement {cs0.disp:#x} is not a multiple of 8 within 1 GiB")
+        param = cs0.disp >> 3 & CS0["param"].of(-1)
+    else:
+        param = cs0.param if op.type is None else op.type
+    return _word(CS0, {"ctpr": cs0.ctpr, "opc": op.opc, "param": param})
+
+
+def _cs1(ops: tuple[Cs1, ...], literals: Literals) -> int | None:
+    """The CS1 word of these operations; setwd fills LTS0."""
+    by_name = {op.name: dict(op.fields) for op in ops}
+    names = set(by_name)
+    if not names:
+        return None
+    window = {"setwd", "setbn", "setbp", "settr", "vfrpsz"}
+    if names <= window:
+        values: dict[str, int] = {}
+        if "setbn" in names:
+            values.update(by_name["setbn"], setbn=1)
+        if "setbp" in names:
+            values.update(by_name["setbp"], setbp=1)
+        if "settr" in names:
+            values["settr"] = 1
+        opc = 1 if "vfrpsz" in names else 0 if names & {"setwd", "settr"} else 4
+        if opc != 4:
+            size = {**by_name.get("setwd", {}), **by_name.get("vfrpsz", {}), **by_name.get("settr", {})}
+            literals.word(0, _word(LTS0_SETWD, size))
+        return CS1["opc"].put(opc) | _word(CS1_SETR, values)
+    flush = {"flushr", "flushc", "fillr", "fillc"}
+    if names <= flush:
+        return CS1["opc"].put(7) | _word(CS1_FLUSH, dict.fromkeys(names, 1))
+    if len(names) > 1:
+        raise EncodeError(f"{' and '.join(sorted(names))} cannot be in one wide instruction")
+    name = ops[0].name
+    fields = by_name[name]
+    if name in _CTOPC:
+        return CS1["opc"].put(5) | _word(CS1_CALL, {"ctopc": _CTOPC[name], "wbs": fields.get("wbs", 0)})
+    if name == "wait":
+        return CS1["opc"].put(3) | _word(CS1_WAIT, fields)
+    if name == "setei":
+        return CS1["opc"].put(2) | _word(CS1_SETEI, fields)
+    if name == "setsft":
+        return CS1["opc"].put(2) | _word(CS1_SETEI, {"sft": 1})
+    if name == "vfbg":
+        return CS1["opc"].put(8) | _word(CS1_VFBG, fields)
+    raise EncodeError(f"{name} is no CS1 operation")
+
+
+def _pls(wide: Wide) -> list[int]:
+    elps = (*wide.elps, None, None, None, None)[:4]
+    clps = (*wide.clps, None, None, None)[:3]
+    count = max([0, *(1 + n // 2 for n, elp in enumerate(elps) if elp is not None),
+                 *(1 + n for n, clp in enumerate(clps) if clp is not None)])
+    words = []
+    for n in range(count):
+        values: dict[str, int] = {}
+        if n < 2:
+            for field, elp in (("elp0", elps[2 * n]), ("elp1", elps[2 * n + 1])):
+                if isinstance(elp, Elp):
+                    values[field] = elp.source
+        clp = clps[n]
+        if clp is not None:
+            values.update(opc=clp.opc, neg0=clp.neg0, arg0=clp.arg0, neg1=clp.neg1, arg1=clp.arg1)
+            if clp.dst is not None:
+                values.update(vdst=1, pdst=clp.dst)
+        words.append(_word(PLS, values))
+    return words
+
+
+def _aas(wide: Wide) -> tuple[tuple[int | None, ...], int]:
+    """AAS0..AAS5 and the mask SS.aa."""
+    aas: list[int | None] = [None] * 6
+    mask = 0
+    for mova in wide.movas:
+        mask |= 1 << mova.channel
+        side = "odd" if mova.channel & 1 else "even"
+        half = mova.channel // 2
+        aas[half] = (aas[half] or 0) | AAS_DST[side].put(_operand_byte(mova.dst, {}))
+        aas[2 + mova.channel] = _word(AAS, {"be": mova.be, "opc": mova.opc, "area": mova.area, "ind": mova.ind,
+                                            "am": mova.am})
+    return tuple(aas), mask
+
+
+def _needs_ales_word(insn: AluInsn) -> bool:
+    """Whether the ALES word must be there although it holds the default (packed additions in ALC2, ALC5)."""
+    return "physically" in insn.op.note
+
+
+def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
+    """The syllables of ``wide``, and where its symbolic literals went. Raises EncodeError."""
+    literals = Literals()
+    cs1 = _cs1(wide.cs1, literals)
+    mas = {f"alc{channel}": insn.mas for insn in wide.alu if insn.mas
+           for channel in (insn.channel, insn.pair_channel) if channel is not None}
+    if mas:
+        if cs1 is not None:
+            raise EncodeError(f"mas and {wide.cs1[0].name} cannot be in one wide instruction: both need CS1")
+        cs1 = CS1["opc"].put(6) | _word(CS1_MAS, mas)
+    codes, aau = _place_literals(wide, literals)
+    als: list[int | None] = [None] * 6
+    ales: list[int | None] = [None] * 6
+    explicit = False
+    for insn in wide.alu:
+        for channel, second in ((insn.channel, False), (insn.pair_channel, True)):
+            if channel is None:
+                continue
+            if als[channel] is not None:
+                raise EncodeError(f"two operations in channel {channel}")
+            als[channel] = _als(insn, codes, aau, second)
+            ales[channel] = _ales(insn, codes)
+            explicit = explicit or (channel in (2, 5) and wide.version >= 4 and _needs_ales_word(insn))
+    aas, aa = _aas(wide)
+    stub = wide.stub
+    if aa:
+        stub = replace(stub or Stub(), aa=aa)
+        if stub.sf2:
+            raise EncodeError("array reads need the first format of SS")
+    elif stub is not None and stub.aa:
+        stub = replace(stub, aa=0)
+    cds, pls = _conditions(wide), _pls(wide)
+    bundle = build(
+        wide.version, nop=wide.nop, loop_mode=wide.loop_mode, set_mark=wide.set_mark,
+        ss=None if stub is None else _stub(stub), als=als, ales=ales, explicit_ales=explicit,
+        cs0=None if wide.cs0 is None else _cs0(wide.cs0), cs1=cs1, aas=aas, lts=literals.words(), pls=pls, cds=cds)
+    if bundle.ales25 is not None:
+        high, low = (ALES_DEFAULT if ales[n] is None else ales[n] for n in (2, 5))
+        bundle = bundle._replace(ales25=(high or 0) << 16 | (low or 0))
+    return bundle, tuple(literals.symbols)
+
+
+def encode(wide: Wide) -> bytes:
+    """The bytes of ``wide``. Raises EncodeError or ImageError when it has no encoding."""
+    return join(encode_wide(wide)[0])

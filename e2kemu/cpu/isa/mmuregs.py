@@ -1,0 +1,103 @@
+"""MMU registers: names for addresses of loads and stores with a special memory access specifier.
+
+``mmurr %name, %dr1`` is ``ldd`` from ``address``, ``mmurw`` a ``std`` to it, with ``mas``: 0x47 the MMU
+itself, 0x5f level-2 cache, 0x6f tables of locks and the data debugger. Facts: register tables of the
+binutils port.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MmuRegister:
+    """``since`` is the first instruction set that has it, ``writable_since`` the first in which it can
+    be written (0: never); ``read_channel`` is the ALC that reads it."""
+
+    name: str
+    address: int
+    mas: int = 0x47
+    since: int = 1
+    read_channel: int = 2
+    writable_since: int = 1
+
+
+_M = MmuRegister
+_L2 = ("bist_sig1", "bist_sig2", "bisr_ctrl", "ctrl", "ecc_dbg", "err")
+
+MMU_REGISTERS: tuple[MmuRegister, ...] = (
+    _M("mmu_cr", 0x0),
+    _M("cont", 0x10),
+    _M("pid", 0x10, since=6),
+    _M("cr3_rg", 0x20),
+    _M("u2_pptb", 0x20, since=6),
+    _M("elb_ptb", 0x30),
+    _M("u_vptb", 0x30, since=6),
+    _M("root_ptb", 0x40),
+    _M("u_pptb", 0x40, since=6),
+    _M("trap_point", 0x50),
+    _M("trap_count", 0x60, writable_since=6),
+    _M("mpt_b", 0x70),
+    _M("pci_l_b", 0x80),
+    _M("us_cl_d", 0x90),
+    _M("ph_h_b", 0xa0),
+    _M("used_4kb_dtlb", 0xb0, since=2),
+    _M("used_dtlb_mpt_dw", 0xc0, since=2),
+    _M("apic_base", 0xd0),
+    _M("mu_hw0", 0xe0, since=2),
+    _M("cont_second", 0xf0, since=3),
+    _M("pid2", 0xf0, since=6),
+    _M("pat", 0x310, since=3),
+    _M("ph_hi_l_b", 0x320, since=3),
+    _M("ph_hi_h_b", 0x330, since=3),
+    _M("os_vptb", 0x340, since=6),
+    _M("os_pptb", 0x350, since=6),
+    _M("pdpte0", 0x380),
+    _M("pdpte1", 0x390),
+    _M("pdpte2", 0x3a0),
+    _M("pdpte3", 0x3b0),
+    _M("tlu_cache", 0x3c0, since=3),
+    _M("tlu_cmd_mem", 0x3e0, since=3),
+    _M("virt_ctrl_mu", 0x400, since=6),
+    _M("gid", 0x410, since=6),
+    _M("gp_vptb", 0x420, since=6),
+    _M("gp_pptb", 0x430, since=6),
+    _M("intc_info_mu", 0x440, since=6),
+    _M("intc_ptr_mu", 0x450, since=6),
+    _M("sh_os_vptb", 0x460, since=6),
+    _M("sh_os_pptb", 0x470, since=6),
+    _M("g_w_imask_mmu_cr", 0x480, since=6),
+    _M("sh_pid", 0x490, since=6),
+    _M("sh_mmu_cr", 0x4a0, since=6),
+    _M("os_vab", 0x4c0, since=6),
+    _M("sh_os_vab", 0x4d0, since=6),
+    _M("us_cl_b", 0x24, mas=0x6f, read_channel=5, writable_since=6),
+    _M("us_cl_up", 0x124, mas=0x6f, read_channel=5, writable_since=6),
+    _M("us_cl_m0", 0x4, mas=0x6f, read_channel=5, writable_since=6),
+    _M("us_cl_m1", 0x84, mas=0x6f, read_channel=5, writable_since=6),
+    _M("us_cl_m2", 0x104, mas=0x6f, read_channel=5, writable_since=6),
+    _M("us_cl_m3", 0x184, mas=0x6f, read_channel=5, writable_since=6),
+    _M("ddbcr", 0x87, mas=0x6f, read_channel=5),
+    _M("ddmcr", 0x107, mas=0x6f, read_channel=5),
+    _M("ddbsr", 0xa7, mas=0x6f, read_channel=5),
+    _M("ddbar0", 0x7, mas=0x6f, read_channel=5),
+    _M("ddbar1", 0x27, mas=0x6f, read_channel=5),
+    _M("ddbar2", 0x47, mas=0x6f, read_channel=5),
+    _M("ddbar3", 0x67, mas=0x6f, read_channel=5),
+    _M("ddmar0", 0xc7, mas=0x6f, read_channel=5),
+    _M("ddmar1", 0xe7, mas=0x6f, read_channel=5),
+    *(_M(f"mtrr{n}", 0x100 + 0x10 * n) for n in range(33)),
+    *(_M(f"mlt{letter}{n}", 0x05 + 0x20 * part + 0x80 * n, mas=0x6f, writable_since=0)
+      for n in range(16) for part, letter in enumerate("abc")),
+    *(_M(f"l2_b{bank}_{name}", 0x100 * kind + 0x40 * bank, mas=0x5f, since=2, writable_since=int(kind > 0))
+      for bank in range(4) for kind, name in enumerate(_L2)),
+)
+
+
+def find(name: str, version: int) -> MmuRegister | None:
+    """The register of that name (without the percent sign) in instruction set ``version``."""
+    for register in MMU_REGISTERS:
+        if register.name == name and register.since <= version:
+            return register
+    return None
