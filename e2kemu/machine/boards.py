@@ -1,0 +1,72 @@
+"""Machine types: the map of each, as a versioned table.
+
+A stream is bound to the versioned name, so a table never changes once it is released: another map is
+another version. docs/machine.md describes the map in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from e2kemu.errors import OptionError
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Board:
+    """One machine type; all addresses are physical, all sizes bytes."""
+
+    name: str
+    description: str
+    alias: str = ""
+    is_default: bool = False
+
+    default_cpu: str = "e8c"
+    default_ram: int = 256 * MIB
+    min_ram: int = 32 * MIB
+    max_ram: int = 512 * GIB
+    max_cpus: int = 1
+
+    ram_name: str = "elbrus.ram"
+    ram_low_size: int = 2 * GIB
+    ram_high_base: int = 0x4_0000_0000
+    rom_name: str = "elbrus.rom"
+    rom_base: int = 0x1_0000_0000
+    rom_size: int = 16 * MIB
+    ports_base: int = 0x1_0100_0000
+    sic_base: int = 0x1_1000_0000
+    timer_base: int = 0x8130_0000
+    bootinfo_base: int = 0x00FF_0000
+
+    serial_ports: tuple[int, ...] = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
+    exit_port: int = 0xF4
+    idle_port: int = 0xF8
+
+
+BOARDS: tuple[Board, ...] = (
+    Board("elbrus-1.0", "Elbrus computer with one CPU, 2026", alias="elbrus", is_default=True),
+)
+"""All machine types, newest first."""
+
+DEFAULT = next(board for board in BOARDS if board.is_default)
+
+
+def find_board(name: str) -> Board:
+    """The board of that name or alias. Raises OptionError when there is none."""
+    for board in BOARDS:
+        if name in (board.name, board.alias):
+            return board
+    raise OptionError(f"unsupported machine type: \"{name}\" (use -machine help to list supported machines)")
+
+
+def help_text() -> str:
+    """What ``-M help`` prints."""
+    lines = ["Supported machines are:"]
+    for board in BOARDS:
+        if board.alias:
+            lines.append(f"{board.alias:<20s} {board.description} (alias of {board.name})")
+        default = " (default)" if board.is_default else ""
+        lines.append(f"{board.name:<20s} {board.description}{default}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,173 @@
+"""config -> Machine: the only place that knows all parts of a computer.
+
+Memory, devices and their addresses come from the board's table; images are read and checked before
+anything is made, so that a wrong file leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib import resources
+from typing import TypeVar, cast
+
+from e2kemu.cpu.exec import Cpu
+from e2kemu.cpu.isa.models import MODELS
+from e2kemu.devices.core import Device
+from e2kemu.devices.ioport import IoPorts
+from e2kemu.devices.lt_timer import FREQUENCY, LtTimer
+from e2kemu.devices.serial8250 import Serial8250
+from e2kemu.devices.sic import Sic
+from e2kemu.devices.test_device import TestDevice
+from e2kemu.errors import ImageError, OptionError
+from e2kemu.loader import ElfImage, read_elf, read_rom
+from e2kemu.loop import MainLoop
+from e2kemu.machine.boards import MIB, Board
+from e2kemu.machine.bootinfo import SIZE as BOOTINFO_SIZE
+from e2kemu.machine.bootinfo import LoadedImage, bootinfo
+from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.machine import Machine
+from e2kemu.memory.ram import RAMBlock
+from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
+
+FIRMWARE = "boot.bin"
+"""The bundled boot ROM, a file of the package ``e2kemu.firmware_images``."""
+
+M = TypeVar("M", bound=Machine)
+
+
+def ram_banks(board: Board, ram: int) -> list[tuple[int, int]]:
+    """Address and size of each bank of ``ram`` bytes of memory."""
+    low = min(ram, board.ram_low_size)
+    return [(0, low)] + ([(board.ram_high_base, ram - low)] if ram > low else [])
+
+
+def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Machine) -> M:  # type: ignore[assignment]
+    """Make the machine of ``config``, stopped, as after power-on. ``loop`` is the emulator's main loop.
+
+    Raises OptionError for what cannot be built, ImageError for a firmware or kernel that cannot be used.
+    """
+    config.check()
+    board = config.board
+    banks = ram_banks(board, config.ram)
+    rom_image = read_rom(config.bios, board.rom_size) if config.bios else bundled_firmware()
+    kernel = _read_kernel(config, board, banks)
+    info = _bootinfo(config, board, banks, kernel)
+
+    lock = threading.RLock() if loop is None else cast("threading.RLock", loop.lock)
+    machine = cls(config, MainLoop(lock) if loop is None else loop, lock)
+    try:
+        ram = RAMBlock(board.ram_name, config.ram)
+    except OSError as error:
+        raise OptionError(f"cannot set up guest memory '{board.ram_name}': {error.strerror}") from error
+    rom = RAMBlock(board.rom_name, board.rom_size, readonly=True)
+    machine.ram_blocks += [ram, rom]
+    for name, (base, size), offset in zip(
+        ("elbrus.ram", "elbrus.ram-high"), banks, (0, board.ram_low_size), strict=False
+    ):
+        machine.space.map(base, RAMRegion(ram, offset, size), name)
+    machine.space.map(board.rom_base, RAMRegion(rom), board.rom_name)
+    _add_devices(machine, board, banks)
+
+    model = MODELS[config.cpu_model]
+    for index in range(config.smp):
+        cpu = Cpu(index, model, machine.space)
+        machine.cpus.append(cpu)
+        machine.sections.append(cpu.section())
+        machine.space.listeners.append(cpu.invalidate)
+
+    def load_images() -> None:
+        rom.write(0, rom_image)
+        if kernel is not None:
+            for segment in kernel.segments:
+                machine.space.write_bytes(segment.address, segment.data)
+                _clear(machine.space, segment.address + len(segment.data), segment.address + segment.size)
+        machine.space.write_bytes(board.bootinfo_base, info)
+
+    machine.on_reset.append(load_images)
+    load_images()
+    return machine
+
+
+def _clear(space: AddressSpace, address: int, end: int) -> None:
+    """Zero what lies behind a segment's bytes (RAM may have been used before a reset), without
+    touching memory that is zero already."""
+    while address < end:
+        size = min(MIB, end - address)
+        if any(space.read_bytes(address, size)):
+            space.write_bytes(address, bytes(size))
+        address += size
+
+
+def bundled_firmware() -> bytes:
+    """The boot ROM image that comes with the package. Raises ImageError when it is missing."""
+    try:
+        return (resources.files("e2kemu") / "firmware_images" / FIRMWARE).read_bytes()
+    except OSError as error:
+        raise ImageError(f"could not load BIOS '{FIRMWARE}': {error.strerror}") from error
+
+
+def _read_kernel(config: MachineConfig, board: Board, banks: list[tuple[int, int]]) -> ElfImage | None:
+    if config.kernel is None:
+        return None
+    image = read_elf(config.kernel)
+    image.check_fits(banks, [(board.bootinfo_base, BOOTINFO_SIZE, "the boot information block")])
+    return image
+
+
+def _bootinfo(
+    config: MachineConfig, board: Board, banks: list[tuple[int, int]], kernel: ElfImage | None
+) -> bytes:
+    return bootinfo(
+        mdl=MODELS[config.cpu_model].mdl,
+        cpus=config.smp,
+        kernel=LoadedImage(kernel.base, kernel.end - kernel.base, kernel.entry) if kernel else None,
+        serial_base=board.ports_base + board.serial_ports[0],
+        timer_base=board.timer_base,
+        timer_frequency=FREQUENCY,
+        banks=banks,
+        machine=board.name,
+        cpu=config.cpu_model,
+        append=config.append,
+    )
+
+
+def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -> None:
+    """Make the devices in the order of the stream and map them."""
+    clock, space, config = machine.clock, machine.space, machine.config
+
+    def add(device: Device, base: int, priority: int = 0) -> None:
+        device.base = base
+        machine.devices.append(device)
+        region = MmioRegion(device, device.size, device.max_access)
+        space.map(base, region, device.name, priority)
+
+    ports = board.ports_base
+    high_base, high_size = banks[1] if len(banks) > 1 else (0, 0)
+    add(IoPorts(), ports, priority=-1)
+    add(Sic(banks[0][1], high_base, high_size), board.sic_base)
+    # the console is there even when nothing is connected to it
+    for index, chardev in enumerate(config.serials or (None,)):
+        serial = Serial8250(clock, chardev)
+        serial.instance_id = index
+        add(serial, ports + board.serial_ports[index])
+    add(LtTimer(clock), board.timer_base)
+    test = TestDevice(
+        lambda status: machine.shutdown(status, guest=True, reason="guest-shutdown"), machine.idle
+    )
+    test.base = ports + board.exit_port
+    machine.devices.append(test)
+    space.map(ports + board.exit_port, MmioRegion(test, 4, 4), "e2k-test-exit")
+    space.map(ports + board.idle_port, MmioRegion(_IdleWindow(test), 4, 4), "e2k-test-idle")
+
+
+class _IdleWindow:
+    """The second register of the test device, which the board maps apart from the first."""
+
+    def __init__(self, device: TestDevice) -> None:
+        self._device = device
+
+    def mmio_read(self, offset: int, size: int) -> int:
+        return self._device.mmio_read(offset + 4, size)
+
+    def mmio_write(self, offset: int, size: int, value: int) -> None:
+        self._device.mmio_write(offset + 4, size, value)

@@ -1,0 +1,84 @@
+"""MachineConfig: what the user asked for, checked; the builder makes a Machine of it."""
+
+from __future__ import annotations
+
+import uuid as uuidlib
+from dataclasses import dataclass, field
+
+from e2kemu.chardev import Chardev
+from e2kemu.cpu.isa.models import MODELS
+from e2kemu.errors import OptionError
+from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
+from e2kemu.memory.dirty import PAGE_SIZE
+
+ACCELERATORS = ("reference",)
+"""Executors of guest code: "reference" runs the description of the ISA itself, in Python."""
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """One machine. Empty or None means the default of the machine type.
+
+    ``ram_size`` is in bytes; ``paused`` is -S; ``incoming`` means that the state comes by migration;
+    ``serials`` are the character devices of the serial ports, in the order of the board.
+    """
+
+    machine: str = DEFAULT.name
+    cpu: str = ""
+    ram_size: int = 0
+    smp: int = 1
+    accel: str = "reference"
+    bios: str | None = None
+    kernel: str | None = None
+    append: str = ""
+    name: str = ""
+    uuid: uuidlib.UUID | None = None
+    paused: bool = False
+    incoming: bool = False
+    no_shutdown: bool = False
+    no_reboot: bool = False
+    serials: tuple[Chardev | None, ...] = field(default=(), compare=False)
+
+    @property
+    def board(self) -> Board:
+        """The machine type. Raises OptionError when it does not exist."""
+        return find_board(self.machine)
+
+    @property
+    def cpu_model(self) -> str:
+        """The CPU model's name."""
+        return self.cpu or self.board.default_cpu
+
+    @property
+    def ram(self) -> int:
+        """Bytes of RAM."""
+        return self.ram_size or self.board.default_ram
+
+    def check(self) -> None:
+        """Raises OptionError, one line, for the first thing that cannot be."""
+        board = self.board
+        if self.cpu_model not in MODELS:
+            raise OptionError(f"unable to find CPU model '{self.cpu_model}'")
+        if self.ram < board.min_ram:
+            raise OptionError(
+                f"{_mib(self.ram)} of RAM is too little: machine '{board.name}' needs {_mib(board.min_ram)}"
+            )
+        if self.ram > board.max_ram:
+            raise OptionError(
+                f"{_mib(self.ram)} of RAM is too much: machine '{board.name}' takes {_mib(board.max_ram)}"
+            )
+        if self.ram % PAGE_SIZE:
+            raise OptionError(f"RAM size {self.ram} is not a multiple of the page size ({PAGE_SIZE} bytes)")
+        if not 1 <= self.smp <= board.max_cpus:
+            raise OptionError(
+                f"Invalid SMP CPUs {self.smp}. The max CPUs supported by machine '{board.name}'"
+                f" is {board.max_cpus}"
+            )
+        if self.accel not in ACCELERATORS:
+            raise OptionError(f"invalid accelerator {self.accel}")
+        if len(self.serials) > len(board.serial_ports):
+            raise OptionError(f"too many serial devices, max {len(board.serial_ports)}")
+
+
+def _mib(size: int) -> str:
+    return f"{size // MIB} MiB" if size % MIB == 0 else f"{size} bytes"

@@ -1,0 +1,290 @@
+"""Machine: run state, vCPU threads, reset and shutdown of one built computer.
+
+``machine/builder.py`` makes it. Threads: any thread may call the public methods; they take the machine
+lock themselves. Whoever waits for vCPUs (``stop``, ``quiesced``, ``reset``) releases the lock while
+waiting, even when it was held by the caller: what the caller read before may have changed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import uuid as uuidlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from e2kemu.chardev import Chardev
+from e2kemu.clock import VirtualClock
+from e2kemu.devices.core import Device
+from e2kemu.errors import StateError
+from e2kemu.loop import MainLoop
+from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, check_transition
+from e2kemu.machine.vcpu import SWITCH_INTERVAL, Gate, VcpuThread, VirtualCpu
+from e2kemu.memory.ram import RAMBlock
+from e2kemu.memory.space import AddressSpace
+
+Listener = Callable[[str, Mapping[str, Any] | None], None]
+"""Called with the name and data of an event, in the thread where it happens, the machine lock held."""
+
+
+class Machine:
+    """One computer. Made stopped: in state "inmigrate" with ``config.incoming``, "prelaunch" otherwise.
+
+    ``cpus``, ``devices`` and the images are added by the builder before the first ``start``.
+    """
+
+    def __init__(self, config: MachineConfig, loop: MainLoop, lock: threading.RLock) -> None:
+        self.config = config
+        self.loop = loop
+        self.lock = lock
+        self.clock = VirtualClock()
+        self.space = AddressSpace("memory", lock)
+        self.ram_blocks: list[RAMBlock] = []
+        self.cpus: list[Any] = []
+        self.devices: list[Device] = []
+        self.sections: list[Any] = []
+        """SaveHandlers beside those of the clock and the devices: the CPUs'."""
+        self.on_reset: list[Callable[[], None]] = []
+        """Called by ``reset`` when devices are reset, before the CPUs: loads the images again."""
+        self.listeners: list[Listener] = []
+        self.autostart = not config.paused
+        """Whether the guest runs once its state has arrived (or at once); ``stop`` and ``cont`` change it
+        while the machine is in "inmigrate"."""
+        self.exit_status: int | None = None
+        """The status the guest has ended with."""
+        self._run_state = "inmigrate" if config.incoming else "prelaunch"
+        self._gate = Gate(lock, self.clock)
+        self._threads: list[VcpuThread] = []
+        self._shutdown: tuple[int, bool, str] | None = None
+        self.clock.listeners += [loop.wake, self._gate.changed]
+        loop.attach_clock(self.clock)
+
+    # -- what it is
+
+    @property
+    def machine_type(self) -> str:
+        """The versioned machine type: bound to every stream."""
+        return self.config.board.name
+
+    @property
+    def name(self) -> str:
+        """``-name``."""
+        return self.config.name
+
+    @property
+    def uuid(self) -> uuidlib.UUID | None:
+        """``-uuid``."""
+        return self.config.uuid
+
+    @property
+    def serials(self) -> Sequence[Chardev]:
+        """The character devices of the serial ports."""
+        return [chardev for chardev in self.config.serials if chardev is not None]
+
+    def save_handlers(self) -> list[Any]:
+        """The sections in the order of the stream: timer, CPUs, devices. RAM and run state are not here."""
+        sections = [device.section() for device in self.devices]
+        return [self.clock, *self.sections, *(section for section in sections if section is not None)]
+
+    # -- events
+
+    def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:
+        """Tell all listeners."""
+        for listener in list(self.listeners):
+            listener(event, data)
+
+    # -- run state
+
+    @property
+    def run_state(self) -> str:
+        """QEMU's name of the state."""
+        return self._run_state
+
+    def is_running(self) -> bool:
+        """Whether the guest runs."""
+        return self._run_state == "running"
+
+    def set_run_state(self, state: str) -> None:
+        """Change the state's name only. Raises StateError when QEMU has no such transition."""
+        with self._gate.condition:
+            check_transition(self._run_state, state)
+            self._run_state = state
+            self._update_gate()
+
+    def _update_gate(self) -> None:
+        self._gate.open = self._run_state == "running" and self._shutdown is None
+        self._gate.condition.notify_all()
+
+    def start(self) -> None:
+        """Let the guest run; emits RESUME. Nothing when it runs. Raises StateError from a state that has
+        no way to "running"."""
+        with self._gate.condition:
+            if self.is_running():
+                return
+            self._start_threads()
+            check_transition(self._run_state, "running")
+            self.clock.start()
+            self.set_run_state("running")
+            self.emit("RESUME")
+
+    def stop(self, state: str = "paused") -> None:
+        """Stop the guest and go to ``state``; all vCPUs stand when it returns. Emits STOP if it ran.
+
+        A guest that does not run stays as it is when ``state`` is "paused", and goes to any other
+        state as it is asked to. Raises StateError when QEMU has no such transition.
+        """
+        with self._gate.still():
+            if self.is_running():
+                check_transition(self._run_state, state)
+                self.clock.stop()
+                self.set_run_state(state)
+                self.emit("STOP")
+            elif state != "paused":
+                self.set_run_state(state)
+
+    def cont(self) -> None:
+        """The command ``cont``: ``start`` with its rules. Raises StateError when a reset is needed first,
+        or a migration is not finalized; an incoming machine will start when its state has arrived."""
+        with self._gate.condition:
+            if self._run_state in NEEDS_RESET:
+                raise StateError("Resetting the Virtual Machine is required")
+            if self._run_state == "finish-migrate":
+                raise StateError("Migration is not finalized yet")
+            if self._run_state == "inmigrate":
+                self.autostart = True
+            else:
+                self.start()
+
+    def pause(self) -> None:
+        """The command ``stop``: an incoming machine will not start by itself."""
+        if self._run_state == "inmigrate":
+            self.autostart = False
+        else:
+            self.stop()
+
+    def quiesced(self) -> AbstractContextManager[None]:
+        """All vCPUs stand between two wide instructions while it is entered; holds the machine lock."""
+        return self._gate.still()
+
+    def _start_threads(self) -> None:
+        if not self._threads and self.cpus:
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
+            self._threads = [VcpuThread(self._gate, cpu, self._cpu_stopped) for cpu in self.cpus]
+            for thread in self._threads:
+                thread.start()
+
+    def _cpu_stopped(self, cpu: VirtualCpu, reason: str) -> None:
+        """A vCPU cannot or shall not go on; called in its thread."""
+        if reason == "breakpoint":
+            self.stop("debug")
+            return
+        text = reason.partition(": ")[2] or getattr(cpu, "fatal_reason", "") or "the CPU cannot continue"
+        print(f"e2kemu: CPU {cpu.index}: {text}", file=sys.stderr, flush=True)
+        with self._gate.condition:
+            if self.is_running():
+                self.stop("internal-error")
+
+    def thread_id(self, index: int) -> int:
+        """The host's id of the thread of CPU ``index``; 0 before the first start."""
+        return (self._threads[index].native_id or 0) if self._threads else 0
+
+    # -- devices' requests
+
+    def idle(self, ns: int) -> None:
+        """Put CPU 0 to sleep for ``ns`` of virtual time (test device)."""
+        self.cpus[0].idle_until = self.clock.now() + ns
+        self.cpus[0].request_exit()
+
+    def shutdown(self, status: int, *, guest: bool, reason: str) -> None:
+        """End the emulator with ``status`` (with no_shutdown: stop the guest). From any thread; the
+        guest executes nothing more, the first request counts. ``reason`` is QEMU's ShutdownCause."""
+        with self._gate.condition:
+            if self._shutdown is not None:
+                return
+            self._shutdown = (status, guest, reason)
+            self._update_gate()
+            for cpu in self.cpus:
+                cpu.request_exit()
+        self.loop.call_soon(self._finish_shutdown)
+
+    def _finish_shutdown(self) -> None:
+        if self._shutdown is None:
+            return                         # a reset came before
+        status, guest, reason = self._shutdown
+        self.emit("SHUTDOWN", {"guest": guest, "reason": reason})
+        if self.config.no_shutdown:
+            self.stop("shutdown")
+            with self._gate.condition:
+                self._shutdown = None
+                self._update_gate()
+            return
+        with self._gate.still():
+            self.clock.stop()
+            if self.is_running():
+                self.set_run_state("shutdown")
+        self.exit_status = status
+        for chardev in self.serials:
+            chardev.flush()
+        self.loop.quit(status)
+
+    def reset(self, *, guest: bool = False, reason: str = "host-qmp-system-reset") -> None:
+        """System reset: devices and CPUs as after power-on, images loaded again, the rest of RAM kept.
+
+        Emits RESET. With no_reboot it is a shutdown with status 0 instead.
+        """
+        if self.config.no_reboot:
+            self.shutdown(0, guest=guest, reason=reason)
+            return
+        with self._gate.still():
+            self._shutdown = None
+            for device in self.devices:
+                device.reset()
+            for hook in self.on_reset:
+                hook()
+            for cpu in self.cpus:
+                cpu.reset()
+                cpu.idle_until = None
+            if self._run_state not in KEPT_BY_RESET:
+                self._run_state = "prelaunch"
+            self._update_gate()
+            self.emit("RESET", {"guest": guest, "reason": reason})
+
+    def close(self) -> None:
+        """End the vCPU threads. The caller does not hold the machine lock."""
+        with self._gate.condition:
+            self._gate.open = False
+        for thread in self._threads:
+            thread.close()
+        self._gate.threads.clear()
+        self._threads = []
+
+    # -- looking inside
+
+    def read_reg(self, name: str, cpu: int = 0) -> int:
+        """The value of a register of CPU ``cpu``, by name. Raises OptionError when there is none."""
+        with self.quiesced():
+            return int(self.cpus[cpu].state.get(name))
+
+    def write_reg(self, name: str, value: int, cpu: int = 0) -> None:
+        """Change a register. Raises OptionError when there is none, or it cannot be written."""
+        with self.quiesced():
+            self.cpus[cpu].state.set(name, value)
+
+    def read_mem(self, address: int, size: int) -> bytes:
+        """``size`` bytes of physical memory."""
+        with self.quiesced():
+            return self.space.read_bytes(address, size)
+
+    def write_mem(self, address: int, data: bytes) -> None:
+        """Change physical memory."""
+        with self.quiesced():
+            self.space.write_bytes(address, data)
+
+    def info_qtree(self) -> str:
+        """The text of ``info qtree``."""
+        lines = ["bus: main-system-bus", "  type System"]
+        for device in self.devices:
+            lines += ["  " + line for line in device.qtree().splitlines()]
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,160 @@
+"""One thread per CPU: it runs guest code whenever the machine lets it, and is parked otherwise.
+
+A thread is *parked* while it is between two wide instructions and will not execute another one before
+it has asked the gate again, under the machine lock. A CPU asleep (``idle_until``) is parked as well, so
+that pausing a machine whose guest rests costs nothing. Who wants all CPUs still closes the gate, asks
+them to leave their loops, and waits on the gate's condition until all are parked.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from e2kemu.clock import VirtualClock
+from e2kemu.errors import E2kError
+
+ASK_AGAIN = 0.005
+"""Seconds after which a CPU that has not left its loop is asked again (the request may have come just
+before it entered)."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which Python lets another thread run. A vCPU computes all the time and so always uses
+its interval up: with the default of 5 ms every answer of the main loop or a migration thread would wait
+that long, several times."""
+
+
+class VirtualCpu(Protocol):
+    """What the machine needs of a CPU, whichever executor is behind it (``cpu/exec.py``)."""
+
+    index: int
+    idle_until: int | None
+
+    def reset(self) -> None:
+        """Back to the state after power-on."""
+
+    def run(self, limit: int | None = None) -> str:
+        """Execute until something happens: "exit", "limit", "idle", "fatal", "breakpoint"."""
+
+    def request_exit(self) -> None:
+        """Make ``run`` return at the next wide-instruction boundary."""
+
+    def invalidate(self, address: int, size: int) -> None:
+        """Code there has changed."""
+
+
+class Gate:
+    """Decides when CPUs run; shared by the machine and its CPU threads. All under ``condition``."""
+
+    def __init__(self, lock: threading.RLock, clock: VirtualClock) -> None:
+        self.condition = threading.Condition(lock)
+        self.clock = clock
+        self.open = False
+        """The machine runs."""
+        self.holds = 0
+        """Who wants stillness for a moment."""
+        self.threads: list[VcpuThread] = []
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a CPU may execute."""
+        return self.open and not self.holds
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """All CPUs parked, and the machine lock held, while it is entered."""
+        with self.condition:
+            self.holds += 1
+            try:
+                self.wait_parked()
+                yield
+            finally:
+                self.holds -= 1
+                self.condition.notify_all()
+
+    def wait_parked(self) -> None:
+        """Wait until all CPUs are parked (but for the one whose thread this is); the lock is held, and
+        released while waiting."""
+        me = threading.get_ident()
+        while True:
+            moving = [thread for thread in self.threads if not thread.parked and thread.ident != me]
+            if not moving:
+                return
+            for thread in moving:
+                thread.cpu.request_exit()
+            self.condition.wait(ASK_AGAIN)
+
+    def changed(self) -> None:
+        """Let the threads look again."""
+        with self.condition:
+            self.condition.notify_all()
+
+
+class VcpuThread:
+    """The thread of one CPU. ``on_stop(cpu, reason)`` is called in it for "fatal" and "breakpoint"."""
+
+    def __init__(self, gate: Gate, cpu: VirtualCpu, on_stop: Callable[[VirtualCpu, str], None]) -> None:
+        self.gate, self.cpu = gate, cpu
+        self.parked = True
+        self._on_stop = on_stop
+        self._quit = False
+        # a daemon: an emulator that ends for another reason does not wait for its guest
+        self._thread = threading.Thread(target=self._main, name=f"CPU {cpu.index}", daemon=True)
+        gate.threads.append(self)
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identity."""
+        return self._thread.ident
+
+    @property
+    def native_id(self) -> int | None:
+        """The host's thread id (``info cpus``)."""
+        return self._thread.native_id
+
+    def start(self) -> None:
+        """Start the thread; it parks at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. The caller does not hold the machine lock."""
+        with self.gate.condition:
+            self._quit = True
+            self.cpu.request_exit()
+            self.gate.condition.notify_all()
+        while self._thread.is_alive() and self._thread.ident != threading.get_ident():
+            self.cpu.request_exit()
+            self._thread.join(ASK_AGAIN)
+
+    def _main(self) -> None:
+        while self._wait_for_turn():
+            try:
+                reason = self.cpu.run()
+            except E2kError as error:
+                reason = f"fatal: {error}"
+            except Exception:
+                print(f"e2kemu: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+                reason = "fatal: internal error"
+            if reason.startswith("fatal") or reason == "breakpoint":
+                self._on_stop(self.cpu, reason)
+
+    def _wait_for_turn(self) -> bool:
+        """Park until the CPU may execute and is awake; False: the thread shall end."""
+        gate, cpu = self.gate, self.cpu
+        with gate.condition:
+            self.parked = True
+            gate.condition.notify_all()
+            while not self._quit:
+                wait = None
+                if gate.may_run:
+                    wait = 0 if cpu.idle_until is None else cpu.idle_until - gate.clock.now()
+                    if wait <= 0:
+                        cpu.idle_until = None
+                        self.parked = False
+                        return True
+                gate.condition.wait(None if wait is None else wait / 1e9)
+        return False
