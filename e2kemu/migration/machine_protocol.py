@@ -40,6 +40,9 @@ class MigratableBlock(Protocol):
     def view(self) -> npt.NDArray[np.uint8]:
         """All bytes of the block, writable, the guest's own memory."""
 
+    def changed(self, offset: int, size: int) -> None:
+        """Tell whoever caches these bytes (decoded code) that they were written through ``view``."""
+
     def harvest_dirty(self) -> npt.NDArray[np.bool_]:
         """One flag per page: written since the last call. Clears. The machine must be quiesced."""
 

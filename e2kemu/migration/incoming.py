@@ -1,0 +1,184 @@
+"""The destination's conductor: from listening to a guest that runs.
+
+All in the thread "migration in": accept one channel (status ``setup``), wrap it, load the stream
+(``active``), confirm on the return path, then hand over to the main loop, which goes to the run state that the
+source had and reports ``completed``. The confirmation goes out *before* the guest runs: a source that cannot
+be told keeps its guest, and there are never two.
+
+When anything fails, the source is told (SHUT 1) where it listens, one line goes to stderr, and the emulator
+ends with status 1, or stays with status ``failed`` when exit-on-error is off. It may then be given another
+stream: everything is loaded anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from e2kemu import trace
+from e2kemu.errors import ChannelError, E2kError, StreamError
+from e2kemu.migration import state as status
+from e2kemu.migration.channel import Channel, Listener, SocketAddressDict
+from e2kemu.migration.globalstate import GlobalState
+from e2kemu.migration.load import StreamLoader
+from e2kemu.migration.machine_protocol import MigratableMachine
+from e2kemu.migration.qemufile import StreamReader
+from e2kemu.migration.ram_load import RamLoader
+from e2kemu.migration.registry import Registry
+from e2kemu.migration.returnpath import Message, ReturnPathWriter
+from e2kemu.migration.state import MigrationState
+from e2kemu.migration.stream import Configuration
+from e2kemu.trace import Log
+
+DRAIN_SECONDS = 1.0
+"""How long a destination that has said no goes on reading: closing at once would make the network throw away
+the message that says so."""
+
+FAILURE = 1
+"""SHUT's value for "it failed"."""
+
+
+class IncomingMigration:
+    """One migration into ``machine``. ``wrap`` is set_incoming_channel with its credentials."""
+
+    def __init__(
+        self,
+        machine: MigratableMachine,
+        state: MigrationState,
+        listener: Listener,
+        wrap: Callable[[Channel], Channel],
+        *,
+        switchover_ack: bool = False,
+        exit_on_error: bool = True,
+    ) -> None:
+        self._machine = machine
+        self._state = state
+        self._listener = listener
+        self._wrap = wrap
+        self._switchover_ack = switchover_ack
+        self._exit_on_error = exit_on_error
+        self._channel: Channel | None = None
+        self._closed = False
+        self._return_path: ReturnPathWriter | None = None
+        self._thread = threading.Thread(target=self._run, name="migration in", daemon=True)
+        self.socket_addresses: list[SocketAddressDict] = listener.socket_addresses
+
+    def start(self) -> None:
+        """Begin to wait for the source; the status is ``setup`` already."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread's end."""
+        self._thread.join(timeout)
+
+    def close(self) -> None:
+        """Give up without a word: stop listening, break off what goes on."""
+        self._closed = True
+        self._listener.close()
+        if self._channel is not None:
+            self._channel.shutdown()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        problem: Exception | None = None
+        try:
+            with ExitStack() as stack:
+                self._receive(stack)
+        except E2kError as error:
+            problem = error
+        except Exception as error:
+            traceback.print_exc()
+            problem = error
+        if problem is None:
+            return
+        message = f"load of migration failed: {problem}"
+        self._state.record_error(message)
+        if not self._closed:
+            print(f"e2kemu: {message}", file=sys.stderr, flush=True)
+        self._state.move(status.FAILED)
+        if self._exit_on_error:
+            self._machine.loop.quit(1)
+
+    def _receive(self, stack: ExitStack) -> None:
+        stack.callback(self._listener.close)
+        raw = self._listener.accept()
+        self._channel = raw
+        stack.callback(raw.close)
+        self._listener.close()
+        self._state.move(status.ACTIVE)
+        channel = self._wrap(raw)
+        self._channel = channel
+        stack.callback(channel.close)
+        self._log(f"load from {channel.describe()}")
+        received = GlobalState()
+        loader = StreamLoader(
+            StreamReader(channel),
+            Configuration(self._machine.machine_type, self._machine.uuid),
+            Registry([*self._machine.save_handlers(), received]),
+            RamLoader(self._machine.ram_blocks),
+            self,
+        )
+        try:
+            loader.load()
+            if self._return_path is not None:
+                self._return_path.shut(0)
+        except StreamError:
+            self._refuse(channel)
+            raise
+        self._machine.loop.call_soon(lambda: self._finish(received))
+
+    def _refuse(self, channel: Channel) -> None:
+        """Tell the source that its stream was not accepted."""
+        if self._return_path is None:
+            return
+        timer = threading.Timer(DRAIN_SECONDS, channel.shutdown)
+        timer.daemon = True
+        timer.start()
+        scratch = memoryview(bytearray(1 << 16))
+        try:
+            self._return_path.send(Message.SHUT, FAILURE.to_bytes(4, "big"))
+            while channel.readinto(scratch):
+                pass
+        except ChannelError:
+            pass  # the source has gone, or the time is over
+        finally:
+            timer.cancel()
+
+    # -- commands of the source
+
+    def open_return_path(self) -> None:
+        if self._channel is None or not self._channel.supports_return_path:
+            return  # a stream that was recorded: nobody waits for an answer
+        self._return_path = ReturnPathWriter(self._channel)
+        if self._switchover_ack:
+            # No device of ours asks for time before the switchover: agree at once.
+            self._return_path.send(Message.SWITCHOVER_ACK)
+
+    def ping(self, value: int) -> None:
+        if self._return_path is not None:
+            self._return_path.pong(value)
+
+    def switchover_start(self) -> None:
+        self._log("the source has stopped its guest")
+
+    # -- in the main loop
+
+    def _finish(self, received: GlobalState) -> None:
+        machine = self._machine
+        run_state = received.run_state
+        if run_state != "running":
+            machine.set_run_state(run_state)
+        elif machine.autostart:
+            machine.start()
+        else:
+            machine.set_run_state("paused")
+        self._state.move(status.COMPLETED)
+        self._log(f"completed, {machine.run_state}")
+
+    def _log(self, text: str) -> None:
+        if trace.mask & Log.MIGRATION:
+            trace.log(f"migration: in: {text}")

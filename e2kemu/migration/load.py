@@ -1,0 +1,295 @@
+"""Reading a migration stream into a machine: the loop over its elements.
+
+``StreamLoader`` checks the header and the configuration, hands section bodies to their handlers, executes
+commands through the callbacks of its owner, and stops after the vmdescription. It changes run state and
+return path only through those callbacks. Whatever is wrong with the stream is a StreamError that names the
+section and the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from e2kemu import trace
+from e2kemu.errors import E2kError, StreamError
+from e2kemu.migration.qemufile import StreamReader
+from e2kemu.migration.ram_load import RamLoader
+from e2kemu.migration.registry import RAM_IDSTR, RAM_INSTANCE, RAM_VERSION, Registry, unknown_section
+from e2kemu.migration.stream import (
+    MAGIC,
+    MAX_VMDESCRIPTION,
+    OLD_VERSION,
+    VERSION,
+    Command,
+    Configuration,
+    ElementType,
+)
+from e2kemu.trace import Log
+
+COMMAND_LENGTHS = {
+    Command.OPEN_RETURN_PATH: 0,
+    Command.PING: 4,
+    Command.POSTCOPY_LISTEN: 0,
+    Command.POSTCOPY_RUN: 0,
+    Command.PACKAGED: 4,
+    Command.ENABLE_COLO: 0,
+    Command.POSTCOPY_RESUME: 0,
+    Command.SWITCHOVER_START: 0,
+}
+"""Payload bytes of the commands whose length is fixed."""
+
+NEEDS = {
+    Command.POSTCOPY_ADVISE: "postcopy-ram",
+    Command.POSTCOPY_LISTEN: "postcopy-ram",
+    Command.POSTCOPY_RUN: "postcopy-ram",
+    Command.POSTCOPY_RAM_DISCARD: "postcopy-ram",
+    Command.POSTCOPY_RESUME: "postcopy-ram",
+    Command.RECV_BITMAP: "postcopy-ram",
+    Command.PACKAGED: "postcopy-ram",
+    Command.ENABLE_COLO: "x-colo",
+}
+"""The capability without which a source does not send the command."""
+
+
+class CommandHandlers(Protocol):
+    """What the owner of a loader does when the source asks for it. May raise ChannelError."""
+
+    def open_return_path(self) -> None: ...
+
+    def ping(self, value: int) -> None: ...
+
+    def switchover_start(self) -> None: ...
+
+
+class StreamLoader:
+    """Loads one stream from ``reader`` into RAM blocks and device sections."""
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        configuration: Configuration,
+        registry: Registry,
+        ram: RamLoader,
+        commands: CommandHandlers,
+    ) -> None:
+        self._r = reader
+        self._configuration = configuration
+        self._registry = registry
+        self._ram = ram
+        self._commands = commands
+        self._ram_ids: set[int] = set()
+        self._ended: set[int] = set()
+        self._loaded: set[tuple[str, int]] = set()
+
+    def load(self) -> None:
+        """Header, configuration, all elements, vmdescription. Raises StreamError and ChannelError."""
+        self._load_header()
+        elements: Mapping[int, Callable[[int], None]] = {
+            ElementType.SECTION_START: self._section_start,
+            ElementType.SECTION_PART: self._section_more,
+            ElementType.SECTION_END: self._section_more,
+            ElementType.SECTION_FULL: self._section_full,
+            ElementType.COMMAND: self._command,
+        }
+        while True:
+            at = self._r.position
+            kind = self._byte("the type of the next section")
+            if kind == ElementType.EOF:
+                break
+            handler = elements.get(kind)
+            if handler is None:
+                raise StreamError(f"Unknown savevm section type {kind}", offset=at)
+            handler(kind)
+        self._check_complete()
+        self._vmdescription()
+        self._ram.finish()
+
+    # -- header
+
+    def _load_header(self) -> None:
+        magic = self._word("the magic")
+        if magic != MAGIC:
+            raise StreamError(f"Not a migration stream: the magic is {magic:#010x}", offset=0)
+        version = self._word("the version")
+        if version == OLD_VERSION:
+            raise StreamError("SaveVM v2 format is obsolete and don't work anymore", offset=4)
+        if version != VERSION:
+            raise StreamError(f"Unsupported migration stream version {version}", offset=4)
+        at = self._r.position
+        if self._byte("the configuration section") != ElementType.CONFIGURATION:
+            raise StreamError("Configuration section missing", offset=at)
+        try:
+            received = Configuration.load(self._r)
+        except StreamError as error:
+            raise _place(error, "configuration") from error
+        self._configuration.check_received(received, at)
+
+    # -- sections
+
+    def _section_start(self, kind: int) -> None:
+        section_id, idstr, instance_id, version = self._section_header()
+        at = self._r.position
+        if (idstr, instance_id) != (RAM_IDSTR, RAM_INSTANCE):
+            raise unknown_section(idstr, instance_id, at)
+        if version > RAM_VERSION or version < RAM_VERSION:
+            raise StreamError(
+                f"savevm: unsupported version {version} for '{idstr}' v{RAM_VERSION}",
+                section=idstr,
+                offset=at,
+            )
+        if self._ram_ids:
+            raise StreamError("second start of the section", section=idstr, offset=at)
+        self._ram_ids.add(section_id)
+        self._load_ram(section_id)
+
+    def _section_more(self, kind: int) -> None:
+        at = self._r.position
+        section_id = self._word("a section number")
+        if section_id not in self._ram_ids or section_id in self._ended:
+            raise StreamError(f"Unknown savevm section {section_id}", offset=at)
+        self._load_ram(section_id)
+        if kind == ElementType.SECTION_END:
+            self._ended.add(section_id)
+
+    def _load_ram(self, section_id: int) -> None:
+        try:
+            self._ram.load(self._r)
+        except StreamError as error:
+            raise _failed_section(section_id, RAM_IDSTR, error) from error
+        self._footer(section_id, RAM_IDSTR)
+
+    def _section_full(self, kind: int) -> None:
+        section_id, idstr, instance_id, version = self._section_header()
+        start = self._r.position
+        handler = self._registry.find(idstr, instance_id, version, start)
+        if trace.mask & Log.MIGRATION:
+            trace.log(f"migration: load section {section_id} '{idstr}' {instance_id} at {start:#x}")
+        try:
+            handler.load(self._r, version)
+        except StreamError as error:
+            raise _failed_device(idstr, instance_id, error) from error
+        except E2kError as error:
+            problem = StreamError(str(error), section=idstr, offset=self._r.position)
+            raise _failed_device(idstr, instance_id, problem) from error
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            # A handler that trusts a field too much: the stream is to blame all the same.
+            problem = StreamError(f"{type(error).__name__}: {error}", section=idstr, offset=self._r.position)
+            raise _failed_device(idstr, instance_id, problem) from error
+        self._footer(section_id, idstr)
+        self._loaded.add((idstr, instance_id))
+
+    def _section_header(self) -> tuple[int, str, int, int]:
+        """Section id, idstr, instance id, version."""
+        try:
+            return self._r.be32(), self._r.string8(), self._r.be32(), self._r.be32()
+        except StreamError as error:
+            raise StreamError(f"section header: {error.message}", offset=error.offset) from error
+
+    def _footer(self, section_id: int, idstr: str) -> None:
+        at = self._r.position
+        mark = self._r.peek(5)
+        if len(mark) < 5:
+            raise StreamError(
+                f"Missing section footer for {idstr}: the stream ends early", section=idstr, offset=at
+            )
+        if mark[0] != ElementType.SECTION_FOOTER:
+            raise StreamError(f"Missing section footer for {idstr}", section=idstr, offset=at)
+        found = int.from_bytes(mark[1:], "big")
+        if found != section_id:
+            raise StreamError(
+                f"Mismatched section id in footer for {idstr}: read {found:#x} expected {section_id:#x}",
+                section=idstr,
+                offset=at,
+            )
+        self._r.skip(5)
+
+    def _check_complete(self) -> None:
+        """The device state has ended: nothing that this machine needs may be missing."""
+        at = self._r.position
+        if not self._ended:
+            raise StreamError("the device state ends before the RAM does", section=RAM_IDSTR, offset=at)
+        for _, handler in self._registry.numbered():
+            if (handler.idstr, handler.instance_id) not in self._loaded:
+                raise StreamError(
+                    f"section '{handler.idstr}' instance {handler.instance_id} is missing from the stream",
+                    section=handler.idstr,
+                    offset=at,
+                )
+
+    # -- commands
+
+    def _command(self, kind: int) -> None:
+        at = self._r.position
+        try:
+            number, length = self._r.be16(), self._r.be16()
+            payload = self._r.raw(length)
+        except StreamError as error:
+            raise StreamError(f"command: {error.message}", offset=error.offset) from error
+        if number not in Command.__members__.values():
+            raise StreamError(f"MIG_CMD {number:#x} unknown (len {length:#x})", offset=at)
+        command = Command(number)
+        expected = COMMAND_LENGTHS.get(command)
+        if expected is not None and length != expected:
+            raise StreamError(
+                f"{command.name} received with bad length - expecting {expected}, got {length}", offset=at
+            )
+        if command in NEEDS:
+            raise StreamError(f"{command.name} needs capability {NEEDS[command]}, which is off", offset=at)
+        if command == Command.OPEN_RETURN_PATH:
+            self._commands.open_return_path()
+        elif command == Command.PING:
+            self._commands.ping(int.from_bytes(payload, "big"))
+        else:
+            self._commands.switchover_start()
+
+    # -- end
+
+    def _vmdescription(self) -> None:
+        """The JSON after the end of the state is read and thrown away; it may be missing, not cut."""
+        if self._r.at_end():
+            return
+        at = self._r.position
+        kind = self._byte("the vmdescription")
+        if kind != ElementType.VMDESCRIPTION:
+            raise StreamError(f"Unexpected section type {kind} after the end of the device state", offset=at)
+        length = self._word("the length of the vmdescription")
+        if length > MAX_VMDESCRIPTION:
+            raise StreamError(f"vmdescription of {length} bytes", offset=at)
+        try:
+            self._r.skip(length)
+        except StreamError as error:
+            raise StreamError(f"vmdescription: {error.message}", offset=error.offset) from error
+
+    def _byte(self, what: str) -> int:
+        return self._field(what, 1)
+
+    def _word(self, what: str) -> int:
+        return self._field(what, 4)
+
+    def _field(self, what: str, size: int) -> int:
+        try:
+            return int.from_bytes(self._r.read_exact(size), "big")
+        except StreamError as error:
+            raise StreamError(f"{what} is missing: {error.message}", offset=error.offset) from error
+
+
+def _place(error: StreamError, section: str) -> StreamError:
+    """``error``, with the section it belongs to."""
+    return StreamError(error.message, section=error.section or section, offset=error.offset)
+
+
+def _failed_section(section_id: int, idstr: str, error: StreamError) -> StreamError:
+    return StreamError(
+        f"error while loading state section id {section_id}({idstr}): {error.message}",
+        section=idstr,
+        offset=error.offset,
+    )
+
+
+def _failed_device(idstr: str, instance_id: int, error: StreamError) -> StreamError:
+    return StreamError(
+        f"error while loading state for instance {instance_id:#x} of device '{idstr}': {error.message}",
+        section=idstr,
+        offset=error.offset,
+    )

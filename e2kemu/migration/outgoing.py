@@ -1,0 +1,450 @@
+"""The source's conductor: one live migration from ``migrate`` to ``completed``, ``failed`` or ``cancelled``.
+
+Phases, each a method, all in the thread "migration out":
+
+    connect     channel, TLS                                                     status setup
+    setup       header, return path, list of RAM blocks                          status setup
+    iterate     rounds over the dirty pages until the rest fits the downtime     status active
+    switchover  the guest stops; [pre-switchover]; last pages, devices           status device
+    confirm     the destination says that it has everything
+    finish      run state postmigrate                                            status completed
+
+Whatever a phase has started is undone by the ExitStack when a later one fails: the channel is closed, the
+guest runs again if it ran before. Only then does the status say ``failed`` or ``cancelled``, so whoever
+sees it may migrate again at once. The first cause wins: an error that the peer sent, or TLS found, explains
+the broken pipe that comes after it.
+
+Return path: with capability ``return-path`` the migration completes only when the destination has
+confirmed. Without it the source asks all the same wherever an emulator may be at the other end (a socket),
+and waits for the word of a peer that has answered. A peer that only listens is done when all is written, as
+in QEMU; one that goes away before that has not got the guest.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from e2kemu import trace
+from e2kemu.errors import ChannelError, E2kError, StateError, TlsError
+from e2kemu.migration import state as status
+from e2kemu.migration.channel import Channel
+from e2kemu.migration.globalstate import GlobalState
+from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
+from e2kemu.migration.options import Capabilities, MigrationParameters
+from e2kemu.migration.qemufile import WINDOW, StreamWriter
+from e2kemu.migration.ram import BATCH_PAGES, PAGE_RECORD, Flag, RamSaver
+from e2kemu.migration.registry import (
+    RAM_IDSTR,
+    RAM_INSTANCE,
+    RAM_SECTION_ID,
+    RAM_VERSION,
+    Registry,
+    save_section,
+    vmdescription,
+)
+from e2kemu.migration.returnpath import ReturnPath
+from e2kemu.migration.state import MigrationState
+from e2kemu.migration.statistics import Statistics, megabits_per_second, milliseconds
+from e2kemu.migration.stream import Command, Configuration, ElementType, FrameWriter
+from e2kemu.trace import Log
+
+ITERATION_SECONDS = 0.05
+"""The longest one PART section may take (QEMU: MAX_WAIT, 50 ms)."""
+
+ANSWER_SECONDS = 2.0
+"""How long after the first PING a peer that did not have to answer is given to do so."""
+
+CAUSE_SECONDS = 1.0
+"""How long a broken write waits for the return path to tell the reason."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a computing vCPU thread is asked for the interpreter while a migration runs; each of
+our system calls needs it back, and with the usual 5 ms the guest would starve the migration."""
+
+PING_OPENED = 1
+"""Value of the PING after OPEN_RETURN_PATH, as QEMU sends it."""
+
+
+_switching_lock = threading.Lock()
+_switching: list[float] = []
+"""The intervals to go back to, one per migration that runs in this process."""
+
+
+@contextmanager
+def quick_switching() -> Iterator[None]:
+    """A short switch interval while at least one migration runs."""
+    with _switching_lock:
+        _switching.append(_switching[-1] if _switching else sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        with _switching_lock:
+            interval = _switching.pop()
+            if not _switching:
+                sys.setswitchinterval(interval)
+
+
+class _CancelledError(E2kError):
+    """The user has cancelled."""
+
+
+class OutgoingMigration:
+    """One migration. ``open_channel`` connects and wraps; it runs in the migration thread.
+
+    ``peer_may_answer`` tells whether an emulator may sit at the other end of the channel.
+    """
+
+    def __init__(
+        self,
+        machine: MigratableMachine,
+        state: MigrationState,
+        capabilities: Capabilities,
+        parameters: MigrationParameters,
+        open_channel: Callable[[OutgoingMigration], Channel],
+        peer_may_answer: Callable[[Channel], bool],
+    ) -> None:
+        self._machine = machine
+        self._state = state
+        self._parameters = parameters
+        self._capabilities = dict(capabilities.items())
+        self._open_channel = open_channel
+        self._peer_may_answer = peer_may_answer
+        self.statistics = Statistics(expected_downtime_ms=parameters.downtime_limit)
+        self._lock = threading.Lock()
+        self._interrupt = threading.Event()
+        self._continue = threading.Event()
+        self._cancel_connect: Callable[[], None] | None = None
+        self._channel: Channel | None = None
+        self._return_path: ReturnPath | None = None
+        self._final = False  # everything is written and nobody else will tell: too late to cancel
+        self._thread = threading.Thread(target=self._run, name="migration out", daemon=True)
+
+    # -- from other threads
+
+    def start(self) -> None:
+        """Begin; the status is ``setup`` already."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread's end."""
+        self._thread.join(timeout)
+
+    def cancel(self) -> None:
+        """Cancel, at any time and as often as you like; returns at once."""
+        with self._lock:
+            if self._final or not self._state.running():
+                return
+            if not self._state.try_move(status.CANCELLING):
+                return
+        self._interrupt_all()
+
+    def proceed(self) -> None:
+        """Leave ``pre-switchover``."""
+        self._continue.set()
+
+    def attach(self, channel: Channel) -> None:
+        """``open_channel`` tells what to shut down when it is interrupted from now on."""
+        with self._lock:
+            self._channel = channel
+        if self._interrupt.is_set():
+            channel.shutdown()
+
+    def on_cancel_connect(self, cancel: Callable[[], None]) -> None:
+        """``open_channel`` tells how to interrupt its connecting."""
+        with self._lock:
+            self._cancel_connect = cancel
+        if self._interrupt.is_set():
+            cancel()
+
+    def _interrupt_all(self) -> None:
+        self._interrupt.set()
+        self._continue.set()
+        with self._lock:
+            cancel, channel = self._cancel_connect, self._channel
+        if cancel is not None:
+            cancel()
+        if channel is not None:
+            channel.shutdown()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        problem: Exception | None = None
+        try:
+            with ExitStack() as always:
+                self._migrate(always)
+        except E2kError as error:
+            problem = error
+        except Exception as error:  # a fault of ours must not take the guest with it
+            traceback.print_exc()
+            problem = error
+        if problem is not None:
+            self._log(f"ended: {problem}")
+            if not self._state.try_move(status.CANCELLED):
+                self._state.record_error(str(problem))
+                self._state.move(status.FAILED)
+
+    def _migrate(self, always: ExitStack) -> None:
+        always.enter_context(quick_switching())
+        try:
+            with ExitStack() as undo:
+                channel = self._open_channel(self)
+                self.attach(channel)
+                always.callback(self._close_channel, channel)
+                self._transfer(channel, undo)
+                undo.pop_all()
+        except (ChannelError, _CancelledError) as error:
+            raise self._cause(error) from error
+        self._machine.set_run_state("postmigrate")
+        self.statistics.finish()
+        self._state.move(status.COMPLETED)
+        self._log("completed")
+
+    def _transfer(self, channel: Channel, undo: ExitStack) -> None:
+        self._check()
+        out = StreamWriter(channel)
+        frames = FrameWriter(out)
+        configuration = self._configuration()
+        ram = RamSaver(self._machine, self.statistics.ram, lambda: self._parameters.zero_page_detection)
+        self._setup(channel, frames, configuration, ram)
+        self._move(status.ACTIVE)
+        self._iterate(frames, ram)
+        description = self._switchover(frames, ram, undo)
+        self._confirm(channel, frames, vmdescription(configuration, description))
+
+    # -- setup
+
+    def _configuration(self) -> Configuration:
+        identity = self._machine.uuid if self._capabilities["validate-uuid"] else None
+        return Configuration(self._machine.machine_type, identity)
+
+    def _setup(
+        self, channel: Channel, frames: FrameWriter, configuration: Configuration, ram: RamSaver
+    ) -> None:
+        begin = time.monotonic()
+        demanded = self._capabilities["return-path"]
+        if demanded and not channel.supports_return_path:
+            raise StateError(f"Unable to open return-path: {channel.describe()} goes in one direction only")
+        frames.header(configuration)
+        if demanded or self._peer_may_answer(channel):
+            self._return_path = ReturnPath(channel, self._interrupt_all)
+            frames.command(Command.OPEN_RETURN_PATH)
+            frames.command(Command.PING, PING_OPENED.to_bytes(4, "big"))
+        ram.start_tracking()
+        with frames.section_start(
+            ElementType.SECTION_START, RAM_SECTION_ID, RAM_IDSTR, RAM_INSTANCE, RAM_VERSION
+        ) as out:
+            ram.save_setup(out)
+        frames.out.flush()
+        if self._return_path is not None:
+            self._return_path.start()
+        self.statistics.setup_time = time.monotonic() - begin
+
+    # -- iterate
+
+    def _iterate(self, frames: FrameWriter, ram: RamSaver) -> None:
+        meter = _Meter(self.statistics, self._parameters)
+        while True:
+            self._check()
+            meter.update(frames.out)
+            if ram.remaining <= meter.threshold and self._acknowledged():
+                self._sync(ram)
+                if ram.remaining <= meter.threshold:
+                    return
+            elif not ram.remaining:
+                self._sync(ram)
+                if not ram.remaining:
+                    self._interrupt.wait(WINDOW)
+                    continue
+            self._send_part(frames, ram)
+            if frames.out.rate.budget(self._parameters.max_bandwidth) <= 0:
+                self._interrupt.wait(frames.out.rate.remaining_time())
+
+    def _send_part(self, frames: FrameWriter, ram: RamSaver) -> None:
+        deadline = time.monotonic() + ITERATION_SECONDS
+        rate = frames.out.rate
+        with frames.section_more(ElementType.SECTION_PART, RAM_SECTION_ID) as out:
+            while True:
+                budget = rate.budget(self._parameters.max_bandwidth)
+                if budget <= 0 or not ram.save_pages(out, budget):
+                    break
+                self.statistics.transferred = out.transferred
+                if time.monotonic() >= deadline or self._interrupt.is_set():
+                    break
+            out.be64(Flag.EOS)
+        frames.out.flush()
+        self.statistics.transferred = frames.out.transferred
+
+    def _sync(self, ram: RamSaver) -> None:
+        ram.sync()
+        if self._capabilities["events"]:
+            self._machine.emit("MIGRATION_PASS", {"pass": self.statistics.ram.dirty_sync_count})
+
+    def _acknowledged(self) -> bool:
+        """The destination agrees to the switchover, if it was to be asked."""
+        if not self._capabilities["switchover-ack"]:
+            return True
+        return self._return_path is not None and self._return_path.acknowledged
+
+    # -- switchover
+
+    def _switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> list[dict[str, Any]]:
+        """Stop the guest, send all the rest; returns the descriptions of the devices."""
+        self._stop_guest(undo)
+        ram.guest_stopped = True
+        if self._capabilities["pause-before-switchover"]:
+            self._move(status.PRE_SWITCHOVER)
+            self._continue.wait()
+            self._check()
+        self._move(status.DEVICE)
+        frames.command(Command.SWITCHOVER_START)
+        ram.sync()
+        with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
+            while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
+                self.statistics.transferred = out.transferred
+                self._check()
+            out.be64(Flag.EOS)
+        descriptions = []
+        for section_id, handler in Registry(self._handlers()).numbered():
+            descriptions.append(self._send_device(frames, section_id, handler))
+            self._check()
+        frames.out.flush()
+        self._log(f"guest stopped, all pages sent ({frames.out.transferred} bytes)")
+        return descriptions
+
+    def _stop_guest(self, undo: ExitStack) -> None:
+        machine = self._machine
+        self._run_state = machine.run_state
+        self.statistics.stopped_at = time.monotonic()
+        if machine.is_running():
+            machine.stop("finish-migrate")
+            undo.callback(machine.start)
+        else:
+            machine.set_run_state("finish-migrate")
+            undo.callback(machine.set_run_state, self._run_state)
+
+    def _handlers(self) -> list[SaveHandler]:
+        return [*self._machine.save_handlers(), GlobalState(self._run_state)]
+
+    def _send_device(self, frames: FrameWriter, section_id: int, handler: SaveHandler) -> dict[str, Any]:
+        try:
+            body, description = save_section(handler)
+        except (E2kError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+            raise StateError(f"cannot save section '{handler.idstr}': {error}") from error
+        with frames.section_start(
+            ElementType.SECTION_FULL, section_id, handler.idstr, handler.instance_id, handler.version
+        ) as out:
+            out.raw(body)
+        frames.out.flush_if_full()
+        return description
+
+    # -- confirm and finish
+
+    def _confirm(self, channel: Channel, frames: FrameWriter, description: bytes) -> None:
+        """Write the end, then wait for the destination's word where there is one to wait for."""
+        frames.end(description)
+        path = self._return_path
+        with self._lock:
+            # From the next byte on the destination may have the whole guest.
+            self._final = path is None
+            if self._state.status != status.DEVICE:
+                raise _CancelledError("migration cancelled")
+        frames.out.flush()
+        self.statistics.transferred = frames.out.transferred
+        written = time.monotonic()
+        if path is not None and self._believes(path):
+            path.wait(ReturnPath.over)
+            if path.problem is not None:
+                raise path.problem
+            written = time.monotonic()
+        with self._lock:
+            self._final = True
+        if path is None or path.verdict is None:
+            channel.finish()
+        stopped = self.statistics.stopped_at
+        self.statistics.downtime = written - (written if stopped is None else stopped)
+
+    def _believes(self, path: ReturnPath) -> bool:
+        """Whether to wait for the verdict of ``path``: the peer must answer, has, or is gone."""
+        if self._capabilities["return-path"]:
+            return True
+        patience = max(0.0, path.opened + ANSWER_SECONDS - time.monotonic())
+        return path.wait(lambda path: path.answered, patience)
+
+    # -- small things
+
+    def _close_channel(self, channel: Channel) -> None:
+        channel.shutdown()
+        if self._return_path is not None:
+            self._return_path.join(CAUSE_SECONDS)
+        channel.close()
+
+    def _move(self, to: str) -> None:
+        """Go to ``to``, unless the user has cancelled."""
+        self._log(to)
+        if not self._state.try_move(to):
+            raise _CancelledError("migration cancelled")
+
+    def _check(self) -> None:
+        """Raises when the user has cancelled or the peer has given up."""
+        if self._interrupt.is_set():
+            path = self._return_path
+            if path is not None and path.problem is not None:
+                raise path.problem
+            raise _CancelledError("migration cancelled")
+
+    def _cause(self, error: E2kError) -> E2kError:
+        """The best explanation of ``error``: the peer's verdict, then TLS, then what was seen first."""
+        path = self._return_path
+        if path is None or self._state.status == status.CANCELLING:
+            return error
+        path.wait(ReturnPath.over, CAUSE_SECONDS)
+        problem = path.problem
+        if problem is None or isinstance(error, TlsError):
+            return error
+        if path.verdict or isinstance(problem, TlsError) or isinstance(error, _CancelledError):
+            return problem
+        return error
+
+    def _log(self, text: str) -> None:
+        if trace.mask & Log.MIGRATION:
+            trace.log(f"migration: out: {text}")
+
+
+class _Meter:
+    """Bandwidth, measured at most every 100 ms, and what follows from it."""
+
+    def __init__(self, statistics: Statistics, parameters: MigrationParameters) -> None:
+        self._statistics = statistics
+        self._parameters = parameters
+        self._since = time.monotonic()
+        self._bytes = 0
+        self._pages = 0
+        self._bandwidth = 0.0
+
+    @property
+    def threshold(self) -> float:
+        """Bytes that can be sent within the downtime limit; 0 before the first measurement."""
+        bandwidth = self._parameters.switchover_bandwidth or self._bandwidth
+        return bandwidth * self._parameters.downtime_limit / 1000
+
+    def update(self, out: StreamWriter) -> None:
+        now = time.monotonic()
+        elapsed = now - self._since
+        if elapsed < WINDOW:
+            return
+        statistics, ram = self._statistics, self._statistics.ram
+        sent = out.transferred - self._bytes
+        self._bandwidth = sent / elapsed
+        ram.mbps = megabits_per_second(sent, elapsed)
+        ram.pages_per_second = int((ram.pages_sent - self._pages) / elapsed)
+        if ram.dirty_pages_rate and sent > 10000:
+            statistics.expected_downtime_ms = milliseconds(ram.remaining / self._bandwidth)
+        self._since, self._bytes, self._pages = now, out.transferred, ram.pages_sent

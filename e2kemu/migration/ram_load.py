@@ -1,0 +1,204 @@
+"""The "ram" section, version 4, as the destination reads it (the format is described in ``ram.py``).
+
+Records come one after the other, thousands of the same shape: with the reader's buffer seen as an array of
+records, the run of alike ones at its front is found and scattered into guest RAM at once. What does not
+begin such a run is read record by record.
+
+Everything is checked before a byte of RAM changes: the block, the flags, that the page lies in the block. A
+page that is to become zero and is zero already is not touched, so memory the guest never used costs nothing
+here either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from e2kemu.errors import StreamError
+from e2kemu.migration.machine_protocol import MigratableBlock
+from e2kemu.migration.qemufile import StreamReader
+from e2kemu.migration.ram import (
+    FLAGS_MASK,
+    PAGE_BITS,
+    PAGE_RECORD,
+    PAGE_SIZE,
+    ZERO_RECORD,
+    Flag,
+    is_run,
+    pages_of,
+    zero_pages,
+)
+from e2kemu.migration.registry import RAM_IDSTR
+
+NEEDS = {
+    Flag.XBZRLE: "xbzrle",
+    Flag.COMPRESS_PAGE: "compress",
+    Flag.MULTIFD_FLUSH: "multifd",
+    Flag.HOOK: "rdma",
+}
+"""Record types that exist but that only a capability makes appear."""
+
+
+class RamLoader:
+    """The destination's side of the section for one migration."""
+
+    def __init__(self, blocks: Sequence[MigratableBlock]) -> None:
+        self._blocks = {block.idstr: block for block in blocks}
+        self._block: MigratableBlock | None = None
+        self._pages = np.empty((0, PAGE_SIZE), dtype=np.uint8)
+        self._listed = False
+
+    def load(self, r: StreamReader) -> None:
+        """One section body, up to and with its EOS record. Raises StreamError."""
+        while True:
+            if self._block is not None and self._load_run(r):
+                continue
+            at = r.position
+            head = r.be64()
+            flags, address = head & FLAGS_MASK, head & ~FLAGS_MASK
+            kind = flags & ~Flag.CONTINUE
+            if kind == Flag.EOS:
+                if head != Flag.EOS:
+                    raise self._error(f"end-of-section record with address {address:#x}", at)
+                return
+            if kind == Flag.MEM_SIZE:
+                self._load_block_list(r, address, at)
+            elif kind in (Flag.PAGE, Flag.ZERO):
+                self._choose_block(r, continued=bool(flags & Flag.CONTINUE), at=at)
+                self._load_one(r, kind, address, at)
+            elif kind in NEEDS:
+                raise self._error(
+                    f"RAM record with flags {flags:#x} needs capability {NEEDS[Flag(kind)]}, which is off", at
+                )
+            else:
+                raise self._error(f"Unknown combination of migration flags: {flags:#x}", at)
+
+    def finish(self) -> None:
+        """All is loaded: tell whoever caches guest memory."""
+        for block in self._blocks.values():
+            block.changed(0, block.size)
+
+    # -- records one by one
+
+    def _load_block_list(self, r: StreamReader, total: int, at: int) -> None:
+        if self._listed:
+            raise self._error("second list of RAM blocks", at)
+        left = total
+        seen: set[str] = set()
+        while left:
+            here = r.position
+            name = r.string8()
+            size = r.be64()
+            block = self._blocks.get(name)
+            if block is None:
+                raise self._error(f'Unknown ramblock "{name}", cannot accept migration', here)
+            if name in seen:
+                raise self._error(f'RAM block "{name}" listed twice', here)
+            if size != block.size:
+                raise self._error(f"Size mismatch: {name}: {size:#x} != {block.size:#x}", here)
+            if size > left:
+                raise self._error(f"RAM blocks sum up to more than the total of {total:#x}", here)
+            seen.add(name)
+            left -= size
+        self._listed = True
+
+    def _choose_block(self, r: StreamReader, *, continued: bool, at: int) -> None:
+        if continued:
+            if self._block is None:
+                raise self._error("Ack, bad migration stream: CONTINUE without a block before it", at)
+            return
+        name = r.string8()
+        block = self._blocks.get(name)
+        if block is None:
+            raise self._error(f"Can't find block {name}", at)
+        self._block, self._pages = block, pages_of(block)
+
+    def _load_one(self, r: StreamReader, kind: int, address: int, at: int) -> None:
+        page = address >> PAGE_BITS
+        self._check_range(np.array([page], dtype=np.uint64), at, 0)
+        if kind == Flag.PAGE:
+            data = r.read_exact(PAGE_SIZE)
+            self._pages[page] = np.frombuffer(data, dtype=np.uint8)
+            return
+        fill = r.be8()
+        if fill:
+            raise self._error(f"zero page filled with {fill:#x} instead of 0", at)
+        self._clear(np.array([page], dtype=np.int64))
+
+    # -- runs
+
+    def _load_run(self, r: StreamReader) -> bool:
+        """Load the run of CONTINUE records of one kind that is buffered; False: there is none."""
+        if not r.want(8):
+            return False
+        head = r.buffered()[:8]
+        if head[6] & 0x0F:
+            return False
+        kind = head[7]
+        if kind == Flag.PAGE | Flag.CONTINUE:
+            return r.want(PAGE_RECORD) and self._load_full_run(r)
+        if kind == Flag.ZERO | Flag.CONTINUE:
+            return r.want(ZERO_RECORD) and self._load_zero_run(r)
+        return False
+
+    def _load_full_run(self, r: StreamReader) -> bool:
+        records, index = self._run(r, PAGE_RECORD, Flag.PAGE | Flag.CONTINUE)
+        if _ascending_run(index):
+            self._pages[index[0] : index[-1] + 1] = records[:, 8:]
+        else:
+            self._pages[index] = records[:, 8:]
+        r.consume(records.size)
+        return True
+
+    def _load_zero_run(self, r: StreamReader) -> bool:
+        records, index = self._run(r, ZERO_RECORD, Flag.ZERO | Flag.CONTINUE)
+        wrong = np.flatnonzero(records[:, 8])
+        if len(wrong):
+            place = r.position + int(wrong[0]) * ZERO_RECORD
+            raise self._error(f"zero page filled with {records[wrong[0], 8]:#x} instead of 0", place)
+        self._clear(index)
+        r.consume(records.size)
+        return True
+
+    def _run(
+        self, r: StreamReader, size: int, flags: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The records of ``size`` bytes at the front of the buffer that have ``flags``, and their pages."""
+        data = r.buffered()
+        count = len(data) // size
+        records = np.frombuffer(data, dtype=np.uint8, count=count * size).reshape(count, size)
+        heads = records[:, :8].copy().view(">u8")[:, 0].astype(np.uint64)
+        other = np.flatnonzero((heads & np.uint64(FLAGS_MASK)) != flags)
+        if len(other):
+            count = int(other[0])
+            records, heads = records[:count], heads[:count]
+        pages = heads >> np.uint64(PAGE_BITS)
+        self._check_range(pages, r.position, size)
+        return records, pages.astype(np.int64)
+
+    def _clear(self, index: npt.NDArray[np.int64]) -> None:
+        pages = self._pages[index[0] : index[-1] + 1] if _ascending_run(index) else self._pages[index]
+        used = index[~zero_pages(pages)]
+        if len(used):
+            self._pages[used] = 0
+
+    # -- errors
+
+    def _check_range(self, pages: npt.NDArray[np.uint64], at: int, step: int) -> None:
+        wrong = np.flatnonzero(pages >= len(self._pages))
+        if len(wrong):
+            first = int(wrong[0])
+            name = self._block.idstr if self._block else ""
+            raise self._error(
+                f"Illegal RAM offset {int(pages[first]) << PAGE_BITS:#x} in block {name}", at + first * step
+            )
+
+    def _error(self, text: str, at: int) -> StreamError:
+        return StreamError(text, section=RAM_IDSTR, offset=at)
+
+
+def _ascending_run(index: npt.NDArray[np.int64]) -> bool:
+    """The pages follow each other upwards without a gap."""
+    return is_run(index) and (len(index) == 1 or bool((np.diff(index) == 1).all()))

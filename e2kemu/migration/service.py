@@ -1,0 +1,207 @@
+"""Migration of one machine: what the command line, the monitors and library users call.
+
+``MigrationService`` holds the capabilities, parameters, blockers and the two states, and starts the
+conductors. Its methods return at once (``wait`` and ``save`` excepted) and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from e2kemu.errors import ChannelError, StateError
+from e2kemu.migration import state as status
+from e2kemu.migration.address import Address, InetAddress, UnixAddress, parse_uri
+from e2kemu.migration.channel import Channel, Waker
+from e2kemu.migration.incoming import IncomingMigration
+from e2kemu.migration.machine_protocol import MigratableMachine
+from e2kemu.migration.options import Capabilities, MigrationParameters
+from e2kemu.migration.outgoing import OutgoingMigration
+from e2kemu.migration.state import INCOMING, OUTGOING, MigrationState
+from e2kemu.migration.transport import (
+    credentials,
+    peer_may_answer,
+    set_incoming_channel,
+    set_outgoing_channel,
+)
+from e2kemu.migration.uri import connect, listen, no_named_fds
+from e2kemu.objects import ObjectStore
+
+FdSource = Callable[[str], int]
+"""Takes a named file descriptor out of a monitor. Raises OptionError."""
+
+
+class MigrationService:
+    """See the module."""
+
+    def __init__(self, machine: MigratableMachine, objects: ObjectStore | None = None) -> None:
+        self._machine = machine
+        self._objects = objects or ObjectStore()
+        self._lock = threading.RLock()
+        self._outgoing: OutgoingMigration | None = None
+        self._incoming: IncomingMigration | None = None
+        self._blockers: dict[int, str] = {}
+        self._blocker_keys = itertools.count()
+        self.outgoing_state = MigrationState(OUTGOING)
+        self.incoming_state = MigrationState(INCOMING)
+        self.capabilities = Capabilities(self.busy)
+        self.parameters = MigrationParameters()
+        for state in (self.outgoing_state, self.incoming_state):
+            state.listeners.append(self._state_changed)
+
+    def busy(self) -> bool:
+        """A migration is in progress, in either direction."""
+        return self.outgoing_state.running() or self.incoming_state.running()
+
+    # -- source
+
+    def migrate(self, target: str | Address, get_fd: FdSource = no_named_fds) -> None:
+        """Start to migrate to ``target`` (a URI or an address).
+
+        Raises OptionError, ChannelError, StateError for what can be known at once; what goes wrong later is
+        in ``query``.
+        """
+        address = parse_uri(target) if isinstance(target, str) else target
+        with self._lock:
+            self._check_may_leave()
+            parameters = self.parameters
+            creds = credentials(parameters, self._objects, "client")
+            hostname = parameters.tls_hostname
+            # A socket may keep us waiting; the others are there at once or not at all.
+            at_once = None if isinstance(address, InetAddress | UnixAddress) else connect(address, get_fd)
+
+            def open_channel(migration: OutgoingMigration) -> Channel:
+                channel = at_once or self._connect(address, migration)
+                migration.attach(channel)
+                return set_outgoing_channel(channel, address, creds, hostname)
+
+            self._outgoing = OutgoingMigration(
+                self._machine,
+                self.outgoing_state,
+                self.capabilities,
+                parameters,
+                open_channel,
+                lambda channel: peer_may_answer(address, channel),
+            )
+            self.outgoing_state.move(status.SETUP)
+            self._outgoing.start()
+
+    def cancel(self) -> None:
+        """Cancel the outgoing migration, if there is one. Returns at once."""
+        if self._outgoing is not None:
+            self._outgoing.cancel()
+
+    def proceed(self, expected: str) -> None:
+        """``migrate-continue``: go on from ``expected``. Raises StateError when that is not the status."""
+        if self.outgoing_state.status != expected or self._outgoing is None:
+            raise StateError(f"Migration not in expected state: {self.outgoing_state.status}")
+        if expected == status.PRE_SWITCHOVER:
+            self._outgoing.proceed()
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for the end of the outgoing migration; returns its status."""
+        if self._outgoing is not None:
+            self._outgoing.join(timeout)
+        return self.outgoing_state.status
+
+    def save(self, path: str) -> None:
+        """Write the machine to a file that ``-incoming file:PATH`` reads. Raises ChannelError."""
+        self.migrate(f"file:{path}")
+        if self.wait() != status.COMPLETED:
+            raise ChannelError(self.outgoing_state.error or "cancelled")
+
+    def _connect(self, address: Address, migration: OutgoingMigration) -> Channel:
+        waker = Waker()
+        migration.on_cancel_connect(waker.set)
+        return connect(address, cancel=waker)
+
+    def _check_may_leave(self) -> None:
+        """Raises StateError when the machine cannot be migrated now."""
+        if self.busy():
+            raise StateError("There's a migration process in progress")
+        if self._machine.run_state == "inmigrate":
+            raise StateError("Guest is waiting for an incoming migration")
+        if self._machine.run_state == "postmigrate":
+            raise StateError("Can't migrate the vm that was paused due to previous migration")
+        for reason in self.blockers:
+            raise StateError(reason)
+
+    # -- blockers
+
+    def add_blocker(self, reason: str) -> Callable[[], None]:
+        """Refuse to migrate because of ``reason`` until the returned function is called.
+
+        Raises StateError while a migration runs.
+        """
+        with self._lock:
+            if self.outgoing_state.running():
+                raise StateError(
+                    f"disallowing migration blocker (migration/snapshot in progress) for: {reason}"
+                )
+            key = next(self._blocker_keys)
+            self._blockers[key] = reason
+        return lambda: self._forget_blocker(key)
+
+    def _forget_blocker(self, key: int) -> None:
+        self._blockers.pop(key, None)
+
+    @property
+    def blockers(self) -> list[str]:
+        """Why the machine cannot be migrated."""
+        return list(self._blockers.values())
+
+    # -- destination
+
+    def start_incoming(
+        self, target: str | Address, get_fd: FdSource = no_named_fds, *, exit_on_error: bool = True
+    ) -> None:
+        """Listen on ``target`` and load what comes. Raises OptionError, ChannelError, StateError."""
+        address = parse_uri(target) if isinstance(target, str) else target
+        with self._lock:
+            if self._machine.run_state != "inmigrate":
+                raise StateError("'-incoming' was not specified on the command line")
+            if self.incoming_state.status not in (status.NONE, status.FAILED):
+                raise StateError("The incoming migration has already been started")
+            creds = credentials(self.parameters, self._objects, "server")
+            listener = listen(address, get_fd)
+            self._incoming = IncomingMigration(
+                self._machine,
+                self.incoming_state,
+                listener,
+                lambda channel: set_incoming_channel(channel, creds),
+                switchover_ack=self.capabilities["switchover-ack"],
+                exit_on_error=exit_on_error,
+            )
+            self.incoming_state.move(status.SETUP)
+            self._incoming.start()
+
+    # -- both
+
+    def query(self) -> dict[str, Any]:
+        """The answer of query-migrate."""
+        answer: dict[str, Any] = {}
+        blockers = self.blockers
+        if blockers:
+            answer["blocked-reasons"] = blockers
+        for state in (self.incoming_state, self.outgoing_state):
+            if state.status != status.NONE:
+                answer["status"] = state.status
+                if state.error is not None:
+                    answer["error-desc"] = state.error
+        if self._outgoing is not None:
+            answer.update(self._outgoing.statistics.query(self.outgoing_state.status))
+        if self._incoming is not None and self._incoming.socket_addresses:
+            answer["socket-address"] = self._incoming.socket_addresses
+        return answer
+
+    def close(self) -> None:
+        """The emulator ends: break off whatever goes on."""
+        self.cancel()
+        if self._incoming is not None:
+            self._incoming.close()
+
+    def _state_changed(self, to: str) -> None:
+        if self.capabilities["events"]:
+            self._machine.emit("MIGRATION", {"status": to})
