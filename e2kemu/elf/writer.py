@@ -1,0 +1,626 @@
+"""ELF files in memory, and their bytes: relocatable objects (what an assembler makes) and static executables
+(what a linker makes).
+
+    obj = ObjectFile("e8c", name="a.o")
+    text = obj.section(".text", SectionFlag.ALLOC | SectionFlag.EXEC, align=8)
+    start = obj.symbol("_start", text, 0, binding=Binding.GLOBAL, type=SymbolType.FUNC)
+    text.data += code
+    text.relocate(4, "R_E2K_DISP", start, 4)
+    Path("a.o").write_bytes(obj.to_bytes())
+
+Objects are compared by identity: two local symbols of one name are two symbols. Section data is a
+``bytearray`` that the owner writes as it likes; only a NOBITS section has no data, its size is reserved.
+Everything is checked once, in ``to_bytes``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from e2kemu.elf.constants import (
+    ET_EXEC,
+    ET_REL,
+    PT_LOAD,
+    PT_TLS,
+    RELOC_BY_NAME,
+    RELOC_KINDS,
+    SHN_LORESERVE,
+    Binding,
+    RelocKind,
+    SectionFlag,
+    SectionType,
+    SegmentFlag,
+    Special,
+    SymbolType,
+    Visibility,
+    machine_named,
+)
+from e2kemu.elf.format import LAYOUTS, SectionHeader, Segment, StringTable, SymbolRecord, align_up
+from e2kemu.errors import ImageError
+
+DATA = SectionFlag.ALLOC | SectionFlag.WRITE
+CODE = SectionFlag.ALLOC | SectionFlag.EXEC
+
+_KNOWN_FLAGS = {
+    ".text": CODE,
+    ".init": CODE,
+    ".fini": CODE,
+    ".rodata": SectionFlag.ALLOC,
+    ".data": DATA,
+    ".bss": DATA,
+    ".tdata": DATA | SectionFlag.TLS,
+    ".tbss": DATA | SectionFlag.TLS,
+}
+_KNOWN_TYPES = {
+    ".bss": SectionType.NOBITS,
+    ".tbss": SectionType.NOBITS,
+    ".init_array": SectionType.INIT_ARRAY,
+    ".fini_array": SectionType.FINI_ARRAY,
+    ".preinit_array": SectionType.PREINIT_ARRAY,
+}
+
+
+@dataclass(eq=False, slots=True)
+class Symbol:
+    """A symbol. ``section`` is where it is defined, or why it is in no section.
+
+    ``value`` is the offset in the section, the value of an absolute symbol, or the alignment of a common one;
+    ``size`` is in bytes.
+    """
+
+    name: str
+    section: Section | Special = Special.UNDEFINED
+    value: int = 0
+    size: int = 0
+    binding: Binding = Binding.LOCAL
+    type: SymbolType = SymbolType.NOTYPE
+    visibility: Visibility = Visibility.DEFAULT
+
+    @property
+    def defined(self) -> bool:
+        """It has a value in this file (a common symbol has not)."""
+        return self.section not in (Special.UNDEFINED, Special.COMMON)
+
+
+@dataclass(eq=False, slots=True)
+class Relocation:
+    """Patch the section at ``offset`` (bytes) with what ``kind`` makes of ``symbol`` and ``addend``."""
+
+    offset: int
+    kind: RelocKind
+    symbol: Symbol
+    addend: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Section:
+    """A section; ``address`` is used in executables only."""
+
+    name: str
+    flags: SectionFlag
+    align: int = 1
+    type: int = SectionType.PROGBITS
+    entsize: int = 0
+    address: int = 0
+    data: bytearray = field(default_factory=bytearray)
+    relocations: list[Relocation] = field(default_factory=list)
+    group: str | None = None
+    reserved: int = 0
+    _symbol: Symbol | None = None
+
+    @property
+    def size(self) -> int:
+        """Size in memory, bytes."""
+        return self.reserved if self.type == SectionType.NOBITS else len(self.data)
+
+    @property
+    def end(self) -> int:
+        """First address after the section."""
+        return self.address + self.size
+
+    @property
+    def symbol(self) -> Symbol:
+        """The section symbol: what relocations against a place without a name of its own refer to."""
+        if self._symbol is None:
+            self._symbol = Symbol("", self, type=SymbolType.SECTION)
+        return self._symbol
+
+    def reserve(self, size: int) -> int:
+        """Add ``size`` zero bytes; the offset of the first. The only way to fill a NOBITS section."""
+        offset = self.size
+        if self.type == SectionType.NOBITS:
+            self.reserved += size
+        else:
+            self.data += bytes(size)
+        return offset
+
+    def append(self, data: bytes, align: int = 1) -> int:
+        """Add ``data`` at the next multiple of ``align``; its offset. Raises the alignment of the section if
+        needed.
+        """
+        self.align = max(self.align, align)
+        self.reserve(align_up(self.size, align) - self.size)
+        offset = len(self.data)
+        self.data += data
+        return offset
+
+    def relocate(
+        self, offset: int, kind: RelocKind | int | str, symbol: Symbol, addend: int = 0
+    ) -> Relocation:
+        """Add a relocation; ``kind`` may be a number or a name. Raises KeyError for an unknown kind."""
+        if isinstance(kind, str):
+            kind = RELOC_BY_NAME[kind]
+        elif isinstance(kind, int):
+            kind = RELOC_KINDS[kind]
+        relocation = Relocation(offset, kind, symbol, addend)
+        self.relocations.append(relocation)
+        return relocation
+
+
+class ElfFile:
+    """What objects and executables share: machine, class, sections, symbols.
+
+    ``cpu`` is an instruction set (4, "v4") or a CPU model ("e8c"), 0 for any; ``bits`` is the width of a
+    pointer (64 or 32).
+    """
+
+    def __init__(self, cpu: str | int = 0, *, bits: int = 64, name: str = "") -> None:
+        self.name = name
+        self.bits = bits
+        self.e_flags = machine_named(cpu).flags
+        self.sections: list[Section] = []
+        self.symbols: list[Symbol] = []
+
+    @property
+    def layout_name(self) -> str:
+        """ELFCLASS as the standard names it."""
+        return f"ELFCLASS{self.bits}"
+
+    def section(
+        self,
+        name: str,
+        flags: SectionFlag | int | None = None,
+        align: int = 1,
+        *,
+        type: int | None = None,
+        entsize: int = 0,
+    ) -> Section:
+        """The section called ``name``, made if it is not there.
+
+        Flags and type of a new one default to what the name is known for (``.text`` is code, ``.bss`` is
+        NOBITS); an existing one keeps its own, and its alignment only grows. Raises ImageError if other flags
+        are asked for than it has.
+        """
+        for section in self.sections:
+            if section.name == name and section.group is None:
+                if flags is not None and SectionFlag(flags) != section.flags:
+                    raise ImageError(
+                        f"{self.name or 'object'}: section {name} has flags {section.flags:#x}, "
+                        f"not {int(flags):#x}"
+                    )
+                section.align = max(section.align, align)
+                return section
+        stem = "." + name.split(".")[1] if name.startswith(".") else name
+        if flags is None:
+            flags = _KNOWN_FLAGS.get(stem, DATA if stem in _KNOWN_TYPES else SectionFlag(0))
+        if type is None:
+            type = _KNOWN_TYPES.get(stem, SectionType.PROGBITS)
+        section = Section(name, SectionFlag(flags), align, type, entsize)
+        self.sections.append(section)
+        return section
+
+    def symbol(
+        self,
+        name: str,
+        section: Section | Special = Special.UNDEFINED,
+        value: int = 0,
+        *,
+        size: int = 0,
+        binding: Binding = Binding.LOCAL,
+        type: SymbolType = SymbolType.NOTYPE,
+        visibility: Visibility = Visibility.DEFAULT,
+    ) -> Symbol:
+        """Add a symbol. It may be completed later: its fields are plain."""
+        symbol = Symbol(name, section, value, size, binding, type, visibility)
+        self.symbols.append(symbol)
+        return symbol
+
+    def _fail(self, message: str) -> ImageError:
+        return ImageError(f"{self.name}: {message}" if self.name else message)
+
+    def _check_sections(self) -> None:
+        for section in self.sections:
+            if section.align < 0 or section.align & (section.align - 1):
+                raise self._fail(f"section {section.name}: alignment {section.align} is not a power of two")
+
+    def _symbol_table(
+        self, index: dict[int, int], strings: StringTable, *, executable: bool
+    ) -> tuple[bytes, int, dict[int, int]]:
+        """The bytes of .symtab, the index of its first global, and index by id of each symbol."""
+        layout = LAYOUTS[self.bits]
+        section_symbols = [s.symbol for s in self.sections] if not executable else []
+        first_address = min((s.address for s in self.sections if s.flags & SectionFlag.TLS), default=0)
+        ordered = (
+            [s for s in self.symbols if s.binding == Binding.LOCAL and s.type == SymbolType.FILE]
+            + section_symbols
+            + [s for s in self.symbols if s.binding == Binding.LOCAL and s.type != SymbolType.FILE]
+        )
+        first_global = len(ordered) + 1
+        ordered += [s for s in self.symbols if s.binding != Binding.LOCAL]
+        numbers: dict[int, int] = {}
+        seen: set[str] = set()
+        out = bytearray(layout.symbol.size)
+        for number, symbol in enumerate(ordered, 1):
+            value = symbol.value
+            if isinstance(symbol.section, Special):
+                shndx = int(symbol.section)
+            elif id(symbol.section) in index:
+                shndx = index[id(symbol.section)]
+                if executable:
+                    base = first_address if symbol.type == SymbolType.TLS else 0
+                    value += symbol.section.address - base
+            else:
+                raise self._fail(
+                    f"symbol '{symbol.name}' is in section {symbol.section.name} of another file"
+                )
+            if symbol.binding != Binding.LOCAL:
+                if symbol.name in seen:
+                    raise self._fail(f"symbol '{symbol.name}' is there twice")
+                seen.add(symbol.name)
+            numbers[id(symbol)] = number
+            try:
+                out += layout.pack_symbol(
+                    SymbolRecord(
+                        strings.add(symbol.name),
+                        value % layout.address_limit,
+                        symbol.size,
+                        symbol.binding << 4 | symbol.type,
+                        symbol.visibility,
+                        shndx,
+                    )
+                )
+            except struct.error:
+                raise self._fail(
+                    f"symbol '{symbol.name}': size {symbol.size} does not fit {self.layout_name}"
+                ) from None
+        return bytes(out), first_global, numbers
+
+
+class ObjectFile(ElfFile):
+    """A relocatable object (ET_REL)."""
+
+    def to_bytes(self) -> bytes:
+        """The file. Raises ImageError for a relocation outside its section, a symbol of another file, a name
+        defined twice.
+        """
+        layout = LAYOUTS[self.bits]
+        self._check_sections()
+        names, strings = StringTable(), StringTable()
+        out = bytearray(layout.ehdr_size)
+        headers = [SectionHeader()]
+        index: dict[int, int] = {}
+        # Section groups (COMDAT) are sections of their own and stand before their members.
+        groups: dict[str, list[int]] = {s.group: [] for s in self.sections if s.group is not None}
+        for number, section in enumerate(self.sections, 1 + len(groups)):
+            index[id(section)] = number
+            if section.group is not None:
+                groups[section.group].append(number)
+        table, first_global, numbers = self._symbol_table(index, strings, executable=False)
+        with_relocations = [s for s in self.sections if s.relocations]
+        symtab = 1 + len(groups) + len(self.sections) + len(with_relocations)
+        if symtab + 3 >= SHN_LORESERVE:
+            raise self._fail(f"{len(self.sections)} sections are too many for one object")
+        by_name = {s.name: numbers[id(s)] for s in self.symbols if s.binding != Binding.LOCAL}
+        for signature, members in groups.items():
+            if signature not in by_name:
+                raise self._fail(f"section group '{signature}' has no symbol of its name")
+            offset = _place(out, struct.pack(f"<{len(members) + 1}I", 1, *members), 4)
+            headers.append(
+                SectionHeader(
+                    names.add(".group"),
+                    SectionType.GROUP,
+                    0,
+                    0,
+                    offset,
+                    4 * (len(members) + 1),
+                    symtab,
+                    by_name[signature],
+                    4,
+                    4,
+                )
+            )
+        for section in self.sections:
+            offset = _place(out, b"" if section.type == SectionType.NOBITS else section.data, section.align)
+            flags = section.flags | (SectionFlag.GROUP if section.group is not None else 0)
+            headers.append(
+                SectionHeader(
+                    names.add(section.name),
+                    section.type,
+                    flags,
+                    0,
+                    offset,
+                    section.size,
+                    0,
+                    0,
+                    section.align,
+                    section.entsize,
+                )
+            )
+        for section in with_relocations:
+            data = b"".join(self._pack_relocations(section, numbers))
+            offset = _place(out, data, layout.word)
+            headers.append(
+                SectionHeader(
+                    names.add(f".rela{section.name}"),
+                    SectionType.RELA,
+                    SectionFlag.INFO_LINK,
+                    0,
+                    offset,
+                    len(data),
+                    symtab,
+                    index[id(section)],
+                    layout.word,
+                    layout.rela.size,
+                )
+            )
+        offset = _place(out, table, layout.word)
+        headers.append(
+            SectionHeader(
+                names.add(".symtab"),
+                SectionType.SYMTAB,
+                0,
+                0,
+                offset,
+                len(table),
+                symtab + 1,
+                first_global,
+                layout.word,
+                layout.symbol.size,
+            )
+        )
+        return _finish(self, out, headers, names, strings, type=ET_REL)
+
+    def _pack_relocations(self, section: Section, numbers: dict[int, int]) -> Iterator[bytes]:
+        layout = LAYOUTS[self.bits]
+        for r in section.relocations:
+            where = f"{section.name}+{r.offset:#x}: {r.kind.name}"
+            if section.type == SectionType.NOBITS or not 0 <= r.offset <= section.size - r.kind.field.size:
+                raise self._fail(f"{where} lies outside of the section")
+            if id(r.symbol) not in numbers:
+                raise self._fail(f"{where} refers to the symbol '{r.symbol.name}' of another file")
+            if r.kind.number >> layout.type_bits:
+                raise self._fail(f"{where}: {self.layout_name} has no room for kind {r.kind.number}")
+            try:
+                yield layout.pack_rela(r.offset, numbers[id(r.symbol)], r.kind.number, r.addend)
+            except struct.error:
+                raise self._fail(f"{where}: addend {r.addend:#x} does not fit {self.layout_name}") from None
+
+
+class Executable(ElfFile):
+    """A static executable (ET_EXEC): every section has its address, ``entry`` is where it starts.
+
+    Allocated sections become loadable segments: a new one where writability changes or a page or more lies
+    between, unless both share a page. ``map_headers`` lets the first segment begin with the headers if there
+    is room for them in front of it.
+    """
+
+    def __init__(
+        self,
+        cpu: str | int = 0,
+        *,
+        bits: int = 64,
+        name: str = "",
+        entry: int = 0,
+        page: int = 0x1000,
+        map_headers: bool = False,
+    ) -> None:
+        super().__init__(cpu, bits=bits, name=name)
+        self.entry = entry
+        self.page = page
+        self.map_headers = map_headers
+
+    def loaded(self) -> list[Section]:
+        """Sections that occupy memory, by address. The zero part of a thread image (.tbss) does not."""
+        return sorted(
+            (s for s in self.sections if s.flags & SectionFlag.ALLOC and s.size and not _thread_zero(s)),
+            key=lambda s: s.address,
+        )
+
+    def groups(self) -> list[list[Section]]:
+        """The sections of each loadable segment."""
+        groups: list[list[Section]] = []
+        for section in self.loaded():
+            last = groups[-1][-1] if groups else None
+            if last is not None:
+                same_page = section.address // self.page == (last.end - 1) // self.page
+                alike = not (last.flags ^ section.flags) & SectionFlag.WRITE
+                # Zeros in front of data are cheaper as a gap between segments than in the file.
+                zeros_first = last.type == SectionType.NOBITS and section.type != SectionType.NOBITS
+                if same_page or (alike and section.address - last.end < self.page and not zeros_first):
+                    groups[-1].append(section)
+                    continue
+            groups.append([section])
+        return groups
+
+    def flat(self) -> tuple[int, bytes]:
+        """The bytes as they lie in memory, and the address of the first; trailing zero sections are left out.
+
+        Raises ImageError if there is nothing, or more than 1 GiB from the first to the last byte.
+        """
+        sections = [s for s in self.loaded() if s.type != SectionType.NOBITS]
+        if not sections:
+            raise self._fail("no section has contents: nothing to write")
+        base, end = sections[0].address, max(s.end for s in sections)
+        if end - base > 1 << 30:
+            raise self._fail(
+                f"a flat image from {base:#x} to {end:#x} has {end - base} bytes, more than 1 GiB"
+            )
+        image = bytearray(end - base)
+        for section in sections:
+            image[section.address - base : section.end - base] = section.data
+        return base, bytes(image)
+
+    def to_bytes(self) -> bytes:
+        """The file. Raises ImageError for sections that overlap or leave the address space."""
+        layout = LAYOUTS[self.bits]
+        self._check_sections()
+        self._check_addresses()
+        groups = self.groups()
+        thread = [s for s in self.sections if s.flags & SectionFlag.TLS]
+        phnum = len(groups) + bool(thread)
+        head = layout.ehdr_size + phnum * layout.phdr_size
+        out = bytearray(head)
+        offsets: dict[int, int] = {}
+        segments: list[Segment] = []
+        for group in groups:
+            start = group[0].address
+            with_headers = self.map_headers and not segments and start % self.page >= head
+            offset = start % self.page if with_headers else len(out) + (start - len(out)) % self.page
+            file_end = max((s.end for s in group if s.type != SectionType.NOBITS), default=start)
+            out += bytes(offset - len(out))
+            image = bytearray(file_end - start)
+            flags = SegmentFlag.READ
+            for section in group:
+                offsets[id(section)] = offset + min(section.address, file_end) - start
+                if section.type != SectionType.NOBITS:
+                    image[section.address - start : section.end - start] = section.data
+                flags |= SegmentFlag.WRITE if section.flags & SectionFlag.WRITE else 0
+                flags |= SegmentFlag.EXEC if section.flags & SectionFlag.EXEC else 0
+            out += image
+            lead = offset if with_headers else 0
+            segments.append(
+                Segment(
+                    PT_LOAD,
+                    flags,
+                    offset - lead,
+                    start - lead,
+                    file_end - start + lead,
+                    max(s.end for s in group) - start + lead,
+                    self.page,
+                )
+            )
+        if thread:
+            first = min(thread, key=lambda s: s.address)
+            filled = [s for s in thread if s.type != SectionType.NOBITS]
+            segments.append(
+                Segment(
+                    PT_TLS,
+                    SegmentFlag.READ,
+                    offsets.get(id(first), len(out)),
+                    first.address,
+                    max((s.end for s in filled), default=first.address) - first.address,
+                    max(s.end for s in thread) - first.address,
+                    max(s.align for s in thread),
+                )
+            )
+        names, strings = StringTable(), StringTable()
+        headers = [SectionHeader()]
+        index = {id(section): number for number, section in enumerate(self.sections, 1)}
+        for section in self.sections:
+            offset = offsets.get(id(section), len(out))
+            if not section.flags & SectionFlag.ALLOC and section.type != SectionType.NOBITS:
+                offset = _place(out, section.data, section.align)
+            headers.append(
+                SectionHeader(
+                    names.add(section.name),
+                    section.type,
+                    section.flags,
+                    section.address,
+                    offset,
+                    section.size,
+                    0,
+                    0,
+                    section.align,
+                    section.entsize,
+                )
+            )
+        if self.symbols:
+            table, first_global, _ = self._symbol_table(index, strings, executable=True)
+            offset = _place(out, table, layout.word)
+            headers.append(
+                SectionHeader(
+                    names.add(".symtab"),
+                    SectionType.SYMTAB,
+                    0,
+                    0,
+                    offset,
+                    len(table),
+                    len(headers) + 1,
+                    first_global,
+                    layout.word,
+                    layout.symbol.size,
+                )
+            )
+        return _finish(self, out, headers, names, strings, type=ET_EXEC, entry=self.entry, segments=segments)
+
+    def _check_addresses(self) -> None:
+        limit = LAYOUTS[self.bits].address_limit
+        last: Section | None = None
+        for section in self.loaded():
+            if section.end > limit:
+                raise self._fail(
+                    f"section {section.name} at {section.address:#x} of {section.size:#x} bytes leaves the "
+                    f"{self.bits}-bit address space"
+                )
+            if last is not None and section.address < last.end:
+                raise self._fail(
+                    f"section {section.name} at {section.address:#x} overlaps {last.name} "
+                    f"({last.address:#x}..{last.end - 1:#x})"
+                )
+            last = section
+
+
+def _thread_zero(section: Section) -> bool:
+    return bool(section.flags & SectionFlag.TLS) and section.type == SectionType.NOBITS
+
+
+def _place(out: bytearray, data: bytes | bytearray, align: int) -> int:
+    """Append ``data`` at the next multiple of ``align`` in the file; its offset.
+
+    Alignment beyond a page is a matter of addresses, not of the file: it would only fill the file with zeros.
+    """
+    out += bytes(align_up(len(out), min(align, 0x1000)) - len(out))
+    offset = len(out)
+    out += data
+    return offset
+
+
+def _finish(
+    file: ElfFile,
+    out: bytearray,
+    headers: list[SectionHeader],
+    names: StringTable,
+    strings: StringTable,
+    *,
+    type: int,
+    entry: int = 0,
+    segments: list[Segment] | None = None,
+) -> bytes:
+    """Add the string tables and the section headers, and fill in the ELF header and the program headers."""
+    layout = LAYOUTS[file.bits]
+    if headers[-1].type == SectionType.SYMTAB:
+        offset = _place(out, strings.data, 1)
+        headers.append(
+            SectionHeader(names.add(".strtab"), SectionType.STRTAB, 0, 0, offset, len(strings.data), align=1)
+        )
+    own = names.add(".shstrtab")
+    offset = _place(out, names.data, 1)
+    headers.append(SectionHeader(own, SectionType.STRTAB, 0, 0, offset, len(names.data), align=1))
+    shoff = _place(out, b"", layout.word)
+    out += b"".join(layout.pack_section(header) for header in headers)
+    segments = segments or []
+    head = layout.pack_header(
+        type=type,
+        flags=file.e_flags,
+        entry=entry,
+        phoff=layout.ehdr_size if segments else 0,
+        phnum=len(segments),
+        shoff=shoff,
+        shnum=len(headers),
+        shstrndx=len(headers) - 1,
+    )
+    head += b"".join(layout.pack_segment(segment) for segment in segments)
+    out[: len(head)] = head
+    return bytes(out)
