@@ -377,11 +377,21 @@ def _mova(draft: Draft, name: str, column: int, parser: Parser) -> None:
     channel, at, _ = _suffixes(parser)
     if channel is None or channel > 3:
         raise Trouble(f"{name} needs an array channel 0..3", at or column)
-    if channel in draft.movas:
-        raise Trouble(f"two array reads in array channel {channel}", at)
     values = _fields(parser, {"area": 31, "ind": 31, "am": 1, "be": 1}, trailing=True)
-    draft.movas[channel] = Mova(channel, _MOVA[name], values.get("area", 0), values.get("ind", 0),
-                                bool(values.get("am", 0)), bool(values.get("be", 0)), destination(parser))
+    dst = destination(parser)
+    parts = [(channel, values.get("area", 0) << 5 | values.get("ind", 0), dst)]
+    if name == "movaq":                # a pair: the next channel reads 8 bytes further into the next register
+        if channel & 1:
+            raise Trouble("movaq needs array channel 0 or 2", at)
+        further = (parts[0][1] + 8) & 0x3FF
+        parts.append((channel + 1, further, Operand(dst.kind, dst.value + 1)))
+        if values.get("be"):           # big endian: the other way round
+            parts = [(channel, further, dst), (channel + 1, parts[0][1], parts[1][2])]
+    for number, place, register_ in parts:
+        if number in draft.movas:
+            raise Trouble(f"two array reads in array channel {number}", at)
+        draft.movas[number] = Mova(number, _MOVA[name], place >> 5, place & 31, bool(values.get("am", 0)),
+                                   bool(values.get("be", 0)), register_)
 
 
 def _fapb(draft: Draft, name: str, column: int, parser: Parser) -> None:
@@ -524,7 +534,7 @@ def _add_cs1(draft: Draft, name: str, column: int, values: dict[str, int]) -> No
     draft.cs1[name] = values
 
 
-_CS1_LIMITS = {"wsz": 127, "nfx": 1, "dbl": 1, "mcn": 1, "rbs": 63, "rsz": 63, "rcur": 63, "psz": 31, "rpsz": 31,
+_CS1_LIMITS = {"wsz": 127, "nfx": 1, "dbl": 1, "mcn": 1, "rbs": 63, "rsz": 63, "rcur": 63, "psz": 31, "rpsz": 32,
                "type": 0x7FFF, "umask": 0xFF, "dmask": 0xFF, "chkm4": 1}
 
 
@@ -544,6 +554,10 @@ def _cs1(draft: Draft, name: str, column: int, parser: Parser) -> None:
                 raise Trouble(f"wait {key} needs instruction set v{since[key]}, this is v{draft.version}", column)
     elif fields:
         values = _fields(parser, {f: _CS1_LIMITS[f] for f in fields})
+        if name == "vfrpsz":           # gas stores one less than it is told
+            if not 1 <= values["rpsz"] <= 32:
+                raise Trouble(f"rpsz {values['rpsz']} is not in 1..32", column)
+            values["rpsz"] -= 1
     else:
         values = {}
     _add_cs1(draft, name, column, values)

@@ -1,15 +1,14 @@
 """``insn.Wide`` -> syllables -> bytes: the inverse of decode, and the assembler's last step.
 
 What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals get the first place
-where they fit or are there already (64-bit ones first, then 32, then 16; a half of LTS0 first, the
-high one before the low one), conditions get CDS halves in the order of the channels, ALES2 and
+where they fit or are there already (64-bit ones first, then 32, then 16; the fewest LTS words; a half of LTS0
+first, the high one before the low one), conditions get CDS halves in the order of the channels, ALES2 and
 ALES5 get their word when a value needs it. Operands that carry their ``code`` keep it. Bit positions
 are those of ``isa.formats``, the layout is ``bundle.build``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from e2kemu.cpu.bundle import Bundle, build, join
@@ -39,6 +38,7 @@ from e2kemu.cpu.isa.formats import (
     SS2,
     Syllable,
 )
+from e2kemu.cpu.isa.notation import Op
 from e2kemu.errors import ImageError
 
 
@@ -65,6 +65,8 @@ Placed = tuple[tuple[Symbolic, int], ...]
 
 _SPECIAL_DST = {Kind.TST: 0xCD, Kind.TC: 0xCE, Kind.TCD: 0xCF, Kind.EMPTY: 0xDF, Kind.EMPTY_LO: 0xDE}
 _LITERALS = {Kind.LIT16: 1, Kind.LIT32: 2, Kind.LIT64: 4}
+_SLOTS = {Kind.LIT16: (0xD4, 0xD0, 0xD5, 0xD1), Kind.LIT32: (0xD8, 0xD9, 0xDA, 0xDB), Kind.LIT64: (0xDC, 0xDD, 0xDE)}
+"""Operand codes in the order of trial."""
 _CS0_BY_NAME = {op.name: op for op in CS0_OPS}
 _CTOPC = {name: code for code, name in CALL_KINDS.items()}
 _ALL_DEFAULT: tuple[int | None, ...] = (None,) * 6
@@ -107,27 +109,55 @@ class Literals:
         return [(n, 0, parts[0]), (n, 1, parts[1]), (n + 1, 0, parts[2]), (n + 1, 1, parts[3])]
 
     def place(self, operand: Operand) -> int:
-        """Give the literal a slot and return its operand code. Raises EncodeError when none is left."""
-        kind, value = operand.kind, operand.value
-        codes: Iterable[int]
-        if operand.code is not None:
-            codes = (operand.code,)
-        elif kind is Kind.LIT16:
-            codes = (0xD4, 0xD0, 0xD5, 0xD1)
-        elif kind is Kind.LIT32:
-            codes = (0xD8, 0xD9, 0xDA, 0xDB)
-        else:
-            codes = (0xDC, 0xDD, 0xDE)
-        for code in codes:
-            wanted = self._wanted(kind, value, code)
-            if self._fits(wanted):
-                self._put(wanted)
-                if isinstance(value, Symbolic) and (value, code & 3) not in self.symbols:
-                    self.symbols.append((value, code & 3))
-                return code
-        if operand.code is not None:
-            raise EncodeError(f"the literal slot of {value:#x} holds another value already")
-        raise EncodeError("the literals of this wide instruction do not fit in its four LTS words")
+        """Put a literal into the slot its code names. Raises EncodeError when that holds another value."""
+        code = operand.code or 0
+        wanted = self._wanted(operand.kind, operand.value, code)
+        if not self._fits(wanted):
+            raise EncodeError(f"the literal slot of {operand.value:#x} holds another value already")
+        self._put(wanted)
+        self._note(operand, code)
+        return code
+
+    def _note(self, operand: Operand, code: int) -> None:
+        if isinstance(operand.value, Symbolic):
+            self.symbols.append((operand.value, code & 3))
+
+    def solve(self, operands: list[Operand]) -> list[int]:
+        """Operand codes for literals that may go anywhere: in as few LTS words as possible.
+
+        Larger literals come first; each tries the slots where its value is already, then those where it
+        fits, in the order of the slots, going back when a later one finds none. Raises EncodeError.
+        """
+        codes = [0] * len(operands)
+        order = sorted(range(len(operands)), key=lambda i: -_LITERALS[operands[i].kind])
+
+        def search(depth: int, limit: int) -> bool:
+            if depth == len(order):
+                return True
+            operand = operands[order[depth]]
+            fitting = []
+            for code in _SLOTS[operand.kind]:
+                wanted = self._wanted(operand.kind, operand.value, code)
+                if wanted[-1][0] < limit and self._fits(wanted):
+                    there = all(self.halves[n][h] is not None for n, h, _ in wanted)
+                    fitting.append((not there, code, wanted))
+            for _, code, wanted in sorted(fitting, key=lambda choice: choice[0]):
+                saved = [self.halves[n][h] for n, h, _ in wanted]
+                for n, h, value in wanted:
+                    self.halves[n][h] = value
+                if search(depth + 1, limit):
+                    codes[order[depth]] = code
+                    return True
+                for (n, h, _), value in zip(wanted, saved, strict=True):
+                    self.halves[n][h] = value
+            return False
+
+        if not any(search(0, limit) for limit in range(max(self.used, 1), 5)):
+            raise EncodeError("the literals of this wide instruction do not fit in its four LTS words")
+        for operand, code in zip(operands, codes, strict=True):
+            self._put(self._wanted(operand.kind, operand.value, code))
+            self._note(operand, code)
+        return codes
 
     def words(self) -> list[int]:
         """LTS0, LTS1, ... as numbers; symbolic parts are 0."""
@@ -167,12 +197,14 @@ def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dic
         if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
             literals.word(insn.aau.literal_slot, insn.aau.literal)
             aau[insn.channel] = insn.aau.literal_slot
-    open_ones.sort(key=lambda o: (-_LITERALS[o.kind], -o.value))
-    for operand in open_ones:
-        codes[id(operand)] = literals.place(operand)
-    for insn in wide.alu:
-        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None:
-            aau[insn.channel] = literals.place(Operand(Kind.LIT32, insn.aau.literal)) & 3
+    arrays = [(insn.channel, insn.aau.literal) for insn in wide.alu
+              if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None]
+    open_ones += [Operand(Kind.LIT32, literal) for _, literal in arrays]
+    if open_ones:
+        found = literals.solve(open_ones)
+        codes.update((id(operand), code) for operand, code in zip(open_ones, found, strict=True))
+        for (channel, _), code in zip(arrays, found[len(found) - len(arrays):], strict=True):
+            aau[channel] = code & 3
     return codes, aau
 
 
@@ -261,7 +293,7 @@ def _conditions(wide: Wide) -> list[int]:
     for insn in wide.alu:
         channels = (insn.channel,) if insn.pair_channel is None else (insn.channel, insn.pair_channel)
         for guards, kind in ((insn.guards, 0), (insn.merge, 2)):
-            for guard in guards:
+            for guard in sorted(guards, key=lambda guard: guard.is_pcnt):
                 for channel in channels:
                     conditions.add(kind + channel // 3, guard, channel % 3)
         for guard in insn.increment or ():
@@ -380,9 +412,10 @@ def _aas(wide: Wide) -> tuple[tuple[int | None, ...], int]:
     return tuple(aas), mask
 
 
-def _needs_ales_word(insn: AluInsn) -> bool:
-    """Whether the ALES word must be there although it holds the default (packed additions in ALC2, ALC5)."""
-    return "physically" in insn.op.note
+def _needs_ales_word(op: Op, channel: int, version: int) -> bool:
+    """Whether the ALES word must be there although it holds the default: instruction set v4 was the first
+    with that word and wants it for the operations that came to ALC2 and ALC5 with it."""
+    return version == 4 and channel in (2, 5) and op.fmt.long and not op.in_channel(channel, 3)
 
 
 def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
@@ -407,7 +440,7 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
                 raise EncodeError(f"two operations in channel {channel}")
             als[channel] = _als(insn, codes, aau, second)
             ales[channel] = _ales(insn, codes)
-            explicit = explicit or (channel in (2, 5) and wide.version >= 4 and _needs_ales_word(insn))
+            explicit = explicit or _needs_ales_word(insn.op, channel, wide.version)
     aas, aa = _aas(wide)
     stub = wide.stub
     if aa:
