@@ -1,0 +1,155 @@
+"""What holds for every device: reset, register accesses of every size, a round trip of its state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from e2kemu.clock import VirtualClock
+from e2kemu.devices.core import Device, Reg
+from e2kemu.devices.ioport import IoPorts
+from e2kemu.devices.lt_timer import LtTimer
+from e2kemu.devices.registry import all_devices, help_text
+from e2kemu.devices.serial8250 import Serial8250
+from e2kemu.devices.sic import Sic
+from e2kemu.devices.test_device import TestDevice
+from e2kemu.errors import StreamError
+from e2kemu.memory.space import AddressSpace, MmioRegion
+from e2kemu.wire import BytesReader, Writer
+
+MAKE: dict[str, Callable[[], Device]] = {
+    IoPorts.name: IoPorts,
+    LtTimer.name: lambda: LtTimer(VirtualClock()),
+    Serial8250.name: lambda: Serial8250(VirtualClock()),
+    Sic.name: lambda: Sic(1 << 31, 4 << 32, 6 << 30),
+    TestDevice.name: lambda: TestDevice(lambda status: None, lambda ns: None),
+}
+"""How to make one of each: what a device is connected to is not its state."""
+
+DEVICES = sorted(all_devices())
+
+
+def body(device: Device) -> bytes:
+    section = device.section()
+    assert section is not None
+    w = Writer()
+    section.save(w)
+    return w.getvalue()
+
+
+def shaken(name: str, seed: int) -> Device:
+    """A device after random register accesses."""
+    print(f"seed {seed}")
+    rng, device, space = random.Random(seed), MAKE[name](), AddressSpace()
+    space.map(0, MmioRegion(device, device.size, device.max_access), name)
+    for _ in range(200):
+        size = rng.choice((1, 2, 4, 8))
+        offset = rng.randrange(device.size - size + 1)
+        if rng.random() < 0.5:
+            value = space.read(offset, size)
+            assert 0 <= value < 1 << 8 * size
+        else:
+            space.write(offset, size, rng.getrandbits(8 * size))
+    return device
+
+
+def test_every_device_has_a_maker_here_and_a_line_of_help() -> None:
+    assert set(MAKE) == set(DEVICES)
+    assert len(DEVICES) >= 5
+    assert all(f'name "{name}"' in help_text() for name in DEVICES)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("seed", range(5))
+def test_state_survives_a_round_trip_and_reset_gives_the_first_state(name: str, seed: int) -> None:
+    device = shaken(name, seed)
+    if device.vmstate is not None:
+        saved, there = body(device), MAKE[name]()
+        section = there.section()
+        assert section is not None
+        section.load(BytesReader(saved), section.version)
+        assert body(there) == saved
+        there.reset()
+        fresh = MAKE[name]()
+        fresh.reset()
+        assert body(there) == body(fresh)
+
+
+@pytest.mark.parametrize("name", [name for name in DEVICES if all_devices()[name].vmstate])
+def test_a_state_cut_short_is_refused_and_the_description_has_its_size(name: str) -> None:
+    device = shaken(name, 7)
+    saved, section = body(device), MAKE[name]().section()
+    assert section is not None
+    desc = section.vmdesc()
+    assert desc["version"] == section.version
+    plain = section.vmstate
+    head = sum(field["size"] * field.get("array_len", 1) for field in device.section().vmdesc()["fields"])  # type: ignore[union-attr]
+    assert head <= len(saved)
+    for cut in range(head):
+        with pytest.raises(StreamError, match=f"Failed to load {plain.name}:"):
+            MAKE[name]().section().load(BytesReader(saved[:cut]), section.version)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_register_is_documented_and_read_whole_or_in_bytes(name: str) -> None:
+    for reg in all_devices()[name].registers.values():
+        assert reg.doc, f"{name}.{reg.name} says nothing"
+    assert MAKE[name]().qtree().startswith(f'dev: {name}, id ""')
+
+
+class Lamp(Device):
+    """The smallest device with everything."""
+
+    name = "lamp"
+    size = 16
+    max_access = 8
+
+    level = Reg("u32", 0, mask=0xFF, reset=5, doc="brightness")
+    wide = Reg("u64", 8, doc="anything")
+    fixed = Reg("u16", 4, reset=0xABCD, readonly=True, doc="constant")
+
+
+def test_parts_of_registers_are_read_and_written() -> None:
+    lamp = Lamp()
+    lamp.mmio_write(8, 8, 0x1122334455667788)
+    assert [lamp.mmio_read(8 + i, 1) for i in range(8)] == [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]
+    lamp.mmio_write(10, 2, 0xAAAA)
+    assert lamp.wide == 0x11223344AAAA7788
+    lamp.mmio_write(0, 4, 0xFFFFFFFF)
+    assert lamp.level == 0xFF
+    lamp.mmio_write(0, 8, 0)
+    assert (lamp.level, lamp.mmio_read(4, 2), lamp.mmio_read(6, 2)) == (0, 0xABCD, 0)
+    lamp.reset()
+    assert lamp.level == 5
+
+
+def test_registers_that_overlap_are_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Broken\.b overlaps or leaves the window at 0x2"):
+
+        class Broken(Device):
+            name = "broken"
+            size = 8
+            a = Reg("u32", 0)
+            b = Reg("u16", 2)
+
+
+def test_the_sic_describes_where_ram_lies() -> None:
+    sic = Sic(1 << 31, 4 << 32, 6 << 30)
+    assert sic.mmio_read(0x10, 4) == 0x0B
+    assert sic.mmio_read(0x30, 4) == 15 << 27
+    assert sic.mmio_read(0x20, 4) == 5 << 16 | 4
+    assert (sic.mmio_read(0x14, 4), sic.mmio_read(0xC00, 4)) == (0, 0)
+    sic.mmio_write(0x10, 4, 0)
+    assert sic.mmio_read(0x10, 4) == 0x0B
+    assert Sic(256 << 20, 0, 0).mmio_read(0x30, 4) == 1 << 27
+    assert Sic(256 << 20, 0, 0).mmio_read(0x20, 4) == 0
+
+
+def test_the_test_device_gives_the_status_and_the_time_to_its_machine() -> None:
+    seen: list[tuple[str, int]] = []
+    device = TestDevice(lambda s: seen.append(("exit", s)), lambda ns: seen.append(("idle", ns)))
+    device.mmio_write(0, 4, 0x1FF)
+    device.mmio_write(4, 4, 250)
+    assert seen == [("exit", 0xFF), ("idle", 250_000)]
