@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from e2kemu.elf.constants import SectionFlag, SectionType
 from e2kemu.elf.format import LAYOUTS, align_up
-from e2kemu.elf.writer import Section
+from e2kemu.elf.model import MAX_CONTENTS, Section
 from e2kemu.errors import ImageError
 
 BASE = 0x10000
@@ -103,6 +103,11 @@ def gather(inputs: Iterable[tuple[str, Section]]) -> tuple[list[Section], list[P
         if output.name in _SORTED_STEMS:
             chosen.sort(key=_priority)
         for piece in chosen:
+            size = align_up(output.size, piece.source.align) + piece.source.size
+            if output.type != SectionType.NOBITS and size > MAX_CONTENTS:
+                raise ImageError(
+                    f"{piece.owner}: section {piece.source.name} makes {output.name} {size} bytes long"
+                )
             output.reserve(align_up(output.size, piece.source.align) - output.size)
             if output.type == SectionType.NOBITS or piece.source.type == SectionType.NOBITS:
                 piece.offset = output.reserve(piece.source.size)
@@ -151,7 +156,7 @@ def assign(
         ):
             position = align_up(position, page) + position % page
         section.address = position = align_up(position, section.align)
-        if section.end > layout.address_limit:
+        if max(section.end, position + 1) > layout.address_limit:
             raise ImageError(
                 f"section {section.name} at {position:#x} of {section.size:#x} bytes leaves the {bits}-bit "
                 "address space"

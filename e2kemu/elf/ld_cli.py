@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2kemu.elf.constants import SectionFlag
 from e2kemu.elf.linker import LinkError, LinkOptions, Program, link, parse_number
 from e2kemu.elf.reader import is_archive, read_archive, read_object
 from e2kemu.elf.writer import ObjectFile
@@ -134,7 +135,7 @@ def _page(keywords: Sequence[str]) -> int:
             or number is None
             or number < 1
             or number & (number - 1)
-            or number > 1 << 30
+            or number > 1 << 24
         ):
             raise OptionError(f"-z {keyword}: only max-page-size=POWER_OF_TWO is known")
         page = number
@@ -182,9 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         program = _link(args)
         if args.strip_all:
             program.executable.symbols = []
-            program.executable.sections = [
-                s for s in program.executable.sections if s.address or not s.name.startswith(".debug")
-            ]
+            sections = program.executable.sections
+            program.executable.sections = [s for s in sections if s.flags & SectionFlag.ALLOC]
         image = program.executable.flat()[1] if args.oformat == "binary" else program.executable.to_bytes()
         _write(Path(args.output), image, executable=args.oformat == "elf")
         if args.Map == "-":

@@ -13,6 +13,7 @@ Every finding is one line, ``file: section+offset: what``; all findings of a ste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import unpack_from
@@ -20,6 +21,7 @@ from struct import unpack_from
 from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, Value, merge_flags
 from e2kemu.elf.format import LAYOUTS, align_up
 from e2kemu.elf.layout import Piece, assign, gather
+from e2kemu.elf.model import DATA, Relocation, Section, Symbol
 from e2kemu.elf.relocations import (
     GOT_VALUES,
     NEEDS_GOT,
@@ -31,7 +33,8 @@ from e2kemu.elf.relocations import (
     evaluate,
     patch,
 )
-from e2kemu.elf.writer import DATA, Executable, ObjectFile, Relocation, Section, Symbol
+from e2kemu.elf.symbols import Definition, Names
+from e2kemu.elf.writer import Executable, ObjectFile
 from e2kemu.errors import ImageError
 
 GOT_SYMBOL = "_GLOBAL_OFFSET_TABLE_"
@@ -72,15 +75,6 @@ class LinkOptions:
     contiguous: bool = False
     need_entry: bool = True
     name: str = ""
-
-
-@dataclass(eq=False, slots=True)
-class Definition:
-    """The definition chosen for a global name, and the file that has it."""
-
-    symbol: Symbol
-    owner: str
-    object: ObjectFile | None = None
 
 
 @dataclass(slots=True)
@@ -127,52 +121,42 @@ def link(
     return _Link(objects, options or LinkOptions(), archives).run()
 
 
-def _strength(symbol: Symbol) -> int:
-    """Which of two definitions wins: undefined, weak, common, global."""
-    if symbol.section is Special.UNDEFINED:
-        return 0
-    if symbol.section is Special.COMMON:
-        return 2
-    return 1 if symbol.binding == Binding.WEAK else 3
-
-
 class _Link:
     """One link."""
 
     def __init__(
         self, objects: Sequence[ObjectFile], options: LinkOptions, archives: Sequence[Sequence[ObjectFile]]
     ) -> None:
-        if not objects:
+        members = [member for archive in archives for member in archive]
+        if not objects and not members:
             raise ImageError("no objects to link")
         self.options = options
-        self.objects: list[ObjectFile] = []
-        self.definitions: dict[str, Definition] = {}
-        self.groups: set[str] = set()
-        self.dropped: set[int] = (
-            set()
-        )  # ids of sections of COMDAT groups that another object has already given
-        self.problems: list[str] = []
         self.inputs = objects
         self.archives = archives
-        self.bits = objects[0].bits
+        self.bits = (objects or members)[0].bits
+        self.names = Names(self.bits)
+        self.problems = self.names.problems
         self.slots: dict[tuple[Value, object], int] = {}
         self.slot_symbols: list[tuple[Value, Symbol | None]] = []
         self.needs_got = False
 
     def run(self) -> Program:
         for object in self.inputs:
-            self._add(object)
-        self._add_from_archives()
+            self.names.add(object)
         for name, _ in self.options.defines:
-            self._define(Symbol(name, Special.ABSOLUTE, binding=Binding.GLOBAL), "--defsym", None)
+            self.names.define(Symbol(name, Special.ABSOLUTE, binding=Binding.GLOBAL), "--defsym", None)
+        entry = [self.options.entry] if isinstance(self.options.entry, str) else []
+        self.names.add_from_archives(self.archives, entry + self.options.undefined)
         self._stop_on_problems()
-        flags = merge_flags((object.name, object.e_flags) for object in self.objects)
-        extra = [(LINKER, section) for section in self._commons()]
+        flags = merge_flags((object.name, object.e_flags) for object in self.names.objects)
+        extra = [(LINKER, section) for section in self.names.commons()]
         referenced = self._scan()
         got = self._make_got()
         if got is not None:
             extra.append((LINKER, got))
-        inputs = [(o.name, s) for o in self.objects for s in o.sections if id(s) not in self.dropped]
+        inputs = [
+            (o.name, s) for o in self.names.objects for s in o.sections if id(s) not in self.names.dropped
+        ]
         outputs, self.pieces = gather(inputs + extra)
         self.placed = {id(piece.source): piece for piece in self.pieces}
         mapped = assign(
@@ -200,127 +184,16 @@ class _Link:
         executable.symbols = list(self._output_symbols())
         addresses = {
             name: address
-            for name, d in self.definitions.items()
+            for name, d in self.names.definitions.items()
             if (address := self._address(d.symbol)) is not None
         }
         return Program(
-            executable, self.pieces, addresses, {name: d.owner for name, d in self.definitions.items()}
+            executable, self.pieces, addresses, {name: d.owner for name, d in self.names.definitions.items()}
         )
 
     def _stop_on_problems(self) -> None:
         if self.problems:
             raise LinkError(self.problems)
-
-    # --- symbols ---
-
-    def _add(self, object: ObjectFile) -> None:
-        """Take an object into the program."""
-        if object.bits != self.bits:
-            raise ImageError(
-                f"{object.name}: {object.layout_name} does not link with {self.objects[0].name}, "
-                f"which is {self.objects[0].layout_name}"
-            )
-        self.objects.append(object)
-        groups = {section.group for section in object.sections if section.group is not None}
-        self.dropped |= {id(section) for section in object.sections if section.group in groups & self.groups}
-        self.groups |= groups
-        for symbol in object.symbols:
-            if symbol.binding == Binding.LOCAL:
-                if symbol.section is Special.COMMON:
-                    self.problems.append(f"{object.name}: the common symbol '{symbol.name}' is local")
-            elif isinstance(symbol.section, Special) or id(symbol.section) not in self.dropped:
-                self._define(symbol, object.name, object)
-
-    def _define(self, symbol: Symbol, owner: str, object: ObjectFile | None) -> None:
-        """Enter a definition (or a mention) of a global name; the strongest stays."""
-        old = self.definitions.get(symbol.name)
-        new = Definition(symbol, owner, object)
-        if old is None:
-            if symbol.section is not Special.UNDEFINED:
-                self.definitions[symbol.name] = new
-            return
-        before, now = _strength(old.symbol), _strength(symbol)
-        if before == now == 3:
-            self.problems.append(
-                f"{owner}: {_place(symbol)}: symbol '{symbol.name}' is already defined in {old.owner} "
-                f"({_place(old.symbol)})"
-            )
-        elif before == now == 2:
-            # The larger of two common blocks; aligned for both.
-            keep = new if symbol.size > old.symbol.size else old
-            s = keep.symbol
-            self.definitions[symbol.name] = Definition(
-                Symbol(
-                    s.name,
-                    s.section,
-                    max(symbol.value, old.symbol.value),
-                    s.size,
-                    s.binding,
-                    s.type,
-                    s.visibility,
-                ),
-                keep.owner,
-                keep.object,
-            )
-        elif now > before:
-            self.definitions[symbol.name] = new
-
-    def _add_from_archives(self) -> None:
-        index: dict[str, ObjectFile] = {}
-        for archive in self.archives:
-            for member in archive:
-                for symbol in member.symbols:
-                    if symbol.binding != Binding.LOCAL and symbol.section is not Special.UNDEFINED:
-                        index.setdefault(symbol.name, member)
-        if not index:
-            return
-        wanted = [*self.options.undefined]
-        if isinstance(self.options.entry, str):
-            wanted.append(self.options.entry)
-        taken: set[int] = set()
-        done = 0
-        while wanted or done < len(self.objects):
-            for object in self.objects[done:]:
-                wanted += [
-                    s.name
-                    for s in object.symbols
-                    if s.section is Special.UNDEFINED and s.binding == Binding.GLOBAL
-                ]
-            done = len(self.objects)
-            for name in wanted:
-                if name not in self.definitions and name in index and id(index[name]) not in taken:
-                    taken.add(id(index[name]))
-                    self._add(index[name])
-            wanted = []
-
-    def _commons(self) -> list[Section]:
-        """Give the common symbols a place among the zeros."""
-        zeros = Section(".bss", DATA, type=SectionType.NOBITS)
-        thread = Section(".tbss", DATA | SectionFlag.TLS, type=SectionType.NOBITS)
-        for d in self.definitions.values():
-            if d.symbol.section is Special.COMMON:
-                section = thread if d.symbol.type == SymbolType.TLS else zeros
-                align = max(d.symbol.value, 1)
-                section.align = max(section.align, align)
-                section.reserve(align_up(section.size, align) - section.size)
-                type = SymbolType.OBJECT if d.symbol.type == SymbolType.COMMON else d.symbol.type
-                d.symbol = Symbol(
-                    d.symbol.name,
-                    section,
-                    section.reserve(d.symbol.size),
-                    d.symbol.size,
-                    d.symbol.binding,
-                    type,
-                    d.symbol.visibility,
-                )
-        return [section for section in (zeros, thread) if section.size]
-
-    def _resolve(self, symbol: Symbol) -> Symbol:
-        """What a mention of ``symbol`` means."""
-        if symbol.binding == Binding.LOCAL:
-            return symbol
-        definition = self.definitions.get(symbol.name)
-        return symbol if definition is None else definition.symbol
 
     def _address(self, symbol: Symbol) -> int | None:
         """The address of a resolved symbol; None if its section is not in the program."""
@@ -332,15 +205,17 @@ class _Link:
     # --- relocations ---
 
     def _relocations(self) -> Iterator[tuple[ObjectFile, Section, Relocation]]:
-        for object in self.objects:
+        for object in self.names.objects:
             for section in object.sections:
-                if id(section) not in self.dropped:
+                if id(section) not in self.names.dropped:
                     for relocation in section.relocations:
                         yield object, section, relocation
 
     def _scan(self) -> set[str]:
         """Names that relocations mention; allots the slots of the global offset table on the way."""
-        mentioned: set[str] = set()
+        mentioned = {
+            name for _, text in self.options.defines for name in re.findall(r"[A-Za-z_.$][\w.$]*", text)
+        }
         for _, _, r in self._relocations():
             mentioned.add(r.symbol.name)
             self.needs_got |= r.kind.value in NEEDS_GOT
@@ -349,18 +224,17 @@ class _Link:
                 if key not in self.slots:
                     self.slots[key] = len(self.slot_symbols)
                     module = r.kind.value is Value.GOT_MODULE
-                    self.slot_symbols.append((r.kind.value, None if module else self._resolve(r.symbol)))
+                    self.slot_symbols.append((r.kind.value, None if module else r.symbol))
         return mentioned
 
     def _slot_key(self, r: Relocation) -> tuple[Value, object]:
         """All symbols share the slot of the module id: a static program is one module."""
         if r.kind.value is Value.GOT_MODULE:
             return r.kind.value, None
-        symbol = self._resolve(r.symbol)
-        return r.kind.value, symbol.name if symbol.section is Special.UNDEFINED else id(symbol)
+        return r.kind.value, id(r.symbol) if r.symbol.binding == Binding.LOCAL else r.symbol.name
 
     def _make_got(self) -> Section | None:
-        if not self.needs_got and all(s.name != GOT_SYMBOL for o in self.objects for s in o.symbols):
+        if not self.needs_got and all(s.name != GOT_SYMBOL for o in self.names.objects for s in o.symbols):
             return None
         word = LAYOUTS[self.bits].word
         got = Section(".got", DATA, word, entsize=word)
@@ -378,10 +252,11 @@ class _Link:
     def _fill_got(self, got: Section) -> None:
         word = LAYOUTS[self.bits].word
         piece = self.placed[id(got)]
-        for number, (value, symbol) in enumerate(self.slot_symbols):
-            if symbol is None:
+        for number, (value, mention) in enumerate(self.slot_symbols):
+            if mention is None:
                 content = 1
             else:
+                symbol = self.names.resolve(mention)
                 base = {Value.GOT_DTPREL: self.thread_start, Value.GOT_TPREL: self.thread_pointer}.get(
                     value, 0
                 )
@@ -395,7 +270,7 @@ class _Link:
         """One line for every name that is missing, at the first place that mentions it."""
         reported: set[tuple[int, str]] = set()
         for object, section, r in self._relocations():
-            symbol = self._resolve(r.symbol)
+            symbol = self.names.resolve(r.symbol)
             if (
                 symbol.section is Special.UNDEFINED
                 and symbol.name
@@ -414,7 +289,7 @@ class _Link:
             piece = self.placed.get(id(section))
             if piece is None or r.kind.value is Value.NOTHING:
                 continue
-            symbol = self._resolve(r.symbol)
+            symbol = self.names.resolve(r.symbol)
             try:
                 self._relocate_one(object, piece, r, symbol, got_address)
             except RelocationError as error:
@@ -449,7 +324,7 @@ class _Link:
         if value in GOT_VALUES:
             slot = got_address + LAYOUTS[self.bits].word * self.slots[self._slot_key(r)]
         old = unpack_from("<I", data, at)[0] if r.kind.field.size >= 4 else 0
-        definition = self.definitions.get(symbol.name) if r.symbol.binding != Binding.LOCAL else None
+        definition = self.names.definitions.get(symbol.name) if r.symbol.binding != Binding.LOCAL else None
         # A weak symbol that nobody defines has offset 0 in every sense, as its address is 0.
         base = 0 if undefined else None
         patch(
@@ -513,12 +388,12 @@ class _Link:
         for name, address in own.items():
             if name in _ALWAYS or name in mentioned or self.options.entry == name:
                 symbol = Symbol(name, Special.ABSOLUTE, address, binding=Binding.GLOBAL)
-                if name not in self.definitions:
-                    self.definitions[name] = Definition(symbol, LINKER)
+                if name not in self.names.definitions:
+                    self.names.definitions[name] = Definition(symbol, LINKER)
 
     def _evaluate_defines(self) -> None:
         for name, text in self.options.defines:
-            symbol = self.definitions[name].symbol
+            symbol = self.names.definitions[name].symbol
             symbol.value = self._expression(f"--defsym {name}", text) % (1 << self.bits)
 
     def _expression(self, what: str, text: str) -> int:
@@ -529,7 +404,7 @@ class _Link:
                 return self._expression(what, left) + sign * number
         value = parse_number(text)
         if value is None:
-            definition = self.definitions.get(text.strip())
+            definition = self.names.definitions.get(text.strip())
             value = self._address(definition.symbol) if definition is not None else None
         if value is None:
             raise ImageError(f"{what}: '{text.strip()}' is neither a number nor a defined symbol")
@@ -539,7 +414,7 @@ class _Link:
         entry = self.options.entry
         if isinstance(entry, int):
             return entry
-        definition = self.definitions.get(entry)
+        definition = self.names.definitions.get(entry)
         address = self._address(definition.symbol) if definition is not None else None
         if address is None:
             if self.options.need_entry:
@@ -548,8 +423,8 @@ class _Link:
         return address
 
     def _output_symbols(self) -> Iterator[Symbol]:
-        chosen = {id(d.symbol) for d in self.definitions.values()}
-        for object in self.objects:
+        chosen = {id(d.symbol) for d in self.names.definitions.values()}
+        for object in self.names.objects:
             local = [s for s in object.symbols if s.binding == Binding.LOCAL and s.type != SymbolType.SECTION]
             if any(s.type != SymbolType.FILE for s in local) and all(
                 s.type != SymbolType.FILE for s in local
@@ -558,7 +433,7 @@ class _Link:
             for symbol in local:
                 if symbol.defined and id(symbol) not in chosen and (copy := self._final(symbol)) is not None:
                     yield copy
-        for d in self.definitions.values():
+        for d in self.names.definitions.values():
             if (copy := self._final(d.symbol)) is not None:
                 yield copy
 
@@ -581,7 +456,3 @@ def parse_number(text: str) -> int | None:
         return int(text.strip(), 0)
     except ValueError:
         return None
-
-
-def _place(symbol: Symbol) -> str:
-    return f"{symbol.section.name}+{symbol.value:#x}" if isinstance(symbol.section, Section) else "absolute"

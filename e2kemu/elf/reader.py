@@ -27,7 +27,8 @@ from e2kemu.elf.constants import (
     machine_of_flags,
 )
 from e2kemu.elf.format import LAYOUTS
-from e2kemu.elf.writer import ObjectFile, Relocation, Section, Symbol
+from e2kemu.elf.model import Relocation, Section, Symbol
+from e2kemu.elf.writer import ObjectFile
 from e2kemu.errors import ImageError
 
 ARCHIVE_MAGIC = b"!<arch>\n"
@@ -183,9 +184,9 @@ class _Reader:
             if where is Special.COMMON and record.value & (record.value - 1):
                 raise ImageError(f"common symbol '{text}': alignment {record.value} is not a power of two")
             self.symbols.append(symbol)
-            if type == SymbolType.SECTION and isinstance(where, Section) and not symbol.value:
-                if where._symbol is None:
-                    where._symbol = symbol
+            own = type == SymbolType.SECTION and not symbol.value and isinstance(where, Section)
+            if own and isinstance(where, Section) and where.own_symbol is None:
+                where.own_symbol = symbol
             elif number:
                 self.object.symbols.append(symbol)
 

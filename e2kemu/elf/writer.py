@@ -8,8 +8,6 @@
     text.relocate(4, "R_E2K_DISP", start, 4)
     Path("a.o").write_bytes(obj.to_bytes())
 
-Objects are compared by identity: two local symbols of one name are two symbols. Section data is a
-``bytearray`` that the owner writes as it likes; only a NOBITS section has no data, its size is reserved.
 Everything is checked once, in ``to_bytes``.
 """
 
@@ -17,18 +15,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from e2kemu.elf.constants import (
     ET_EXEC,
     ET_REL,
     PT_LOAD,
     PT_TLS,
-    RELOC_BY_NAME,
-    RELOC_KINDS,
     SHN_LORESERVE,
     Binding,
-    RelocKind,
     SectionFlag,
     SectionType,
     SegmentFlag,
@@ -38,10 +32,8 @@ from e2kemu.elf.constants import (
     machine_named,
 )
 from e2kemu.elf.format import LAYOUTS, SectionHeader, Segment, StringTable, SymbolRecord, align_up
+from e2kemu.elf.model import CODE, DATA, MAX_CONTENTS, Section, Symbol
 from e2kemu.errors import ImageError
-
-DATA = SectionFlag.ALLOC | SectionFlag.WRITE
-CODE = SectionFlag.ALLOC | SectionFlag.EXEC
 
 _KNOWN_FLAGS = {
     ".text": CODE,
@@ -60,103 +52,6 @@ _KNOWN_TYPES = {
     ".fini_array": SectionType.FINI_ARRAY,
     ".preinit_array": SectionType.PREINIT_ARRAY,
 }
-
-
-@dataclass(eq=False, slots=True)
-class Symbol:
-    """A symbol. ``section`` is where it is defined, or why it is in no section.
-
-    ``value`` is the offset in the section, the value of an absolute symbol, or the alignment of a common one;
-    ``size`` is in bytes.
-    """
-
-    name: str
-    section: Section | Special = Special.UNDEFINED
-    value: int = 0
-    size: int = 0
-    binding: Binding = Binding.LOCAL
-    type: SymbolType = SymbolType.NOTYPE
-    visibility: Visibility = Visibility.DEFAULT
-
-    @property
-    def defined(self) -> bool:
-        """It has a value in this file (a common symbol has not)."""
-        return self.section not in (Special.UNDEFINED, Special.COMMON)
-
-
-@dataclass(eq=False, slots=True)
-class Relocation:
-    """Patch the section at ``offset`` (bytes) with what ``kind`` makes of ``symbol`` and ``addend``."""
-
-    offset: int
-    kind: RelocKind
-    symbol: Symbol
-    addend: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class Section:
-    """A section; ``address`` is used in executables only."""
-
-    name: str
-    flags: SectionFlag
-    align: int = 1
-    type: int = SectionType.PROGBITS
-    entsize: int = 0
-    address: int = 0
-    data: bytearray = field(default_factory=bytearray)
-    relocations: list[Relocation] = field(default_factory=list)
-    group: str | None = None
-    reserved: int = 0
-    _symbol: Symbol | None = None
-
-    @property
-    def size(self) -> int:
-        """Size in memory, bytes."""
-        return self.reserved if self.type == SectionType.NOBITS else len(self.data)
-
-    @property
-    def end(self) -> int:
-        """First address after the section."""
-        return self.address + self.size
-
-    @property
-    def symbol(self) -> Symbol:
-        """The section symbol: what relocations against a place without a name of its own refer to."""
-        if self._symbol is None:
-            self._symbol = Symbol("", self, type=SymbolType.SECTION)
-        return self._symbol
-
-    def reserve(self, size: int) -> int:
-        """Add ``size`` zero bytes; the offset of the first. The only way to fill a NOBITS section."""
-        offset = self.size
-        if self.type == SectionType.NOBITS:
-            self.reserved += size
-        else:
-            self.data += bytes(size)
-        return offset
-
-    def append(self, data: bytes, align: int = 1) -> int:
-        """Add ``data`` at the next multiple of ``align``; its offset. Raises the alignment of the section if
-        needed.
-        """
-        self.align = max(self.align, align)
-        self.reserve(align_up(self.size, align) - self.size)
-        offset = len(self.data)
-        self.data += data
-        return offset
-
-    def relocate(
-        self, offset: int, kind: RelocKind | int | str, symbol: Symbol, addend: int = 0
-    ) -> Relocation:
-        """Add a relocation; ``kind`` may be a number or a name. Raises KeyError for an unknown kind."""
-        if isinstance(kind, str):
-            kind = RELOC_BY_NAME[kind]
-        elif isinstance(kind, int):
-            kind = RELOC_KINDS[kind]
-        relocation = Relocation(offset, kind, symbol, addend)
-        self.relocations.append(relocation)
-        return relocation
 
 
 class ElfFile:
@@ -449,11 +344,12 @@ class Executable(ElfFile):
 
         Raises ImageError if there is nothing, or more than 1 GiB from the first to the last byte.
         """
+        self._check_addresses()
         sections = [s for s in self.loaded() if s.type != SectionType.NOBITS]
         if not sections:
             raise self._fail("no section has contents: nothing to write")
         base, end = sections[0].address, max(s.end for s in sections)
-        if end - base > 1 << 30:
+        if end - base > MAX_CONTENTS:
             raise self._fail(
                 f"a flat image from {base:#x} to {end:#x} has {end - base} bytes, more than 1 GiB"
             )
@@ -479,6 +375,10 @@ class Executable(ElfFile):
             with_headers = self.map_headers and not segments and start % self.page >= head
             offset = start % self.page if with_headers else len(out) + (start - len(out)) % self.page
             file_end = max((s.end for s in group if s.type != SectionType.NOBITS), default=start)
+            if file_end - start > MAX_CONTENTS:
+                raise self._fail(
+                    f"the segment from {start:#x} to {file_end:#x} has more than 1 GiB of contents"
+                )
             out += bytes(offset - len(out))
             image = bytearray(file_end - start)
             flags = SegmentFlag.READ
@@ -558,8 +458,10 @@ class Executable(ElfFile):
     def _check_addresses(self) -> None:
         limit = LAYOUTS[self.bits].address_limit
         last: Section | None = None
+        if not 0 <= self.entry < limit:
+            raise self._fail(f"the entry {self.entry:#x} is outside of the {self.bits}-bit address space")
         for section in self.loaded():
-            if section.end > limit:
+            if max(section.end, section.address + 1) > limit:
                 raise self._fail(
                     f"section {section.name} at {section.address:#x} of {section.size:#x} bytes leaves the "
                     f"{self.bits}-bit address space"
