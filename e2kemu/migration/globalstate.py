@@ -22,24 +22,19 @@ UNUSED_BYTES = 66
 RUN_STATES = frozenset(
     {
         "debug",
-        "inmigrate",
+        "guest-panicked",
         "internal-error",
         "io-error",
         "paused",
         "postmigrate",
         "prelaunch",
-        "finish-migrate",
-        "restore-vm",
         "running",
-        "save-vm",
         "shutdown",
         "suspended",
         "watchdog",
-        "guest-panicked",
-        "colo",
     }
 )
-"""QEMU's names of run states."""
+"""Run states in which a machine can be migrated."""
 
 
 class GlobalState:

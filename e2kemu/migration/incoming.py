@@ -1,9 +1,9 @@
 """The destination's conductor: from listening to a guest that runs.
 
 All in the thread "migration in": accept one channel (status ``setup``), wrap it, load the stream
-(``active``), confirm on the return path, then hand over to the main loop, which goes to the run state that the
-source had and reports ``completed``. The confirmation goes out *before* the guest runs: a source that cannot
-be told keeps its guest, and there are never two.
+(``active``), confirm on the return path, then hand over to the main loop, which goes to the run state that
+the source had and reports ``completed``. The confirmation goes out *before* the guest runs: a source that
+cannot be told keeps its guest, and there are never two.
 
 When anything fails, the source is told (SHUT 1) where it listens, one line goes to stderr, and the emulator
 ends with status 1, or stays with status ``failed`` when exit-on-error is off. It may then be given another

@@ -122,7 +122,10 @@ class MigratableMachine(Protocol):
         """Let the guest run (``cont``); emits RESUME."""
 
     def stop(self, state: str = "paused") -> None:
-        """Stop the guest and go to ``state``; all vCPUs stand when it returns; emits STOP if it ran."""
+        """Stop the guest and go to ``state``; all vCPUs stand when it returns; emits STOP if it ran.
+
+        Allowed inside of ``quiesced``.
+        """
 
     def set_run_state(self, state: str) -> None:
         """Change the name of the state only."""

@@ -22,12 +22,11 @@ in QEMU; one that goes away before that has not got the guest.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from e2kemu import trace
@@ -63,32 +62,8 @@ ANSWER_SECONDS = 2.0
 CAUSE_SECONDS = 1.0
 """How long a broken write waits for the return path to tell the reason."""
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a computing vCPU thread is asked for the interpreter while a migration runs; each of
-our system calls needs it back, and with the usual 5 ms the guest would starve the migration."""
-
 PING_OPENED = 1
 """Value of the PING after OPEN_RETURN_PATH, as QEMU sends it."""
-
-
-_switching_lock = threading.Lock()
-_switching: list[float] = []
-"""The intervals to go back to, one per migration that runs in this process."""
-
-
-@contextmanager
-def quick_switching() -> Iterator[None]:
-    """A short switch interval while at least one migration runs."""
-    with _switching_lock:
-        _switching.append(_switching[-1] if _switching else sys.getswitchinterval())
-        sys.setswitchinterval(SWITCH_INTERVAL)
-    try:
-        yield
-    finally:
-        with _switching_lock:
-            interval = _switching.pop()
-            if not _switching:
-                sys.setswitchinterval(interval)
 
 
 class _CancelledError(E2kError):
@@ -192,7 +167,6 @@ class OutgoingMigration:
                 self._state.move(status.FAILED)
 
     def _migrate(self, always: ExitStack) -> None:
-        always.enter_context(quick_switching())
         try:
             with ExitStack() as undo:
                 channel = self._open_channel(self)
@@ -321,13 +295,13 @@ class OutgoingMigration:
 
     def _stop_guest(self, undo: ExitStack) -> None:
         machine = self._machine
-        self._run_state = machine.run_state
         self.statistics.stopped_at = time.monotonic()
-        if machine.is_running():
+        with machine.quiesced():  # nobody stops or starts it between the look and the stop
+            self._run_state = machine.run_state
             machine.stop("finish-migrate")
+        if self._run_state == "running":
             undo.callback(machine.start)
         else:
-            machine.set_run_state("finish-migrate")
             undo.callback(machine.set_run_state, self._run_state)
 
     def _handlers(self) -> list[SaveHandler]:

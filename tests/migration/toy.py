@@ -6,6 +6,7 @@ making, a guest that runs concurrently and can be stopped, quiesced and started.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -117,7 +118,7 @@ class ToyMachine:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._guest = guest
         self._may_run = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -143,9 +144,10 @@ class ToyMachine:
 
     def stop(self, state: str = "paused") -> None:
         with self._lock:
+            if self.is_running():
+                self.emit("STOP")
             self._may_run.clear()
             self.run_state = state
-        self.emit("STOP")
 
     def set_run_state(self, state: str) -> None:
         self.run_state = state
@@ -194,5 +196,5 @@ class LapWriter:
 def laps_are_whole(machine: ToyMachine, pages: int) -> bool:
     """The first bytes of the pages differ by at most one step, at one place."""
     first = machine.ram.view.reshape(-1, PAGE)[:pages, 0].astype(int)
-    steps = [(int(a) - int(b)) & 0xFF for a, b in zip(first, first[1:], strict=False)]
+    steps = [(int(a) - int(b)) & 0xFF for a, b in itertools.pairwise(first)]
     return all(step in (0, 1) for step in steps) and sum(steps) <= 1

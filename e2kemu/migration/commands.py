@@ -1,0 +1,327 @@
+"""The migration commands of both monitors: thin and typed; the work is ``MigrationService``'s.
+
+Importing this module declares them. ``ctx.services["migration"]`` is the machine's service. Argument lists of
+the parameters come from the table in ``options.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from e2kemu.errors import CommandError
+from e2kemu.migration import state as status
+from e2kemu.migration.address import Address, from_channels, parse_uri
+from e2kemu.migration.hmp_info import capabilities_text, migrate_text, parameters_text
+from e2kemu.migration.options import CAPABILITIES, PARAMETERS, STRING_PARAMETERS, Parameter, Value
+from e2kemu.migration.service import MigrationService
+from e2kemu.monitor.dispatch import Context, command, hmp_command, info_command
+from e2kemu.monitor.schema import UNSET, Qapi, UnsetType
+
+
+def service(ctx: Context) -> MigrationService:
+    """The service of this emulator's machine."""
+    found = ctx.services["migration"]
+    assert isinstance(found, MigrationService)
+    return found
+
+
+# -- types -----------------------------------------------------------------------------------------
+
+
+class CapabilityStatus(Qapi):
+    """MigrationCapabilityStatus."""
+
+    capability: str
+    state: bool
+
+
+class RamInfo(Qapi):
+    """MigrationStats: pages and bytes of RAM."""
+
+    transferred: int
+    remaining: int
+    total: int
+    duplicate: int
+    normal: int
+    normal_bytes: int
+    dirty_pages_rate: int
+    mbps: float
+    dirty_sync_count: int
+    postcopy_requests: int
+    page_size: int
+    multifd_bytes: int
+    pages_per_second: int
+    precopy_bytes: int
+    downtime_bytes: int
+    postcopy_bytes: int
+    dirty_sync_missed_zero_copy: int
+
+
+class MigrationInfo(Qapi):
+    """Result of query-migrate; members that do not apply are left out."""
+
+    status: str | UnsetType = UNSET
+    ram: RamInfo | UnsetType = UNSET
+    remaining: int | UnsetType = UNSET
+    total_time: int | UnsetType = UNSET
+    expected_downtime: int | UnsetType = UNSET
+    downtime: int | UnsetType = UNSET
+    setup_time: int | UnsetType = UNSET
+    error_desc: str | UnsetType = UNSET
+    blocked_reasons: list[str] | UnsetType = UNSET
+    socket_address: list[dict[str, Any]] | UnsetType = UNSET
+
+
+def _parameter_type(row: Parameter, *, setting: bool) -> Any:
+    kind: Any = type(row.default)
+    if setting and kind is str and not row.choices:
+        kind = str | None  # null takes the value back
+    return kind | UnsetType if setting else kind
+
+
+def _parameters_struct(name: str, *, setting: bool) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for row in PARAMETERS:
+        default = UNSET if setting else msgspec.NODEFAULT
+        field = msgspec.field(default=default, name=row.name)
+        fields.append((row.name.replace("-", "_"), _parameter_type(row, setting=setting), field))
+    return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True, module=__name__)
+
+
+MigrateSetParameters = _parameters_struct("MigrateSetParameters", setting=True)
+MigrationParametersInfo: Any = _parameters_struct("MigrationParameters", setting=False)
+
+
+# -- QMP -------------------------------------------------------------------------------------------
+
+
+def _address(uri: str | UnsetType, channels: list[dict[str, Any]] | UnsetType) -> Address:
+    """The target: exactly one of the two must be given."""
+    if isinstance(uri, UnsetType) == isinstance(channels, UnsetType):
+        raise CommandError("need either 'uri' or 'channels' argument")
+    if not isinstance(uri, UnsetType):
+        return parse_uri(uri)
+    assert not isinstance(channels, UnsetType)
+    return from_channels(channels)
+
+
+@command("migrate")
+def migrate(
+    ctx: Context, uri: str | UnsetType = UNSET, channels: list[dict[str, Any]] | UnsetType = UNSET
+) -> None:
+    """Start to migrate the machine; the reply comes at once."""
+    service(ctx).migrate(_address(uri, channels), ctx.monitor.take_fd)
+
+
+@command("migrate_cancel")
+def migrate_cancel(ctx: Context) -> None:
+    """Cancel the migration; no error if there is none."""
+    service(ctx).cancel()
+
+
+@command("migrate-continue")
+def migrate_continue(ctx: Context, state: str) -> None:
+    """Go on from the status ``state``."""
+    service(ctx).proceed(_known_status(state))
+
+
+def _known_status(state: str) -> str:
+    if state not in status.OUTGOING:
+        raise CommandError(f"Parameter 'state' does not accept value '{state}'")
+    return state
+
+
+@command("migrate-incoming")
+def migrate_incoming(
+    ctx: Context,
+    uri: str | UnsetType = UNSET,
+    channels: list[dict[str, Any]] | UnsetType = UNSET,
+    exit_on_error: bool = True,
+) -> None:
+    """Listen for the source of a migration."""
+    service(ctx).start_incoming(_address(uri, channels), ctx.monitor.take_fd, exit_on_error=exit_on_error)
+
+
+@command("query-migrate")
+def query_migrate(ctx: Context) -> MigrationInfo:
+    """Progress of the migration; nothing before the first."""
+    return msgspec.convert(service(ctx).query(), MigrationInfo)
+
+
+@command("migrate-set-capabilities")
+def migrate_set_capabilities(ctx: Context, capabilities: list[CapabilityStatus]) -> None:
+    """Switch capabilities; all or none."""
+    service(ctx).capabilities.set({entry.capability: entry.state for entry in capabilities})
+
+
+@command("query-migrate-capabilities")
+def query_migrate_capabilities(ctx: Context) -> list[CapabilityStatus]:
+    """All capabilities and whether they are on."""
+    items = service(ctx).capabilities.items()
+    return [CapabilityStatus(capability=name, state=value) for name, value in items]
+
+
+@command("migrate-set-parameters", arguments=MigrateSetParameters)
+def migrate_set_parameters(ctx: Context, arguments: Any) -> None:
+    """Change parameters; all or none. Acts on a migration that runs."""
+    changes: dict[str, object] = {}
+    for row in PARAMETERS:
+        value = getattr(arguments, row.name.replace("-", "_"))
+        if value is not UNSET:
+            changes[row.name] = value
+    service(ctx).parameters.set(changes)
+
+
+@command("query-migrate-parameters")
+def query_migrate_parameters(ctx: Context) -> MigrationParametersInfo:
+    """All parameters."""
+    return MigrationParametersInfo(**_attributes(service(ctx).parameters.items()))
+
+
+def _attributes(items: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    return {name.replace("-", "_"): value for name, value in items}
+
+
+# -- HMP -------------------------------------------------------------------------------------------
+
+
+@hmp_command(
+    "migrate",
+    "detach:-d,uri:s",
+    params="[-d] uri",
+    help="migrate to URI (using -d to not wait for completion)",
+)
+def hmp_migrate(ctx: Context, detach: bool, uri: str) -> None:
+    """Without ``-d`` this monitor waits for the end and shows the error, if there is one."""
+    migration = service(ctx)
+    migration.migrate(uri, ctx.monitor.take_fd)
+    if detach:
+        return
+    ctx.monitor.suspend()
+    state = migration.outgoing_state
+
+    def finished() -> None:
+        if state.error is not None and state.status == status.FAILED:
+            ctx.monitor.print(f"Error: {state.error}")
+        ctx.monitor.resume()
+
+    def changed(to: str) -> None:
+        if to not in status.RUNNING and changed in state.listeners:
+            state.listeners.remove(changed)
+            ctx.loop.call_soon(finished)
+
+    state.listeners.append(changed)
+    if not state.running():  # it was faster than the listener
+        changed(state.status)
+
+
+@hmp_command("migrate_cancel", help="cancel the current VM migration")
+def hmp_migrate_cancel(ctx: Context) -> None:
+    """``migrate_cancel``."""
+    service(ctx).cancel()
+
+
+def _complete_states(ctx: Context, before: list[str], text: str) -> Iterable[str]:
+    return [name for name in status.OUTGOING if name.startswith(text)]
+
+
+@hmp_command(
+    "migrate_continue",
+    "state:s",
+    params="state",
+    help="Continue migration from the given paused state",
+    completion=_complete_states,
+)
+def hmp_migrate_continue(ctx: Context, state: str) -> None:
+    """``migrate_continue pre-switchover``."""
+    if state not in status.OUTGOING:
+        raise CommandError(f"invalid parameter value: {state}")
+    service(ctx).proceed(state)
+
+
+@hmp_command(
+    "migrate_incoming",
+    "uri:s",
+    params="uri",
+    help="Continue an incoming migration from an -incoming defer",
+)
+def hmp_migrate_incoming(ctx: Context, uri: str) -> None:
+    """``migrate_incoming tcp::4444``."""
+    service(ctx).start_incoming(uri, ctx.monitor.take_fd)
+
+
+def _complete_capability(ctx: Context, before: list[str], text: str) -> Iterable[str]:
+    names = ["on", "off"] if len(before) > 1 else [row.name for row in CAPABILITIES]
+    return [name for name in names if name.startswith(text)]
+
+
+@hmp_command(
+    "migrate_set_capability",
+    "capability:s,state:b",
+    params="capability state",
+    help="Enable/Disable the usage of a capability for migration",
+    completion=_complete_capability,
+)
+def hmp_migrate_set_capability(ctx: Context, capability: str, state: bool) -> None:
+    """``migrate_set_capability events on``."""
+    if capability not in dict(service(ctx).capabilities.items()):
+        raise CommandError(f"invalid parameter value: {capability}")
+    service(ctx).capabilities.set({capability: state})
+
+
+def _complete_parameter(ctx: Context, before: list[str], text: str) -> Iterable[str]:
+    if len(before) > 1:
+        choices = next((row.choices for row in PARAMETERS if row.name == before[1]), ())
+        return [name for name in choices if name.startswith(text)]
+    return [row.name for row in PARAMETERS if row.name.startswith(text)]
+
+
+def _complete_string_parameter(ctx: Context, before: list[str], text: str) -> Iterable[str]:
+    return [name for name in STRING_PARAMETERS if name.startswith(text)] if len(before) == 1 else []
+
+
+@hmp_command(
+    "migrate_set_parameter",
+    "parameter:s,value:s",
+    params="parameter value",
+    help="Set the parameter for migration",
+    completion=_complete_parameter,
+)
+def hmp_migrate_set_parameter(ctx: Context, parameter: str, value: str) -> None:
+    """``migrate_set_parameter max-bandwidth 100`` (MiB/s without a suffix)."""
+    service(ctx).parameters.set_text(parameter, value)
+
+
+@hmp_command(
+    "migrate_set_str_parameter",
+    "parameter:s,value:s",
+    params="parameter value",
+    help="Set a parameter for migration whose value is a string",
+    completion=_complete_string_parameter,
+)
+def hmp_migrate_set_str_parameter(ctx: Context, parameter: str, value: str) -> None:
+    """``migrate_set_str_parameter tls-creds tls0``: the name it had before its first release."""
+    if parameter not in STRING_PARAMETERS:
+        raise CommandError(f"invalid parameter value: {parameter}")
+    service(ctx).parameters.set_text(parameter, value)
+
+
+@info_command("migrate", "all:-a", params="[-a]", help="show migration status (-a: all, dump all status)")
+def info_migrate(ctx: Context, all: bool) -> None:
+    """``info migrate``."""
+    ctx.monitor.print(migrate_text(service(ctx).query(), everything=all), end="")
+
+
+@info_command("migrate_capabilities", help="show current migration capabilities")
+def info_migrate_capabilities(ctx: Context) -> None:
+    """``info migrate_capabilities``."""
+    ctx.monitor.print(capabilities_text(service(ctx).capabilities), end="")
+
+
+@info_command("migrate_parameters", help="show current migration parameters")
+def info_migrate_parameters(ctx: Context) -> None:
+    """``info migrate_parameters``."""
+    ctx.monitor.print(parameters_text(service(ctx).parameters), end="")

@@ -1,0 +1,98 @@
+"""The texts of ``info migrate``, ``info migrate_capabilities`` and ``info migrate_parameters``.
+
+Layout, tabs and number formats are those of QEMU 11, byte for byte: management scripts read them. All are
+made from the answer of query-migrate, so that both monitors tell the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from e2kemu.migration.options import PARAMETER, Capabilities, MigrationParameters
+
+GLOBALS = {
+    "store-global-state": "on",
+    "only-migratable": "off",
+    "send-configuration": "on",
+    "send-section-footer": "on",
+    "send-switchover-start": "on",
+    "clear-bitmap-shift": "18",
+}
+"""What ``info migrate -a`` says about the stream this machine type writes."""
+
+
+def size_text(size: int) -> str:
+    """``size`` bytes with three significant digits and a binary unit: "32.5 MiB" (QEMU: size_to_str)."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    index = 0
+    # QEMU leaves a unit at 1000/1024 of the next, so that three digits suffice.
+    while value >= 1000 and index < len(units) - 1:
+        value /= 1024
+        index += 1
+    return f"{value:.3g} {units[index]}"
+
+
+def migrate_text(info: Mapping[str, Any], *, everything: bool) -> str:
+    """``info migrate`` from the answer of query-migrate; empty before the first migration."""
+    lines: list[str] = []
+    if "blocked-reasons" in info:
+        lines.append("Outgoing migration blocked:")
+        lines += [f"  {reason}" for reason in info["blocked-reasons"]]
+    if "status" in info:
+        error = f" ({info['error-desc']})" if "error-desc" in info else ""
+        lines.append(f"Status: \t\t{info['status']}{error}")
+    if info.get("total-time"):
+        times = [f"total={info['total-time']}"]
+        for name, label in (("setup-time", "setup"), ("expected-downtime", "exp_down"), ("downtime", "down")):
+            if name in info:
+                times.append(f"{label}={info[name]}")
+        lines.append("Time (ms): \t\t" + ", ".join(times))
+    if "socket-address" in info:
+        lines.append("Sockets: [")
+        lines += [f"\t{_socket_text(address)}" for address in info["socket-address"]]
+        lines.append("]")
+    if "ram" in info:
+        lines += _ram_lines(info["ram"])
+    if everything:
+        lines.append("Globals:")
+        lines += [f"  {name}: {value}" for name, value in GLOBALS.items()]
+    return "".join(line + "\n" for line in lines)
+
+
+def _socket_text(address: Mapping[str, Any]) -> str:
+    if address["type"] == "inet":
+        return f"tcp:{address['host']}:{address['port']}"
+    return f"unix:{address['path']}"
+
+
+def _ram_lines(ram: Mapping[str, Any]) -> list[str]:
+    rates = f"  Page Rates (pps): \ttransfer={ram['pages-per-second']}"
+    if ram["dirty-pages-rate"]:
+        rates += f", dirty={ram['dirty-pages-rate']}"
+    others = f"  Others: \t\tdirty_syncs={ram['dirty-sync-count']}"
+    if ram["postcopy-requests"]:
+        others += f", postcopy_req={ram['postcopy-requests']}"
+    if ram["downtime-bytes"]:
+        others += f", downtime_bytes={ram['downtime-bytes']}"
+    return [
+        "RAM info:",
+        f"  Throughput (Mbps): \t{ram['mbps']:.2f}",
+        f"  Sizes: \t\tpagesize={size_text(ram['page-size'])}, total={size_text(ram['total'])}",
+        f"  Transfers: \t\ttransferred={size_text(ram['transferred'])}, remain={size_text(ram['remaining'])}",
+        f"    Channels: \t\tprecopy={size_text(ram['precopy-bytes'])}, "
+        f"multifd={size_text(ram['multifd-bytes'])}, postcopy={size_text(ram['postcopy-bytes'])}",
+        f"    Page Types: \tnormal={ram['normal']}, zero={ram['duplicate']}",
+        rates,
+        others,
+    ]
+
+
+def capabilities_text(capabilities: Capabilities) -> str:
+    """``info migrate_capabilities``."""
+    return "".join(f"{name}: {'on' if value else 'off'}\n" for name, value in capabilities.items())
+
+
+def parameters_text(parameters: MigrationParameters) -> str:
+    """``info migrate_parameters``."""
+    return "".join(f"{name}: {PARAMETER[name].show(value)}\n" for name, value in parameters.items())
