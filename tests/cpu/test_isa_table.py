@@ -9,7 +9,7 @@ from e2kemu.cpu.isa.notation import VERSIONS, Op
 from e2kemu.cpu.isa.table import by_name, index, lookup, rows
 from tests.cpu.vectors import table
 
-Key = tuple[str, str, int | None, int | None, int | None, int | None, int | None]
+Key = tuple[str | int | None, ...]
 
 
 def number(text: str) -> int | None:

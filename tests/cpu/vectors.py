@@ -1,4 +1,4 @@
-"""The golden vectors: wide instructions with the text, and source lines with the words, of the vendor's tools."""
+"""The golden vectors: wide instructions with the text, source lines with the words, of the vendor's tools."""
 
 from __future__ import annotations
 
