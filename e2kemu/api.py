@@ -1,0 +1,225 @@
+"""The Python face: one machine in your own program, without a command line or a monitor.
+
+    from e2kemu import Machine
+
+    with Machine.build(ram="64M", append="workload=hello") as machine:
+        machine.run(until=b"hello")            # boots the bundled firmware
+        print(machine.console.text)
+        print(hex(machine.read_reg("pc")), machine.read_mem(0xFF0000, 16).hex())
+        machine.run()                          # to the guest's end
+        print(machine.exit_status)
+
+The guest runs in its own thread while ``run`` is in progress, and only then; between calls it stands
+still, so whatever you read is consistent. ``step`` executes wide instructions in the calling thread.
+One machine is used by one thread of yours; several machines may live in one program.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid as uuidlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from e2kemu.chardev import Chardev
+from e2kemu.errors import ChannelError, StateError
+from e2kemu.machine import builder
+from e2kemu.machine import machine as core
+from e2kemu.machine.boards import DEFAULT
+from e2kemu.machine.config import MachineConfig
+from e2kemu.migration.service import MigrationService
+from e2kemu.options import parse_size
+
+POLL_SECONDS = 0.02
+"""How often ``run`` looks at a condition that nothing announces."""
+
+Until = bytes | Callable[["Machine"], bool]
+"""Console output that must appear, or a function that says when it is enough."""
+
+
+class Console(Chardev):
+    """The serial port of a library machine: keeps what the guest prints, sends what you type."""
+
+    kind = "console"
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__("console")
+        self.output = bytearray()
+        """All bytes the guest has printed."""
+        self._changed = changed
+
+    @property
+    def text(self) -> str:
+        """``output`` as text."""
+        return self.output.decode("utf-8", "backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        """The guest prints."""
+        self.output += data
+        self._changed()
+
+    def send(self, data: bytes | str) -> None:
+        """Type ``data``: the guest receives it when it reads its serial port."""
+        self.input(data.encode() if isinstance(data, str) else data)
+
+
+class Machine(core.Machine):
+    """A machine of a library user; ``build`` makes it. See the module for an example."""
+
+    console: Console
+    migration: MigrationService
+    """Capabilities, parameters, ``migrate`` and ``start_incoming`` as the monitors have them."""
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        ram: int | str = 0,
+        cpu: str = "",
+        machine: str = DEFAULT.name,
+        kernel: str | None = None,
+        bios: str | None = None,
+        append: str = "",
+        name: str = "",
+        uuid: uuidlib.UUID | None = None,
+        incoming: bool = False,
+        accel: str = "reference",
+    ) -> Machine:
+        """Make a machine, stopped before its first instruction. Arguments are those of the command line;
+        ``ram`` is in bytes or a text like "64M" (0: the default of the machine type).
+
+        Raises OptionError and ImageError, one line each, for what cannot be built.
+        """
+        # the console must be known to the config before the machine with its loop exists
+        made: list[Machine] = []
+        console = Console(lambda: made[0].loop.wake() if made else None)
+        config = MachineConfig(
+            machine=machine,
+            cpu=cpu,
+            ram_size=parse_size(ram, "M", "size") if isinstance(ram, str) else ram,
+            kernel=kernel,
+            bios=bios,
+            append=append,
+            name=name,
+            uuid=uuid,
+            incoming=incoming,
+            accel=accel,
+            serials=(console,),
+        )
+        result = builder.build(config, cls=cls)
+        result.console = console
+        result.migration = MigrationService(result)
+        made.append(result)
+        return result
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its threads and release what it holds."""
+        self.migration.close()
+        super().close()
+        self.loop.close()
+
+    # -- running
+
+    def run(self, timeout: float | None = None, until: Until | None = None) -> str:
+        """Let the guest run; it stands still again when this returns. Says why it returned:
+
+        "exit" (the guest has ended, see ``exit_status``), "until" (the text was printed since the call,
+        or the function returned true), "timeout" (``timeout`` seconds of host time have passed), or the
+        run state if something else stopped it ("debug", "internal-error").
+        Raises StateError when the machine cannot run (it has ended, or waits for a migration).
+        """
+        if self.exit_status is not None:
+            raise StateError(f"the guest has ended with status {self.exit_status}")
+        if self.run_state == "inmigrate":
+            raise StateError("the machine waits for its state: call load() first")
+        seen = len(self.console.output)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.cont()
+        try:
+            while True:
+                if self.exit_status is not None:
+                    return "exit"
+                if until is not None and self._reached(until, seen):
+                    return "until"
+                if not self.is_running():
+                    return self.run_state
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return "timeout"
+                poll = POLL_SECONDS if callable(until) else 1.0
+                self.loop.run_once(poll if left is None else min(poll, left))
+        finally:
+            self.stop()
+
+    def _reached(self, until: Until, seen: int) -> bool:
+        if isinstance(until, bytes):
+            return until in self.console.output[seen:]
+        return until(self)
+
+    def step(self, count: int = 1, cpu: int = 0) -> str:
+        """Execute ``count`` wide instructions in this thread; virtual time stands, a sleeping CPU is woken
+        at its time at once. Returns "limit" when all were executed, otherwise why not: "exit" (the guest
+        has ended), "fatal", "breakpoint".
+
+        Raises StateError while the guest runs, or after its end.
+        """
+        if self.is_running():
+            raise StateError("the guest runs")
+        if self.exit_status is not None:
+            raise StateError(f"the guest has ended with status {self.exit_status}")
+        one = self.cpus[cpu]
+        done = 0
+        reason = "limit"
+        while done < count and self.exit_status is None:
+            if one.idle_until is not None:
+                self.clock.set(max(self.clock.now(), one.idle_until))
+                one.idle_until = None
+            reason = one.run(1)
+            if reason == "exit":
+                # a request from outside, or the guest's own end, which the loop has to finish
+                self.loop.run_once(0)
+                continue
+            done += 1
+            if reason not in ("limit", "idle"):
+                return str(reason)
+        return "exit" if self.exit_status is not None else "limit"
+
+    # -- state in a file
+
+    def save(self, path: str) -> None:
+        """Write the whole machine to a file, as ``migrate file:PATH`` does; it goes on afterwards as
+        before. Raises ChannelError when the file cannot be written."""
+        running = self.is_running()
+        self.migration.migrate(f"file:{path}")
+        state = self.migration.outgoing_state
+        self._pump(lambda: not state.running())
+        if state.status != "completed":
+            raise ChannelError(state.error or f"saving to '{path}' was cancelled")
+        if running:
+            self.start()
+        else:
+            self.set_run_state("prelaunch")
+
+    def load(self, path: str) -> None:
+        """Take over the state in a file that ``save`` (or ``migrate file:``) has written; the machine was
+        built alike, with ``incoming=True``. It stands still then. Raises StreamError or ChannelError."""
+        self.autostart = False
+        self.migration.start_incoming(f"file:{path}", exit_on_error=False)
+        state = self.migration.incoming_state
+        self._pump(lambda: not state.running())
+        if state.status != "completed":
+            raise ChannelError(state.error or f"loading '{path}' was cancelled")
+        self._pump(lambda: self.run_state != "inmigrate")
+
+    def _pump(self, done: Callable[[], Any]) -> None:
+        while not done():
+            self.loop.run_once(POLL_SECONDS)
