@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from e2kemu.errors import OptionError
 from e2kemu.loop import MainLoop
-from e2kemu.options import Options
+from e2kemu.options import Options, escape
 
 Receive = Callable[[bytes], None]
 Event = Callable[[str], None]
@@ -52,6 +52,11 @@ class Chardev:
     def has_frontend(self) -> bool:
         """Somebody uses it."""
         return self._receive is not None
+
+    @property
+    def is_terminal(self) -> bool:
+        """A person sits there and wants echo and line editing."""
+        return False
 
     def open_frontend(self, receive: Receive, event: Event | None = None) -> None:
         """Attach the one user: ``receive`` gets input, ``event`` gets the events; both in the loop.
@@ -234,60 +239,102 @@ class ChardevSet:
     def __init__(self, loop: MainLoop) -> None:
         self.loop = loop
         self.devices: dict[str, Chardev] = {}
+        self.stdio_signals = True
+        """Whether Ctrl-C on a terminal kills the emulator under plain ``stdio``; never under a mux."""
         self._stdio_taken = False
 
-    def open(self, spec: str, label: str) -> Chardev:
-        """Make a chardev from the short form and keep it. Raises OptionError.
+    def frontend(self, spec: str, label: str) -> Chardev:
+        """What a serial port or monitor asked for by ``spec`` shall use. Raises OptionError.
 
-        ``mon:SPEC`` gives the mux itself: its first port is the caller's, the monitor takes the second.
+        ``chardev:ID`` is one that ``add`` made; anything else is opened under ``label``. Of a mux it is
+        the next port.
         """
-        if label in self.devices:
-            raise OptionError(f"Duplicate ID '{label}' for chardev")
-        if spec.startswith("mon:"):
-            from e2kemu.chardev_mux import Mux
-
-            device: Chardev = Mux(self._make(spec[4:], f"{label}-base", muxed=True), label)
+        if spec.startswith("chardev:"):
+            device = self.find(spec.removeprefix("chardev:"))
         else:
-            device = self._make(spec, label)
-        self.devices[label] = device
-        return device
+            device = self.open(spec, label)
+        return self.port(device, label)
 
-    def _make(self, spec: str, label: str, *, muxed: bool = False) -> Chardev:
-        if spec == "stdio":
-            if self._stdio_taken:
-                raise OptionError("cannot use stdio by multiple character devices")
-            self._stdio_taken = True
-        return open_chardev(spec, label, self.loop, signals=not muxed)
+    def find(self, label: str) -> Chardev:
+        """The device called ``label``. Raises OptionError when there is none."""
+        if label not in self.devices:
+            raise OptionError(f'chardev "{label}" not found')
+        return self.devices[label]
+
+    @staticmethod
+    def port(device: Chardev, label: str) -> Chardev:
+        """The device itself, or the next port of a mux."""
+        from e2kemu.chardev_mux import Mux
+
+        return device.port(label) if isinstance(device, Mux) else device
+
+    def open(self, spec: str, label: str) -> Chardev:
+        """Make a chardev from the short form and keep it. Raises OptionError."""
+        mux = spec.startswith("mon:")
+        kind, _, rest = (spec[4:] if mux else spec).partition(":")
+        implied = "path" if kind == "file" else "address"
+        return self._keep(label, kind, Options(rest, implied), mux=mux)
+
+    def add(self, text: str) -> Chardev:
+        """Make a chardev from the long form of ``-chardev`` and keep it. Raises OptionError."""
+        options = Options(text, implied="backend")
+        kind = options.require("backend")
+        label = options.require("id")
+        mux = options.get_bool("mux", False)
+        if kind == "socket":
+            path = options.get("path")
+            host, port = options.get("host"), options.get("port")
+            if (path is None) == (port is None):
+                raise OptionError("chardev: socket: no host/path given or both")
+            kind = "unix" if path is not None else "tcp"
+            host = f"[{host}]" if host and ":" in host else host or ""
+            address = path if path is not None else f"{host}:{port}"
+            rest = "".join(f",{key}={escape(value)}" for key, value in options.rest().items())
+            options = Options(escape(address) + rest, implied="address")
+        return self._keep(label, kind, options, mux=mux)
 
     def close(self) -> None:
         """Flush and close all."""
         for device in self.devices.values():
             device.close()
 
+    def _keep(self, label: str, kind: str, options: Options, *, mux: bool) -> Chardev:
+        from e2kemu.chardev_mux import Mux
 
-def open_chardev(spec: str, label: str, loop: MainLoop, *, signals: bool = True) -> Chardev:
-    """Make one chardev from QEMU's short form. Raises OptionError.
+        if label in self.devices:
+            raise OptionError(f"Duplicate ID '{label}' for chardev")
+        if kind == "stdio":
+            if self._stdio_taken:
+                raise OptionError("cannot use stdio by multiple character devices")
+            self._stdio_taken = True
+        base = _make(kind, options, label, self.loop, signals=self.stdio_signals and not mux)
+        self.devices[label] = Mux(base, label) if mux else base
+        return self.devices[label]
 
-    ``signals`` says whether Ctrl-C on a terminal shall kill the emulator (plain ``stdio``) or reach the
-    guest (``mon:stdio``).
-    """
+
+def open_chardev(spec: str, label: str, loop: MainLoop) -> Chardev:
+    """Make one chardev from QEMU's short form. Raises OptionError."""
+    return ChardevSet(loop).open(spec, label)
+
+
+def _make(kind: str, options: Options, label: str, loop: MainLoop, *, signals: bool) -> Chardev:
     # Imported here: the subclasses build on this module.
-    from e2kemu import chardev_mux, chardev_socket, chardev_tty
+    from e2kemu import chardev_socket, chardev_tty
 
-    kind, _, rest = spec.partition(":")
-    if spec == "null":
+    if kind in ("unix", "tcp"):
+        return chardev_socket.open_socket(kind, options, label, loop)
+    if kind == "stdio":
+        signals = options.get_bool("signal", signals)
+    path = options.require("path") if kind == "file" else ""
+    for known in ("backend", "id", "mux"):
+        options.get(known)
+    options.finish()
+    if kind == "null":
         return NullChardev(label)
-    if spec == "stdio":
-        return chardev_tty.StdioChardev(label, loop, signals=signals)
-    if spec == "pty":
-        return chardev_tty.PtyChardev(label, loop)
-    if kind == "mon" and rest:
-        return chardev_mux.Mux(open_chardev(rest, f"{label}-base", loop, signals=False), label)
-    if kind == "file" and rest:
-        options = Options(rest, implied="path")
-        path = options.require("path")
-        options.finish()
+    if kind == "file":
         return FileChardev(label, path)
-    if kind in ("unix", "tcp") and rest:
-        return chardev_socket.open_socket(kind, Options(rest, implied="address"), label, loop)
-    raise OptionError(f"'{spec}' is not a valid char driver")
+    if kind == "pty":
+        return chardev_tty.PtyChardev(label, loop)
+    if kind == "stdio":
+        return chardev_tty.StdioChardev(label, loop, signals=signals)
+    raise OptionError(f"'{kind}' is not a valid char driver name")

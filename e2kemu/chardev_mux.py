@@ -41,6 +41,10 @@ class MuxPort(Chardev):
         """Input comes here."""
         return self._mux.focus is self
 
+    @property
+    def is_terminal(self) -> bool:
+        return self._mux.is_terminal
+
     def write(self, data: bytes) -> None:
         self._mux.write(data)
 
@@ -76,8 +80,7 @@ class Mux(Chardev):
 
     @property
     def is_terminal(self) -> bool:
-        """A person sits at the base."""
-        return bool(getattr(self.base, "is_terminal", False))
+        return self.base.is_terminal
 
     def port(self, label: str) -> MuxPort:
         """A new port; the first has the focus."""

@@ -103,7 +103,6 @@ class StdioChardev(Chardev):
 
     @property
     def is_terminal(self) -> bool:
-        """A person sits there."""
         return self._terminal is not None
 
     def open_frontend(self, receive: Receive, event: Event | None = None) -> None:
@@ -175,6 +174,10 @@ class PtyChardev(Chardev):
         self._closed = False
         print(f"char device redirected to {self.path} (label {label})", flush=True)
         self._look()
+
+    @property
+    def is_terminal(self) -> bool:
+        return True
 
     @property
     def connected(self) -> bool:

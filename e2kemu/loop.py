@@ -68,7 +68,7 @@ class MainLoop:
         self._sequence = itertools.count()
         self._clock: Clock | None = None
         self._status: int | None = None
-        self._thread: int | None = None
+        self._thread = threading.get_ident()
         self._signals: deque[int] = deque()
         self._wake_receive, self._wake_send = socket.socketpair()
         for end in (self._wake_receive, self._wake_send):
@@ -101,8 +101,8 @@ class MainLoop:
         return self._status is not None
 
     def in_loop(self) -> bool:
-        """True in the thread that runs the loop (and everywhere while none runs)."""
-        return self._thread is None or self._thread == threading.get_ident()
+        """True in the thread that runs the loop; before that, in the one that made it."""
+        return self._thread == threading.get_ident()
 
     # -- descriptors (from other threads: handed over)
 
@@ -156,7 +156,8 @@ class MainLoop:
     def attach_clock(self, clock: Clock) -> None:
         """Run the timers of ``clock`` when they expire."""
         self._clock = clock
-        clock.listeners.append(self.wake)
+        if self.wake not in clock.listeners:
+            clock.listeners.append(self.wake)
 
     # -- running
 
@@ -171,7 +172,6 @@ class MainLoop:
                 self._run_soon()
         finally:
             restore()
-            self._thread = None
         return self._status
 
     def run_once(self, timeout: float | None) -> None:

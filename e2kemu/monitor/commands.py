@@ -16,9 +16,6 @@ from e2kemu.monitor.qmp import VersionInfo, version_info
 from e2kemu.monitor.schema import Qapi
 from e2kemu.trace import help_text as log_help
 
-NEEDS_RESET = ("shutdown", "internal-error")
-"""Run states that only a reset ends."""
-
 
 class StatusInfo(Qapi):
     """Result of query-status."""
@@ -66,24 +63,13 @@ def query_status(ctx: Context) -> StatusInfo:
 @command("stop")
 def stop(ctx: Context) -> None:
     """Stop the guest; during an incoming migration: do not start it at the end."""
-    if ctx.vm.run_state == "inmigrate":
-        ctx.vm.autostart = False
-    else:
-        ctx.vm.stop()
+    ctx.vm.pause()
 
 
 @command("cont")
 def cont(ctx: Context) -> None:
     """Let the guest run; during an incoming migration: start it at the end."""
-    state = ctx.vm.run_state
-    if state in NEEDS_RESET:
-        raise CommandError("Resetting the Virtual Machine is required")
-    if state == "finish-migrate":
-        raise CommandError("Migration is not finalized yet")
-    if state == "inmigrate":
-        ctx.vm.autostart = True
-    else:
-        ctx.vm.start()
+    ctx.vm.cont()
 
 
 @command("system_reset")
@@ -92,22 +78,26 @@ def system_reset(ctx: Context) -> None:
     ctx.vm.reset()
 
 
+@command("system_powerdown")
+def system_powerdown(ctx: Context) -> None:
+    """Press the power button, which no machine type has yet."""
+    raise CommandError(f"machine '{ctx.vm.machine_type}' has no power button")
+
+
 @command("quit")
 def quit_(ctx: Context) -> None:
     """End the emulator with status 0."""
-    # Later, so that the reply leaves before the SHUTDOWN event and the end.
-    ctx.loop.call_soon(lambda: ctx.vm.shutdown(0, guest=False, reason="host-qmp-quit"))
+    ctx.vm.shutdown(0, guest=False, reason="host-qmp-quit")
+    # Behind the machine's own end: also with -no-shutdown, which is for guests, quit means quit.
+    ctx.loop.call_soon(lambda: ctx.loop.quit(0))
+    ctx.monitor.suspend()  # what has been typed ahead is not for a dead machine
 
 
 hmp_command("stop", help="stop emulation", aliases=("s",))(stop)
 hmp_command("cont", help="resume emulation", aliases=("c",))(cont)
 hmp_command("system_reset", help="reset the system")(system_reset)
-
-
-@hmp_command("quit", help="quit the emulator", aliases=("q",))
-def hmp_quit(ctx: Context) -> None:
-    """``quit``: at once, no prompt comes any more."""
-    ctx.vm.shutdown(0, guest=False, reason="host-qmp-quit")
+hmp_command("system_powerdown", help="send system power down event")(system_powerdown)
+hmp_command("quit", help="quit the emulator", aliases=("q",))(quit_)
 
 
 # -- the human monitor itself ----------------------------------------------------------------------

@@ -43,7 +43,7 @@ class CpuInfo(Qapi):
     props: dict[str, int]
 
 
-class MachineInfo(Qapi):
+class MachineInfo(Qapi, kw_only=True):
     """One of query-machines."""
 
     name: str
@@ -57,7 +57,7 @@ class MachineInfo(Qapi):
     default_ram_id: str
 
 
-class CpuDefinitionInfo(Qapi):
+class CpuDefinitionInfo(Qapi, kw_only=True):
     """One of query-cpu-definitions."""
 
     name: str
@@ -110,15 +110,11 @@ def query_cpus_fast(ctx: Context) -> list[CpuInfo]:
     """The CPUs and their host threads."""
     return [
         CpuInfo(
-            cpu_index=cpu.index, qom_path=f"/machine/cpu[{cpu.index}]", thread_id=_thread_id(ctx, cpu.index),
+            cpu_index=cpu.index, qom_path=f"/machine/cpu[{cpu.index}]", thread_id=ctx.vm.thread_id(cpu.index),
             target="e2k", props={"core-id": cpu.index},
         )
         for cpu in ctx.vm.cpus
     ]  # fmt: skip
-
-
-def _thread_id(ctx: Context, index: int) -> int:
-    return 0
 
 
 @info_command("version", help="show the version of e2kemu")
@@ -155,7 +151,7 @@ def info_cpus(ctx: Context) -> None:
     """``info cpus``."""
     for cpu in ctx.vm.cpus:
         mark = "*" if cpu.index == 0 else " "
-        ctx.monitor.print(f"{mark} CPU #{cpu.index}: thread_id={_thread_id(ctx, cpu.index)}")
+        ctx.monitor.print(f"{mark} CPU #{cpu.index}: thread_id={ctx.vm.thread_id(cpu.index)}")
 
 
 # -- what the machine is made of -------------------------------------------------------------------
@@ -164,16 +160,13 @@ def info_cpus(ctx: Context) -> None:
 @info_command("mtree", "flatview:-f", params="[-f]", help="show memory tree (-f: dump flat view)")
 def info_mtree(ctx: Context, flatview: bool) -> None:
     """``info mtree``."""
-    ctx.monitor.print(ctx.vm.space.mtree(flatview).rstrip("\n"))
+    ctx.monitor.print(ctx.vm.space.mtree(flatview), end="")
 
 
 @info_command("qtree", help="show device tree")
 def info_qtree(ctx: Context) -> None:
     """``info qtree``."""
-    ctx.monitor.print("bus: main-system-bus")
-    for device in ctx.vm.devices:
-        for line in device.qtree().splitlines():
-            ctx.monitor.print(f"  {line}")
+    ctx.monitor.print(ctx.vm.info_qtree(), end="")
 
 
 @info_command("chardev", help="show the character devices")

@@ -9,6 +9,6 @@ from e2kemu.monitor.dispatch import Context
 def lookup(ctx: Context, name: str) -> int | None:
     """The value of a register of CPU 0; None when there is no such register."""
     try:
-        return int(ctx.vm.read_reg(name.removeprefix("%")))
-    except (E2kError, KeyError, ValueError, AttributeError):
+        return int(ctx.vm.read_reg(name))
+    except E2kError:
         return None

@@ -43,7 +43,7 @@ def wire_name(name: str) -> str:
     return name.rstrip("_").replace("_", "-")
 
 
-class Qapi(msgspec.Struct, rename=wire_name, forbid_unknown_fields=True, kw_only=True):
+class Qapi(msgspec.Struct, rename=wire_name, forbid_unknown_fields=True):
     """Base of the types of commands, results and events."""
 
 

@@ -1,0 +1,335 @@
+"""The ``e2kemu`` command: QEMU's options -> a machine, its consoles and monitors -> run -> exit status.
+
+Everything wrong at the start is one line, ``e2kemu: -option value: reason``, and status 1. Afterwards the
+status is the guest's, or 0 for ``quit``, a signal and Ctrl-A x.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+
+from e2kemu import trace
+from e2kemu.chardev import Chardev, ChardevSet
+from e2kemu.chardev_mux import Mux, parse_echr
+from e2kemu.cli_table import Given, help_text, parse, version_text
+from e2kemu.cpu.isa import models
+from e2kemu.errors import E2kError, ImageError, OptionError
+from e2kemu.loop import MainLoop
+from e2kemu.machine import boards
+from e2kemu.machine.builder import build
+from e2kemu.machine.config import ACCELERATORS, MachineConfig
+from e2kemu.machine.machine import Machine
+from e2kemu.migration import commands as migration_commands
+from e2kemu.migration import tls_creds
+from e2kemu.migration.service import MigrationService
+from e2kemu.monitor import commands, commands_memory, info
+from e2kemu.monitor.commands_objects import add_from_text, object_help
+from e2kemu.monitor.dispatch import Context
+from e2kemu.monitor.hmp import HmpMonitor
+from e2kemu.monitor.qmp import EventBroadcast, QmpMonitor
+from e2kemu.objects import ObjectStore
+from e2kemu.options import Options
+
+REGISTERED = (commands, commands_memory, info, migration_commands, tls_creds)
+"""Imported for the commands and object types they declare."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit status."""
+    try:
+        given = parse(sys.argv[1:] if arguments is None else arguments)
+        text = _asked_for(given)
+        if text is not None:
+            with suppress(BrokenPipeError):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            return 0
+        with ExitStack() as undo:
+            return _Emulator(given, undo).run()
+    except E2kError as error:
+        print(f"e2kemu: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+@contextmanager
+def _blame(option: str, value: str = "") -> Iterator[None]:
+    """Errors inside are those of this option."""
+    try:
+        yield
+    except E2kError as error:
+        raise OptionError(f"{option} {value}".rstrip() + f": {error}") from error
+
+
+def _asked_for(given: Given) -> str | None:
+    """The text that a help or version option wants, None when none was given."""
+    if given.flag("help"):
+        return help_text()
+    if given.flag("version"):
+        return version_text()
+    helps: dict[str, Callable[[], str]] = {
+        "machine": boards.help_text,
+        "cpu": models.help_text,
+        "accel": lambda: "Accelerators supported by e2kemu:\n" + "".join(f"{a}\n" for a in ACCELERATORS),
+        "d": trace.help_text,
+        "object": object_help,
+        "display": lambda: "Available display backend types:\nnone\n",
+        "chardev": lambda: "Available chardev backend types:\nfile\nnull\npty\nsocket\nstdio\n",
+    }
+    for option, _, argument in given.order:
+        if option.attribute in helps and argument.split(",")[0].rpartition("=")[2] in ("help", "?"):
+            return helps[option.attribute]()
+    return None
+
+
+def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> MachineConfig:
+    """The machine that the options describe. Raises OptionError that names the option."""
+    return MachineConfig(
+        machine=_single(given, "machine", "-machine", "type") or boards.DEFAULT.name,
+        cpu=_single(given, "cpu", "-cpu", "model") or "",
+        ram_size=_ram_size(given),
+        smp=_smp(given),
+        accel=_single(given, "accel", "-accel", "accel") or ACCELERATORS[0],
+        bios=given.text("bios"),
+        kernel=given.text("kernel"),
+        append=given.text("append") or "",
+        name=_single(given, "name", "-name", "guest") or "",
+        uuid=_uuid(given),
+        paused=given.flag("S"),
+        incoming=given.text("incoming") is not None,
+        no_shutdown=given.flag("no_shutdown"),
+        no_reboot=given.flag("no_reboot"),
+        serials=serials,
+    )
+
+
+def _single(given: Given, attribute: str, option: str, key: str) -> str | None:
+    """The one value of an option like ``-machine [type=]name``."""
+    text = given.text(attribute)
+    if text is None:
+        return None
+    with _blame(option, text):
+        options = Options(text, implied=key)
+        value = options.require(key)
+        options.finish()
+        return value
+
+
+def _ram_size(given: Given) -> int:
+    text = given.text("m")
+    if text is None:
+        return 0
+    with _blame("-m", text):
+        options = Options(text, implied="size")
+        size = options.get_size("size", 0, "M")
+        options.finish()
+        if size == 0:
+            raise OptionError("Parameter 'size' expects a size greater than zero")
+        return size
+
+
+def _smp(given: Given) -> int:
+    text = given.text("smp")
+    if text is None:
+        return 1
+    with _blame("-smp", text):
+        options = Options(text, implied="cpus")
+        number = options.get_number("cpus", 1)
+        options.finish()
+        return number
+
+
+def _uuid(given: Given) -> uuid.UUID | None:
+    text = given.text("uuid")
+    if text is None:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise OptionError(f"-uuid {text}: failed to parse UUID string: wrong format") from None
+
+
+def checked_config(given: Given) -> MachineConfig:
+    """``config_of``, with what cannot be blamed on the option that asks for it. Raises OptionError."""
+    wanted = config_of(given)
+    config = MachineConfig()
+    for option, attribute, field in (
+        ("-machine", "machine", "machine"), ("-cpu", "cpu", "cpu"), ("-m", "m", "ram_size"),
+        ("-smp", "smp", "smp"), ("-accel", "accel", "accel"),
+    ):  # fmt: skip
+        config = replace(config, **{field: getattr(wanted, field)})
+        with _blame(option, given.text(attribute) or ""):
+            config.check()
+    return wanted
+
+
+class _Emulator:
+    """One emulator from options to exit; ``undo`` collects what must happen at the end, whatever happens."""
+
+    def __init__(self, given: Given, undo: ExitStack) -> None:
+        self._given = given
+        self._undo = undo
+        self._log()
+        config = checked_config(given)
+        if given.text("display") not in (None, "none"):
+            raise OptionError(f"-display {given.text('display')}: there is no graphics")
+        self._loop = MainLoop()
+        self._chardevs = ChardevSet(self._loop)
+        undo.callback(self._chardevs.close)
+        self._human: list[Chardev] = []
+        self._control: list[Chardev] = []
+        serials = self._open_consoles()
+        self._objects = ObjectStore()
+        for text in given.all("object"):
+            with _blame("-object", text):
+                add_from_text(self._objects, text)
+        self._machine = self._build(replace(config, serials=serials))
+        undo.callback(self._machine.close)
+        self._migration = MigrationService(self._machine, self._objects)
+        undo.callback(self._migration.close)
+        self._open_monitors()
+
+    def run(self) -> int:
+        """Start what is to be started, run until the end; the exit status."""
+        self._write_pidfile()
+        self._loop.on_signal = self._signal
+        self._loop.call_soon(self._start)
+        return self._loop.run()
+
+    # -- setting up
+
+    def _log(self) -> None:
+        items, path = self._given.text("d"), self._given.text("logfile")
+        if path is not None:
+            with _blame("-D", path):
+                trace.set_file(path)
+        if items is not None:
+            with _blame("-d", items):
+                trace.set_items(items)
+
+    def _open_consoles(self) -> tuple[Chardev | None, ...]:
+        """Open all character devices; returns the serial ports', keeps the monitors'.
+
+        Without -display there is nothing but the terminal: the same as -nographic.
+        """
+        given = self._given
+        serials, monitors = given.all("serial"), given.all("monitor")
+        terminal = given.flag("nographic") or given.text("display") is None
+        muxed = any(spec.startswith("mon:") for spec in serials)
+        defaults = terminal and not given.flag("nodefaults")
+        default_monitor = not (monitors or given.all("qmp") or given.all("mon") or muxed)
+        self._chardevs.stdio_signals = not given.flag("nographic")
+        if defaults and not serials:
+            serials = ["mon:stdio" if default_monitor else "stdio"]
+        elif defaults and default_monitor:
+            monitors = ["stdio"]
+        for text in given.all("chardev"):
+            with _blame("-chardev", text):
+                self._chardevs.add(text)
+        ports = [self._open_serial(spec, f"serial{index}") for index, spec in enumerate(serials)]
+        for spec in monitors:
+            self._open_monitor("-monitor", spec, self._human)
+        for spec in given.all("qmp"):
+            self._open_monitor("-qmp", spec, self._control)
+        for text in given.all("mon"):
+            self._open_mon(text)
+        return tuple(ports)
+
+    def _open_serial(self, spec: str, label: str) -> Chardev | None:
+        if spec == "none":
+            return None
+        with _blame("-serial", spec):
+            device = self._chardevs.frontend(spec, label)
+            if spec.startswith("mon:"):
+                self._human.append(self._chardevs.port(self._chardevs.find(label), self._monitor_label()))
+            return device
+
+    def _open_monitor(self, option: str, spec: str, monitors: list[Chardev]) -> None:
+        if spec != "none":
+            with _blame(option, spec):
+                monitors.append(self._chardevs.frontend(spec, self._monitor_label()))
+
+    def _open_mon(self, text: str) -> None:
+        with _blame("-mon", text):
+            options = Options(text, implied="chardev")
+            device = options.require("chardev")
+            mode = options.get("mode", "readline")
+            options.finish()
+            if mode not in ("readline", "control"):
+                raise OptionError(f"unknown monitor mode '{mode}'")
+            port = self._chardevs.frontend(f"chardev:{device}", self._monitor_label())
+            (self._human if mode == "readline" else self._control).append(port)
+
+    def _monitor_label(self) -> str:
+        return f"compat_monitor{len(self._human) + len(self._control)}"
+
+    def _build(self, config: MachineConfig) -> Machine:
+        try:
+            return build(config, self._loop)
+        except ImageError as error:
+            for option, path in (("-kernel", config.kernel), ("-bios", config.bios)):
+                if path and path in str(error):
+                    raise OptionError(f"{option} {path}: {error}") from error
+            raise
+
+    def _open_monitors(self) -> None:
+        services = {"migration": self._migration}
+        ctx = Context(self._machine, self._loop, self._objects, self._chardevs, services)
+        events = EventBroadcast(ctx)
+        for chardev in self._human:
+            HmpMonitor(ctx, chardev, edited=chardev.is_terminal)
+        for chardev in self._control:
+            events.monitors.append(QmpMonitor(ctx, chardev))
+        echr = self._given.text("echr")
+        for device in self._chardevs.devices.values():
+            if isinstance(device, Mux):
+                device.on_exit = lambda: self._leave("host-ui")
+                if echr is not None:
+                    with _blame("-echr", echr):
+                        device.escape = parse_echr(echr)
+
+    def _write_pidfile(self) -> None:
+        path = self._given.text("pidfile")
+        if path is None:
+            return
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise OptionError(f"-pidfile {path}: cannot create PID file: {error.strerror}") from error
+        self._undo.callback(_remove, path)
+
+    # -- running
+
+    def _start(self) -> None:
+        uri = self._given.text("incoming")
+        try:
+            if uri is not None:
+                if uri != "defer":
+                    with _blame("-incoming", uri):
+                        self._migration.start_incoming(uri)
+            elif not self._given.flag("S"):
+                self._machine.start()
+        except E2kError as error:
+            print(f"e2kemu: {error}", file=sys.stderr, flush=True)
+            self._loop.quit(1)
+
+    def _signal(self, signum: int) -> None:
+        print(f"e2kemu: terminating on signal {signum}", file=sys.stderr, flush=True)
+        self._leave("host-signal")
+
+    def _leave(self, reason: str) -> None:
+        """End with status 0, also with -no-shutdown: that is for guests."""
+        self._machine.shutdown(0, guest=False, reason=reason)
+        self._loop.call_soon(lambda: self._loop.quit(0))
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
