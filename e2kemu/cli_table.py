@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from e2kemu import __version__
 from e2kemu.errors import OptionError
+from e2kemu.version import __version__
 
 PROGRAM = "e2kemu"
 
@@ -101,8 +101,9 @@ REFUSED = {
         (False, "there is no debug stub", "s"),
         (True, "guest time follows the host's clock", "icount rtc"),
         (True, "log items of -d are what there is", "trace"),
-        (True, "not supported", "global readconfig dtb loadvm numa smbios acpitable tpmdev fsdev virtfs sandbox"),
-        (True, "not supported", "run-with runas chroot compat action watchdog-action plugin dfilter seed"),
+        (True, "not supported", "global readconfig dtb loadvm numa smbios acpitable tpmdev fsdev virtfs"),
+        (True, "not supported", "sandbox run-with runas chroot compat action watchdog-action plugin dfilter"),
+        (True, "not supported", "seed"),
         (True, "not supported", "add-fd set parallel audio audiodev iscsi prom-env option-rom dump-vmstate"),
         (False, "not supported", "daemonize snapshot usb enable-kvm preconfig no-user-config overcommit"),
     )

@@ -38,7 +38,7 @@ from e2kemu.objects import ObjectStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 Completion = Callable[["Context", list[str], str], Iterable[str]]
-"""(context, words before, text so far) -> candidates for the word being typed."""
+"""(context, words before with the command's name first, text so far) -> candidates for the word."""
 
 
 class Monitor:

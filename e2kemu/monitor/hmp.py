@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 
-from e2kemu import __version__
 from e2kemu.chardev import Chardev
 from e2kemu.chardev_mux import MuxPort
 from e2kemu.errors import E2kError, OptionError
@@ -19,6 +18,7 @@ from e2kemu.monitor.dispatch import HMP, INFO, Context, HmpCommand, Monitor, fin
 from e2kemu.monitor.hmp_args import ArgumentReader, arguments
 from e2kemu.monitor.lines import Lines, PlainLines
 from e2kemu.monitor.registers import lookup
+from e2kemu.version import __version__
 
 PROMPT = "(qemu) "
 BANNER = f"e2kemu {__version__} monitor - type 'help' for more information\n"
@@ -79,12 +79,12 @@ def complete(ctx: Context, before: str) -> list[str]:
         entry = find_hmp(words[1] if table is INFO else words[0], table)
         if entry is None:
             return []
-        given = words[2:] if table is INFO else words[1:]
+        given = words[1:] if table is INFO else words
         if entry.completion is not None:
             found = entry.completion(ctx, given, word)
         else:
             wanted = [a for a in arguments(entry.args_type) if not a.letter.startswith("-")]
-            at = len([w for w in given if not w.startswith("-")])
+            at = len([w for w in given[1:] if not w.startswith("-")])
             found = ("on", "off") if at < len(wanted) and wanted[at].letter == "b" else ()
     return [candidate for candidate in found if candidate.startswith(word)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from e2kemu import __version__
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.registers import GLOBALS, PREDICATES, STATE_REGISTERS
 from e2kemu.cpu.state import CpuState
@@ -11,6 +10,7 @@ from e2kemu.monitor.commands_objects import query_chardev
 from e2kemu.monitor.dispatch import Context, command, info_command
 from e2kemu.monitor.qmp import QEMU_VERSION
 from e2kemu.monitor.schema import UNSET, Qapi, UnsetType
+from e2kemu.version import __version__
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from e2kemu import __version__
 from e2kemu.chardev import Chardev
 from e2kemu.errors import CommandError
 from e2kemu.monitor.dispatch import Context, Monitor, command, run_qmp
 from e2kemu.monitor.json_stream import JsonError, JsonStream
 from e2kemu.monitor.schema import Qapi
+from e2kemu.version import __version__
 
 QEMU_VERSION = (11, 1, 3)
 """The QEMU whose protocol this is: names, units and texts."""
