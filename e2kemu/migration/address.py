@@ -149,11 +149,11 @@ def parse_uri(text: str) -> Address:
 
 def _parse_tcp(text: str) -> InetAddress:
     if text.startswith(":"):
-        kind, pattern = "port in address", r":(?P<port>[^,]{1,32})"
+        kind, pattern = "port in address", r":(?P<port>[^,:]{1,32})"
     elif text.startswith("["):
-        kind, pattern = "IPv6 address", r"\[(?P<host>[^\]]{1,64})\]:(?P<port>[^,]{1,32})"
+        kind, pattern = "IPv6 address", r"\[(?P<host>[^\]]{1,64})\]:(?P<port>[^,:]{1,32})"
     else:
-        kind, pattern = "address", r"(?P<host>[^:]{1,64}):(?P<port>[^,]{1,32})"
+        kind, pattern = "address", r"(?P<host>[^:]{1,64}):(?P<port>[^,:]{1,32})"
     match = re.match(pattern + r"(?P<options>(,.*)?)\Z", text, re.DOTALL)
     if match is None or "," in (match.groupdict().get("host") or ""):
         raise OptionError(f"error parsing {kind} '{text}'")

@@ -17,7 +17,7 @@ from e2kemu.migration.address import ExecAddress
 from e2kemu.migration.channel import Buffer, reason
 from e2kemu.migration.channel_fd import FdChannel
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 """From losing its pipes to SIGTERM, and from that to SIGKILL: what a command has to end by itself."""
 
 STDERR_SECONDS = 0.5
@@ -33,7 +33,12 @@ class Child:
     def __init__(self, args: Sequence[str]) -> None:
         """Start ``args``. Raises OSError."""
         self._process = subprocess.Popen(
-            args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            args,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            process_group=0,  # a pipeline is put down as a whole, not only the shell that waits for it
         )
         self._tail = b""
         self._done = threading.Event()
@@ -75,7 +80,11 @@ class Child:
         return self._done.wait(seconds)
 
     def kill(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        """Send a signal to the command and what it has started."""
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass  # it has ended at this moment
 
     def failure(self) -> str | None:
         """What went wrong with a child that has ended: "exited with status 3: last line of its stderr"."""
@@ -133,8 +142,9 @@ class ExecChannel(FdChannel):
 
     def _release(self) -> None:
         super()._release()
-        # Without its pipes a command ends by itself, as a rule; nobody waits here for the others.
-        threading.Thread(target=self._put_down, name="exec-close", daemon=True).start()
+        # Without its pipes a command ends by itself, as a rule. Nobody waits here for the others, except an
+        # emulator that exits: this thread is no daemon.
+        threading.Thread(target=self._put_down, name="exec-close").start()
 
     def _put_down(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

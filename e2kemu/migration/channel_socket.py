@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import stat
+import threading
 from collections.abc import Callable, Sequence
 
 from e2kemu.errors import ChannelError
@@ -185,6 +186,9 @@ class SocketListener(Listener):
         self._sockets = sockets
         self._tune = tune
         self._waker = Waker()
+        self._lock = threading.Lock()
+        self._accepting = 0
+        self._closed = False
         self._addresses = [_socket_address(sock) for sock in sockets]
         paths = [sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX]
         self._paths = [(path, _inode(path)) for path in paths]
@@ -196,6 +200,20 @@ class SocketListener(Listener):
         return [dict(address) for address in self._addresses]
 
     def accept(self) -> Channel:
+        with self._lock:
+            if self._closed:
+                raise ChannelError(f"Unable to accept on {self.name}: the listener is closed")
+            self._accepting += 1
+        try:
+            return self._accept()
+        finally:
+            with self._lock:
+                self._accepting -= 1
+                last = self._closed and not self._accepting
+            if last:
+                self._waker.close()
+
+    def _accept(self) -> Channel:
         poller = select.poll()
         try:
             poller.register(self._waker, select.POLLIN)
@@ -220,9 +238,14 @@ class SocketListener(Listener):
         raise ChannelError(f"Unable to accept on {self.name}: the listener is closed")
 
     def close(self) -> None:
-        if self._waker.is_set:
-            return
-        self._waker.set()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._waker.set()
+            idle = not self._accepting
+        if idle:
+            self._waker.close()
         for path, inode in self._paths:
             if inode is not None and _inode(path) == inode:
                 os.unlink(path)
