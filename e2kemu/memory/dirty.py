@@ -29,10 +29,6 @@ class DirtyLog:
         if size:
             self.marks[offset >> PAGE_BITS : ((offset + size - 1) >> PAGE_BITS) + 1] = 1
 
-    def mark_all(self) -> None:
-        """Mark every page."""
-        self.marks[:] = 1
-
     def harvest(self) -> NDArray[np.bool_]:
         """Which pages were written since the last harvest; clears the log."""
         taken: NDArray[np.bool_] = self.marks != 0

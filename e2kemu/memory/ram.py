@@ -80,12 +80,6 @@ class RAMBlock:
         self.log.mark(offset, size)
         self.changed(offset, size)
 
-    def clear(self) -> None:
-        """Make every byte zero; gives the host its memory back. Marks every page dirty."""
-        self._map.madvise(mmap.MADV_DONTNEED)
-        self.log.mark_all()
-        self.changed(0, self.size)
-
     def changed(self, offset: int, size: int) -> None:
         """Tell the listeners that these bytes changed; for those who stored through ``mem`` or ``view``."""
         if size:
