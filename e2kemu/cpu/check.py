@@ -1,6 +1,7 @@
 """Rules that make a wide instruction illegal although every syllable of it can be decoded.
 
-Facts: the encoding reference (pairs 3.1, CTPR 4, PLS 5) and the notes of its corrections.
+Facts: the encoding reference (pairs 3.1, CTPR 4, PLS 5) and the public tests of the e2k port of QEMU it names
+(loads and stores of one wide instruction: decode/store-load-group).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from e2kemu.cpu.insn import Kind, Wide
 from e2kemu.cpu.isa.aau import MOVA, MOVA_BYTES
 from e2kemu.cpu.isa.plu import CLP_ARGUMENTS, CLP_NAMES, elp_name
 
+MAX_SYSTEM_ENTRY = 0x1F
 _CONDITION_TYPES = frozenset((*range(10), 14, 15))
 
 
@@ -46,13 +48,26 @@ def _channels(wide: Wide) -> str | None:
             return f"{insn.op.name}: the two channels of the pair do not agree"
         if insn.pair_channel in busy:
             return f"{insn.op.name}: channel {insn.pair_channel} belongs to the pair"
-        if insn.mas and not (insn.op.mas or insn.op.mas_code is not None):
-            return f"ALC{insn.channel}: a memory access specifier for {insn.op.name}"
         if insn.dst is not None and insn.dst.kind is Kind.CTPR:
             if not insn.op.name.startswith(("movt", "getpl", "puttc", "gettc", "gettst")):
                 return f"{insn.op.name} cannot write %ctpr{insn.dst.value}"
             if insn.channel != 0:
                 return f"{insn.op.name}: only channel 0 writes %ctpr"
+    return _memory_pairs(wide)
+
+
+def _memory_pairs(wide: Wide) -> str | None:
+    """A load in channel 0 excludes a store in 5, a load in 3 a store in 2."""
+    loads: set[int | None] = set()
+    stores: set[int | None] = set()
+    for insn in wide.alu:
+        if insn.op.load:
+            loads |= {insn.channel, insn.pair_channel}
+        if insn.op.store:
+            stores |= {insn.channel, insn.pair_channel}
+    for load, store in ((0, 5), (3, 2)):
+        if load in loads and store in stores:
+            return f"a load in channel {load} and a store in channel {store} exclude each other"
     return None
 
 
@@ -66,6 +81,8 @@ def _control(wide: Wide) -> str | None:
             return "SS: SF2 has no array channels"
     if cs0 is not None and cs0.name == "ibranch" and (stub is None or stub.condition.type == 0):
         return "ibranch without a condition in SS"
+    if cs0 is not None and cs0.name == "sdisp" and cs0.param > MAX_SYSTEM_ENTRY:
+        return f"sdisp: entry {cs0.param:#x} is more than {MAX_SYSTEM_ENTRY:#x}"
     if any(op.name == "call" for op in wide.cs1) and (stub is None or not stub.ctop):
         return "call without a %ctpr in SS"
     if any(op.name in ("icall", "hcall") for op in wide.cs1) and cs0 is None:

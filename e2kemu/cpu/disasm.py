@@ -18,7 +18,7 @@ from e2kemu.cpu.isa import formats as f
 from e2kemu.cpu.isa.aau import MOVA, NAMES
 from e2kemu.cpu.isa.cu import CS0_OPS
 from e2kemu.cpu.isa.notation import ROWS, Op
-from e2kemu.cpu.isa.plu import CLP_NAMES, ELP_BGRPRED, elp_name
+from e2kemu.cpu.isa.plu import CLP_NAMES, ELP_BGRPRED, ELP_LCNTEX, elp_name
 from e2kemu.cpu.isa.registers import STATE_REGISTERS
 from e2kemu.cpu.isa.table import lookup
 
@@ -88,6 +88,7 @@ _BOTH_HALVES = frozenset(
         "stq",
         "stodrq",
         "stodwq",
+        "stodpq",
     )
 )
 """Quad operations of which objdump 2.35 prints both channels; of the others it prints the first one."""
@@ -167,7 +168,7 @@ def _alu_lines(insn: AluInsn, wide: Wide) -> Iterator[str]:
         operands.insert(0, f"wbs = {insn.imm8:#x}")
     operands += map(guard_text, insn.merge)
     text = f"{name},{insn.channel}{',sm' * insn.sm} {', '.join(operands)}"
-    if insn.mas and (insn.op.mas or (insn.src4 is not None and stores_aau and wide.version < 7)):
+    if insn.mas and (insn.op.mas or stores_aau) and not (stores_aau and (wide.version >= 7 or not operands)):
         text += f", mas = {insn.mas:#x}"
     if name in ("ibranchd", "icalld"):
         text += condition_text(wide.stub.condition) if wide.stub else " ?"  # objdump: "?" without SS
@@ -341,6 +342,13 @@ def _cs1_line(op: Cs1, wide: Wide) -> str | None:
 # --- PLS, AAS -----------------------------------------------------------------------------------
 
 
+def _elp_text(source: int) -> str:
+    if ELP_LCNTEX < source < ELP_BGRPRED:
+        source &= ~0x20  # objdump prints five of the six bits of %spred
+        return elp_name(source) or "" if source else "%spred"
+    return elp_name(source) or f"%elp_{source:#04x}"
+
+
 def _pls_lines(wide: Wide) -> Iterator[str]:
     """Results that nobody uses are not printed, except random predicates, whose reading has an effect."""
     used: set[int] = set()
@@ -354,7 +362,7 @@ def _pls_lines(wide: Wide) -> Iterator[str]:
         for n in (2 * number, 2 * number + 1):
             elp = wide.elps[n] if n < len(wide.elps) else None
             if elp is not None and (n in used or ELP_BGRPRED < elp.source < 0x50):
-                yield f"pass {elp_name(elp.source)}, @p{n}"
+                yield f"pass {_elp_text(elp.source)}, @p{n}"
         clp = wide.clps[number]
         if clp is not None and live[number]:
             first, second = f"{_not(clp.neg0)}@p{clp.arg0}", f"{_not(clp.neg1)}@p{clp.arg1}"

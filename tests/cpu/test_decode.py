@@ -175,20 +175,21 @@ def test_a_decode_error_names_syllable_field_and_offset(
         ((0x00008001, 0x50000000), 4, "call without a %ctpr in SS"),
         ((0x04000001, 0x118081D1), 4, "addd cannot write %ctpr1"),
         ((0x08000001, 0x61C081D1), 4, "movtd: only channel 0 writes %ctpr"),
-        ((0x04008001, 0x10808182, 0x60200000, 0), 4, None),
-        ((0x04008012, 0x10808182, 0x60200000, 0), 4, "ALC0: a memory access specifier for adds"),
+        ((0x84000002, 0x67808184, 0x27808185, 0), 4, "a load in channel 0 and a store in channel 5 exclude"),
+        ((0x30000002, 0x27808184, 0x67808185, 0), 4, "a load in channel 3 and a store in channel 2 exclude"),
+        ((0x94000003, 0x67808184, 0x27808185, 0x67808186), 4, "LEGAL"),
+        ((0x00004001, 0x60000020), 4, "sdisp: entry 0x20 is more than 0x1f"),
         ((0x00001011, 0x00001000, 0x80006000, 0), 4, "AAS2: opc 6 is reserved"),
         ((0x14100012, 0x41808184, 0x10808185, 0x01C00000), 7, "ldq: channel 2 belongs to the pair"),
     ],
 )
 def test_check_says_why_a_wide_instruction_is_illegal(
-    words: tuple[int, ...], version: int, reason: str | None
+    words: tuple[int, ...], version: int, reason: str
 ) -> None:
-    if reason is None:
-        with pytest.raises(DecodeError):
-            wide(*words, version=version)
+    if reason == "LEGAL":
+        assert check(wide(*words, version=version)) is None
     else:
-        assert check(wide(*words, version=version)) == reason
+        assert (check(wide(*words, version=version)) or "").startswith(reason)
 
 
 def test_a_local_condition_without_mlock_is_legal_since_v7() -> None:

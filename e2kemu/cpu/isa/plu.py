@@ -24,7 +24,7 @@ ELP_LCNTEX, ELP_BGRPRED, ELP_PRED = 0x00, 0x40, 0x60
 def elp_name(source: int) -> str | None:
     """The assembler's name of a 7-bit elementary predicate source, None when the code is reserved.
 
-    ``%spred`` is followed by the numbers of the bits set in its 6-bit mask.
+    ``%spred`` is followed by the numbers of the bits set in its 6-bit mask (``%spred25``).
     """
     if source >= ELP_PRED:
         return f"%pred{source - ELP_PRED}"
@@ -34,7 +34,7 @@ def elp_name(source: int) -> str | None:
         return "%bgrpred"
     if source == ELP_LCNTEX:
         return "%lcntex"
-    return "%spred" + ",".join(str(bit) for bit in range(6) if source >> bit & 1)
+    return "%spred" + "".join(str(bit) for bit in range(6) if source >> bit & 1)
 
 
 CONDITION_DOCS = {
