@@ -55,8 +55,8 @@ def test_the_text_of_assembled_lines_is_the_golden_one() -> None:
         ((0x10400001, 0x5E090084), 6, ["ldaaw,2 %aad1 [ %aasti2 ], %r4"]),
         ((0x10400001, 0x5E091484), 6, ["ldaaw,2 %aad1 [ %aasti2 ], %r4", "incr,2 %aaincr1"]),
         ((0x04000001, 0x10818283), 2, ["adds,0 %r1, %r2, %r3"]),
-        ((0x00040000, 0x24610060), 4, ["pass %spred2, @p0", "andp @p0, @p0, @p4", "pass @p4, %pred0"]),
-        ((0x00040000, 0x50610061), 4, ["pass %elp_0x50, @p0", "andp @p0, @p0, @p4", "pass @p4, %pred1"]),
+        ((0x00040000, 0x24610020), 4, ["pass %spred2, @p0", "andp @p0, @p0, @p4", "pass @p4, %pred0"]),
+        ((0x00040000, 0x50610021), 4, ["pass %elp_0x50, @p0", "andp @p0, @p0, @p4", "pass @p4, %pred1"]),
         ((0x00001001, 0x00000560), 7, ["ct %ctpr1 ? <reserved condition type>"]),
     ],
 )
