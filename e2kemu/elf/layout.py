@@ -128,7 +128,8 @@ def assign(
     layout = LAYOUTS[bits]
     allocated = [s for s in outputs if s.flags & SectionFlag.ALLOC]
     for name in starts:
-        if all(s.name != name for s in allocated):
+        # A typo is caught; but who always gives all three of -Ttext, -Tdata and -Tbss may have no data.
+        if name not in (".text", ".data", ".bss") and all(s.name != name for s in allocated):
             raise ImageError(f"there is no section {name} to place at {starts[name]:#x}")
     thread = [s for s in allocated if s.flags & SectionFlag.TLS]
     if thread:
@@ -155,11 +156,11 @@ def assign(
             and not last.flags & SectionFlag.WRITE
         ):
             position = align_up(position, page) + position % page
-        section.address = position = align_up(position, section.align)
-        if max(section.end, position + 1) > layout.address_limit:
+        section.address = align_up(position, section.align)
+        if max(section.end, section.address + 1) > layout.address_limit:
             raise ImageError(
-                f"section {section.name} at {position:#x} of {section.size:#x} bytes leaves the {bits}-bit "
-                "address space"
+                f"section {section.name} at {section.address:#x} of {section.size:#x} bytes leaves the "
+                f"{bits}-bit address space"
             )
         if not (section.flags & SectionFlag.TLS and section.type == SectionType.NOBITS):
             position = section.end

@@ -21,7 +21,7 @@ from struct import unpack_from
 from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, Value, merge_flags
 from e2kemu.elf.format import LAYOUTS, align_up
 from e2kemu.elf.layout import Piece, assign, gather
-from e2kemu.elf.model import DATA, Relocation, Section, Symbol
+from e2kemu.elf.model import DATA, Relocation, Section, Symbol, one_line
 from e2kemu.elf.relocations import (
     GOT_VALUES,
     NEEDS_GOT,
@@ -52,9 +52,10 @@ class LinkError(ImageError):
     """What keeps the objects from being linked: ``problems`` has one line for each finding."""
 
     def __init__(self, problems: Sequence[str]) -> None:
+        problems = [one_line(problem) for problem in problems]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(problems[0] + more)
-        self.problems = list(problems)
+        self.problems = problems
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ class Program:
             f"{address:#018x} {name} ({self.owners[name]})"
             for name, address in sorted(self.addresses.items(), key=lambda item: (item[1], item[0]))
         ]
-        return "\n".join(lines) + "\n"
+        return "".join(one_line(line) + "\n" for line in lines)
 
 
 def link(
@@ -118,7 +119,12 @@ def link(
     """Link ``objects`` and what they need of ``archives``. Raises LinkError, or ImageError for what concerns
     no place.
     """
-    return _Link(objects, options or LinkOptions(), archives).run()
+    try:
+        return _Link(objects, options or LinkOptions(), archives).run()
+    except LinkError:
+        raise
+    except ImageError as error:
+        raise ImageError(one_line(str(error))) from None
 
 
 class _Link:

@@ -27,6 +27,34 @@ MAX_CONTENTS = 1 << 30
 DATA = SectionFlag.ALLOC | SectionFlag.WRITE
 CODE = SectionFlag.ALLOC | SectionFlag.EXEC
 
+KNOWN_FLAGS = {
+    ".text": CODE,
+    ".init": CODE,
+    ".fini": CODE,
+    ".rodata": SectionFlag.ALLOC,
+    ".data": DATA,
+    ".bss": DATA,
+    ".tdata": DATA | SectionFlag.TLS,
+    ".tbss": DATA | SectionFlag.TLS,
+}
+"""Flags of a section by the first part of its name, for who does not say."""
+
+KNOWN_TYPES = {
+    ".bss": SectionType.NOBITS,
+    ".tbss": SectionType.NOBITS,
+    ".init_array": SectionType.INIT_ARRAY,
+    ".fini_array": SectionType.FINI_ARRAY,
+    ".preinit_array": SectionType.PREINIT_ARRAY,
+}
+"""sh_type likewise."""
+
+
+def one_line(text: str) -> str:
+    """``text`` for a message: names in broken files may hold anything, a message is one printable line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 @dataclass(eq=False, slots=True)
 class Symbol:

@@ -27,7 +27,7 @@ from e2kemu.elf.constants import (
     machine_of_flags,
 )
 from e2kemu.elf.format import LAYOUTS
-from e2kemu.elf.model import Relocation, Section, Symbol
+from e2kemu.elf.model import Relocation, Section, Symbol, one_line
 from e2kemu.elf.writer import ObjectFile
 from e2kemu.errors import ImageError
 
@@ -50,7 +50,7 @@ def read_object(data: bytes, name: str) -> ObjectFile:
     try:
         return _Reader(data, name).read()
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise ImageError(one_line(f"{name}: {error}")) from None
 
 
 class _Reader:
@@ -121,7 +121,7 @@ class _Reader:
         except Exception as error:
             # pyelftools fails in many ways on broken files: its own errors, those of its parser, of decoding,
             # of arithmetic.
-            raise ImageError(f"broken ELF file ({_one_line(error)})") from error
+            raise ImageError(f"broken ELF file ({_reason(error)})") from error
 
     def _bytes(self, name: str, h: dict[str, Any]) -> bytes:
         start, size = h["sh_offset"], h["sh_size"]
@@ -262,10 +262,10 @@ def read_archive(data: bytes, name: str) -> list[ObjectFile]:
             label = long_names[int(label[1:]) :].split(b"\n", 1)[0].rstrip(b"/")
         else:
             label = label.rstrip(b"/")
-        objects.append(read_object(body, f"{name}({label.decode('utf-8', 'replace')})"))
+        objects.append(read_object(body, one_line(f"{name}({label.decode('utf-8', 'replace')})")))
     return objects
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -32,26 +32,8 @@ from e2kemu.elf.constants import (
     machine_named,
 )
 from e2kemu.elf.format import LAYOUTS, SectionHeader, Segment, StringTable, SymbolRecord, align_up
-from e2kemu.elf.model import CODE, DATA, MAX_CONTENTS, Section, Symbol
+from e2kemu.elf.model import DATA, KNOWN_FLAGS, KNOWN_TYPES, MAX_CONTENTS, Section, Symbol, one_line
 from e2kemu.errors import ImageError
-
-_KNOWN_FLAGS = {
-    ".text": CODE,
-    ".init": CODE,
-    ".fini": CODE,
-    ".rodata": SectionFlag.ALLOC,
-    ".data": DATA,
-    ".bss": DATA,
-    ".tdata": DATA | SectionFlag.TLS,
-    ".tbss": DATA | SectionFlag.TLS,
-}
-_KNOWN_TYPES = {
-    ".bss": SectionType.NOBITS,
-    ".tbss": SectionType.NOBITS,
-    ".init_array": SectionType.INIT_ARRAY,
-    ".fini_array": SectionType.FINI_ARRAY,
-    ".preinit_array": SectionType.PREINIT_ARRAY,
-}
 
 
 class ElfFile:
@@ -99,9 +81,9 @@ class ElfFile:
                 return section
         stem = "." + name.split(".")[1] if name.startswith(".") else name
         if flags is None:
-            flags = _KNOWN_FLAGS.get(stem, DATA if stem in _KNOWN_TYPES else SectionFlag(0))
+            flags = KNOWN_FLAGS.get(stem, DATA if stem in KNOWN_TYPES else SectionFlag(0))
         if type is None:
-            type = _KNOWN_TYPES.get(stem, SectionType.PROGBITS)
+            type = KNOWN_TYPES.get(stem, SectionType.PROGBITS)
         section = Section(name, SectionFlag(flags), align, type, entsize)
         self.sections.append(section)
         return section
@@ -123,7 +105,7 @@ class ElfFile:
         return symbol
 
     def _fail(self, message: str) -> ImageError:
-        return ImageError(f"{self.name}: {message}" if self.name else message)
+        return ImageError(one_line(f"{self.name}: {message}" if self.name else message))
 
     def _check_sections(self) -> None:
         for section in self.sections:
