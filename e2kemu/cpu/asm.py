@@ -17,9 +17,9 @@ from typing import Any
 
 from e2kemu.cpu import asm_directives, asm_parser
 from e2kemu.cpu.asm_cpp import Reader
+from e2kemu.cpu.asm_draft import Draft
 from e2kemu.cpu.asm_expr import Parser, Section, Symbol, Tree, evaluate
 from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Place, Token, Trouble, tokens
-from e2kemu.cpu.asm_parser import Draft
 from e2kemu.cpu.asm_wide import Patch, finish
 
 MAX_DIAGNOSTICS = 20
@@ -52,8 +52,8 @@ class Image:
 class _Fixup:
     section: Section
     offset: int
-    origin: int              # offset of the wide instruction (displacements)
-    kind: str                # "lit64", "disp", "1" "2" "4" "8" "16": bytes
+    origin: int  # offset of the wide instruction (displacements)
+    kind: str  # "lit64", "disp", "1" "2" "4" "8" "16": bytes
     tree: Tree
     place: Place
 
@@ -61,8 +61,13 @@ class _Fixup:
 class Assembler:
     """One assembly. ``run`` once, then ``image``."""
 
-    def __init__(self, version: int, include_path: Iterable[Path] = (), defines: dict[str, str] | None = None,
-                 strict_delay: bool = True) -> None:
+    def __init__(
+        self,
+        version: int,
+        include_path: Iterable[Path] = (),
+        defines: dict[str, str] | None = None,
+        strict_delay: bool = True,
+    ) -> None:
         self.version = version
         self.first_version = version
         self.strict_delay = strict_delay
@@ -180,7 +185,9 @@ class Assembler:
             self._diagnostics.append(Diagnostic(self._draft_place, "'{' without '}'"))
         if self.conditions.levels and not self._diagnostics:
             line_number = self.conditions.levels[-1][3]
-            self._diagnostics.append(Diagnostic(Place(self.reader.file, line_number, 1, ""), ".if without .endif"))
+            self._diagnostics.append(
+                Diagnostic(Place(self.reader.file, line_number, 1, ""), ".if without .endif")
+            )
         self._check()
 
     def _place(self, column: int) -> Place:
@@ -244,7 +251,9 @@ class Assembler:
             return
         kind, name, column = toks[0]
         if kind != "id":
-            raise Trouble(f"expected an instruction or a directive, found '{line[column - 1 :].strip()}'", column)
+            raise Trouble(
+                f"expected an instruction or a directive, found '{line[column - 1 :].strip()}'", column
+            )
         if len(toks) >= 2 and toks[1][:2] == ("op", "=") and name != "wait":
             parser = self._parser(toks[2:])
             self.set_symbol(name, parser.expression(), column)
@@ -300,8 +309,11 @@ class Assembler:
     def _emit(self, draft: Draft, column: int) -> None:
         section = self.section
         if section.size % 8:
-            raise Trouble(f"code at offset {section.size:#x} of {section.name}: an address must be a multiple of 8, "
-                          "use .align 8", column)
+            raise Trouble(
+                f"code at offset {section.size:#x} of {section.name}: an address must be a multiple of 8, "
+                "use .align 8",
+                column,
+            )
         section.align = max(section.align, 8)
         origin = section.size
         data, patches = finish(draft)
@@ -310,16 +322,19 @@ class Assembler:
         self.put(data)
 
     def _patch(self, section: Section, origin: int, patch: Patch) -> None:
-        self._fixups.append(_Fixup(section, origin + patch.offset, origin, patch.kind, patch.tree,
-                                   self._place(patch.column)))
+        self._fixups.append(
+            _Fixup(section, origin + patch.offset, origin, patch.kind, patch.tree, self._place(patch.column))
+        )
 
     # --- layout ---
 
     def image(self, base: int, separate: bool = False) -> Image:
         """Give addresses from ``base`` on and fill in the values. ``separate`` puts writable sections on
         pages of their own (an executable). Raises AsmError."""
-        order = sorted((s for s in self.sections.values() if "a" in s.flags),
-                       key=lambda s: (s.nobits, 1 if "w" in s.flags else 0, 0 if "x" in s.flags else 1))
+        order = sorted(
+            (s for s in self.sections.values() if "a" in s.flags),
+            key=lambda s: (s.nobits, 1 if "w" in s.flags else 0, 0 if "x" in s.flags else 1),
+        )
         address, writable = base, False
         for section in order:
             if separate and "w" in section.flags and not writable:
@@ -348,8 +363,16 @@ class Assembler:
                 section_name = symbol.section.name if symbol.section is not None else ""
                 kinds[symbol.name] = (symbol.type, symbol.size, section_name)
         names = frozenset(s.name for s in self.symbols.values() if s.binding in ("global", "weak"))
-        return Image(base, bytes(data), symbols, names, symbols.get("_start", base), self.first_version,
-                     tuple(s for s in order if s.size), kinds)
+        return Image(
+            base,
+            bytes(data),
+            symbols,
+            names,
+            symbols.get("_start", base),
+            self.first_version,
+            tuple(s for s in order if s.size),
+            kinds,
+        )
 
     def _apply(self, fixup: _Fixup) -> None:
         try:
@@ -385,9 +408,17 @@ def _number_bytes(number: int, size: int, column: int) -> bytes:
     return (number & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
-def assemble(text: str, *, version: int = 4, base: int = 0, filename: str = "<text>",
-             include_path: Iterable[str | Path] = (), defines: dict[str, str] | None = None,
-             strict_delay: bool = True, separate: bool = False) -> Image:
+def assemble(
+    text: str,
+    *,
+    version: int = 4,
+    base: int = 0,
+    filename: str = "<text>",
+    include_path: Iterable[str | Path] = (),
+    defines: dict[str, str] | None = None,
+    strict_delay: bool = True,
+    separate: bool = False,
+) -> Image:
     """Assemble ``text`` for instruction set ``version`` (1..7), to be loaded at ``base``.
 
     ``filename`` names the source in diagnostics and is where ``.include`` and ``.incbin`` look first, then

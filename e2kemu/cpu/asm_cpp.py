@@ -19,7 +19,9 @@ from e2kemu.cpu.asm_lexer import Trouble, tokens, unescape
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:\\.|[^\\\'])\'|//.*|/\*|[A-Za-z_]\w*')
 _DIRECTIVE = re.compile(
-    r"\s*#\s*(define|undef|include|if|ifdef|ifndef|elif|else|endif|error|warning|pragma|line)\b\s*(.*)", re.DOTALL)
+    r"\s*#\s*(define|undef|include|if|ifdef|ifndef|elif|else|endif|error|warning|pragma|line)\b\s*(.*)",
+    re.DOTALL,
+)
 _MARKER = re.compile(r'\s*#\s*(\d+)\s+"((?:[^"\\]|\\.)*)"')
 _MACRO = re.compile(r"([A-Za-z_]\w*)(\(([^)]*)\))?\s*(.*)", re.DOTALL)
 MAX_DEPTH = 64
@@ -39,11 +41,11 @@ class _Source:
     file: str
     lines: list[str]
     at: int = 0
-    first: int = 1                     # number of lines[0]
+    first: int = 1  # number of lines[0]
     folder: Path | None = None
-    conditions: list[str] = field(default_factory=list)   # "on", "off" (a later branch may run), "done"
+    conditions: list[str] = field(default_factory=list)  # "on", "off" (a later branch may run), "done"
     opened: list[int] = field(default_factory=list)
-    raw: bool = False                  # an expanded .macro: already preprocessed
+    raw: bool = False  # an expanded .macro: already preprocessed
 
 
 class Reader:
@@ -58,7 +60,9 @@ class Reader:
         self.file, self.line = "<text>", 0
         self._stack: list[_Source] = []
 
-    def push(self, text: str, file: str, *, folder: Path | None = None, first: int = 1, raw: bool = False) -> None:
+    def push(
+        self, text: str, file: str, *, folder: Path | None = None, first: int = 1, raw: bool = False
+    ) -> None:
         """Read ``text`` next. Raises Trouble when sources nest too deeply."""
         if len(self._stack) >= MAX_DEPTH:
             raise Trouble(f"files or macros are nested more than {MAX_DEPTH} deep")
@@ -99,7 +103,7 @@ class Reader:
                 source.at += 1
                 return source.lines[source.at - 1]
             text = self._strip(source)
-            if "#" in text and (hit := self._directive(source, text)):
+            if "#" in text and self._directive(source, text):
                 continue
             if all(c == "on" for c in source.conditions):
                 if self.macros and text:
@@ -146,7 +150,10 @@ class Reader:
     def _directive(self, source: _Source, text: str) -> bool:
         marker = _MARKER.match(text)
         if marker:
-            source.file, source.first = unescape(marker[2]).decode("utf-8", "replace"), int(marker[1]) - source.at
+            source.file, source.first = (
+                unescape(marker[2]).decode("utf-8", "replace"),
+                int(marker[1]) - source.at,
+            )
             return True
         match = _DIRECTIVE.match(text)
         if match is None:
@@ -187,15 +194,19 @@ class Reader:
         elif word == "include":
             rest = self._expand(rest, ())
             if len(rest) < 3 or rest[0] + rest[-1] not in ('""', "<>"):
-                raise Trouble("#include needs \"file\" or <file>")
+                raise Trouble('#include needs "file" or <file>')
             self.include(rest[1:-1], rest[0] == "<")
         elif word == "error":
             raise Trouble(f"#error {rest}")
 
     def _condition(self, text: str) -> bool:
         text = re.sub(r"\bdefined\s*\(?\s*(\w+)\s*\)?", lambda m: "1" if m[1] in self.macros else "0", text)
-        parser = Parser(tokens(self._expand(text, ())), lambda name: Symbol(name, defined=True),
-                        lambda: 0, lambda number, way: Symbol("", defined=True))
+        parser = Parser(
+            tokens(self._expand(text, ())),
+            lambda name: Symbol(name, defined=True),
+            lambda: 0,
+            lambda number, way: Symbol("", defined=True),
+        )
         value = evaluate(parser.expression())
         if not parser.done or value is None or value.base is not None:
             raise Trouble("#if needs a constant expression")
@@ -223,8 +234,10 @@ class Reader:
                     continue
                 given, end = found
                 if len(given) != len(macro.parameters) and not (given == [""] and not macro.parameters):
-                    raise Trouble(f"macro {name} needs {len(macro.parameters)} arguments, {len(given)} given",
-                                  match.start() + 1)
+                    raise Trouble(
+                        f"macro {name} needs {len(macro.parameters)} arguments, {len(given)} given",
+                        match.start() + 1,
+                    )
                 values = {p: self._expand(g, busy) for p, g in zip(macro.parameters, given, strict=False)}
                 body = re.sub(r"[A-Za-z_]\w*", lambda m, v=values: v.get(m[0], m[0]), body)  # type: ignore[misc]
             out.append(text[at : match.start()])

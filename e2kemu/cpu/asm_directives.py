@@ -29,10 +29,36 @@ MAX_SECTION = 1 << 30
 """Largest section: a slip in ``.org`` or ``.skip`` shall not eat the host's memory."""
 MAX_REPEAT = 1 << 20
 
-_SIZES = {".byte": 1, ".short": 2, ".hword": 2, ".half": 2, ".2byte": 2, ".word": 4, ".long": 4, ".int": 4,
-          ".4byte": 4, ".quad": 8, ".dword": 8, ".8byte": 8, ".octa": 16}
-_IGNORED = {".file", ".ident", ".loc", ".line", ".title", ".sbttl", ".list", ".nolist", ".hidden", ".protected",
-            ".internal", ".version", ".popsection_note"}
+_SIZES = {
+    ".byte": 1,
+    ".short": 2,
+    ".hword": 2,
+    ".half": 2,
+    ".2byte": 2,
+    ".word": 4,
+    ".long": 4,
+    ".int": 4,
+    ".4byte": 4,
+    ".quad": 8,
+    ".dword": 8,
+    ".8byte": 8,
+    ".octa": 16,
+}
+_IGNORED = {
+    ".file",
+    ".ident",
+    ".loc",
+    ".line",
+    ".title",
+    ".sbttl",
+    ".list",
+    ".nolist",
+    ".hidden",
+    ".protected",
+    ".internal",
+    ".version",
+    ".popsection_note",
+}
 _KNOWN = {".text": "ax", ".rodata": "a", ".data": "aw", ".bss": "aw"}
 _OPENERS = {".macro": ".endm", ".rept": ".endr", ".irp": ".endr", ".irpc": ".endr"}
 
@@ -68,7 +94,8 @@ def collect(asm: Assembler, opener: str) -> list[str]:
     """The raw lines up to the directive that closes ``opener``. Raises Trouble when there is none."""
     closer = _OPENERS[opener]
     family = [o for o, c in _OPENERS.items() if c == closer]
-    depth, lines = 1, []
+    depth = 1
+    lines: list[str] = []
     start = asm.reader.line
     while (line := asm.reader.next_line()) is not None:
         word = first_word(line)
@@ -123,15 +150,22 @@ def condition(asm: Assembler, name: str, parser: Parser, text: str) -> bool:
 
 
 _COMPARISONS: dict[str, Callable[[int], bool]] = {
-    ".if": lambda v: v != 0, ".ifne": lambda v: v != 0, ".ifeq": lambda v: v == 0, ".iflt": lambda v: v < 0,
-    ".ifle": lambda v: v <= 0, ".ifgt": lambda v: v > 0, ".ifge": lambda v: v >= 0,
+    ".if": lambda v: v != 0,
+    ".ifne": lambda v: v != 0,
+    ".ifeq": lambda v: v == 0,
+    ".iflt": lambda v: v < 0,
+    ".ifle": lambda v: v <= 0,
+    ".ifgt": lambda v: v > 0,
+    ".ifge": lambda v: v >= 0,
 }
 
 
 def _truth(asm: Assembler, name: str, parser: Parser, text: str) -> bool:
     if name in (".ifdef", ".ifndef"):
         symbol = asm.symbols.get(text.strip())
-        known = (symbol is not None and (symbol.defined or symbol.tree is not None)) or text.strip() in asm.reader.macros
+        known = (
+            symbol is not None and (symbol.defined or symbol.tree is not None)
+        ) or text.strip() in asm.reader.macros
         return known == (name == ".ifdef")
     if name in (".ifb", ".ifnb"):
         return (not text.strip()) == (name == ".ifb")
@@ -150,6 +184,7 @@ def _truth(asm: Assembler, name: str, parser: Parser, text: str) -> bool:
 
 
 # --- data ------------------------------------------------------------------------------------------
+
 
 def _data(asm: Assembler, size: int, parser: Parser) -> None:
     if parser.done:
@@ -208,6 +243,7 @@ def _string(parser: Parser, name: str) -> str:
 
 # --- place and sections ----------------------------------------------------------------------------
 
+
 def _align(asm: Assembler, name: str, parser: Parser, text: str) -> None:
     if parser.done:
         return
@@ -254,7 +290,11 @@ def _section(asm: Assembler, name: str, parser: Parser, text: str) -> None:
                 nobits = nobits or parser.toks[parser.at][1] == "nobits"
                 parser.at += 1
     stem = "." + section.split(".")[1] if section.startswith(".") and len(section) > 1 else section
-    asm.switch(section, _KNOWN.get(stem, "a") if flags is None else flags, stem == ".bss" if nobits is None else bool(nobits))
+    asm.switch(
+        section,
+        _KNOWN.get(stem, "a") if flags is None else flags,
+        stem == ".bss" if nobits is None else bool(nobits),
+    )
 
 
 def _previous(asm: Assembler, name: str, parser: Parser, text: str) -> None:
@@ -262,6 +302,7 @@ def _previous(asm: Assembler, name: str, parser: Parser, text: str) -> None:
 
 
 # --- symbols ---------------------------------------------------------------------------------------
+
 
 def _names(parser: Parser, name: str) -> list[str]:
     found = []
@@ -324,6 +365,7 @@ def _comm(asm: Assembler, name: str, parser: Parser, text: str) -> None:
 
 # --- text ------------------------------------------------------------------------------------------
 
+
 def _include(asm: Assembler, name: str, parser: Parser, text: str) -> None:
     asm.reader.include(_string(parser, name))
 
@@ -356,7 +398,7 @@ def arguments(text: str) -> list[str]:
         current += c
     if current.strip() or parts:
         parts.append(current.strip())
-    if len(parts) == 1 and not any(c in parts[0] for c in "\"+-*/[(<"):
+    if len(parts) == 1 and not any(c in parts[0] for c in '"+-*/[(<'):
         parts = parts[0].split()
     return parts
 
@@ -373,7 +415,9 @@ def expand(asm: Assembler, macro: MacroText, text: str) -> None:
         else:
             positional.append(argument)
     if len(positional) > len(names):
-        raise Trouble(f"macro {macro.name} has {len(names)} parameters, {len(positional)} arguments are given", 0)
+        raise Trouble(
+            f"macro {macro.name} has {len(names)} parameters, {len(positional)} arguments are given", 0
+        )
     for (name, _), value in zip(macro.parameters, positional, strict=False):
         values[name] = value
     for name, default in macro.parameters:
@@ -422,6 +466,7 @@ def _stray(asm: Assembler, name: str, parser: Parser, text: str) -> None:
 
 # --- others ----------------------------------------------------------------------------------------
 
+
 def _ignore(asm: Assembler, name: str, parser: Parser, text: str) -> None:
     what = _one_name(parser, name)
     if what != "ld_st_style":
@@ -451,12 +496,37 @@ def _end(asm: Assembler, name: str, parser: Parser, text: str) -> None:
 
 
 _TABLE: dict[str, Callable[[Assembler, str, Parser, str], None]] = {
-    **dict.fromkeys((".ascii", ".asciz", ".string"), _ascii), **dict.fromkeys((".space", ".skip", ".zero"), _space),
-    ".fill": _fill, ".incbin": _incbin, ".align": _align, ".balign": _align, ".p2align": _align, ".org": _org,
-    ".section": _section, ".previous": _previous, ".equ": _equ, ".set": _equ, ".equiv": _equ,
-    **dict.fromkeys((".global", ".globl", ".local", ".weak"), _binding), ".type": _type, ".size": _size,
-    ".comm": _comm, ".lcomm": _comm, ".include": _include, ".macro": _macro, ".rept": _rept, ".irp": _irp,
-    ".irpc": _irp, ".endm": _stray, ".endr": _stray, ".exitm": _stray, ".ignore": _ignore, ".push_iset": _iset,
-    ".pop_iset": _iset, ".error": _message, ".err": _message, ".warning": _message, ".end": _end,
+    **dict.fromkeys((".ascii", ".asciz", ".string"), _ascii),
+    **dict.fromkeys((".space", ".skip", ".zero"), _space),
+    ".fill": _fill,
+    ".incbin": _incbin,
+    ".align": _align,
+    ".balign": _align,
+    ".p2align": _align,
+    ".org": _org,
+    ".section": _section,
+    ".previous": _previous,
+    ".equ": _equ,
+    ".set": _equ,
+    ".equiv": _equ,
+    **dict.fromkeys((".global", ".globl", ".local", ".weak"), _binding),
+    ".type": _type,
+    ".size": _size,
+    ".comm": _comm,
+    ".lcomm": _comm,
+    ".include": _include,
+    ".macro": _macro,
+    ".rept": _rept,
+    ".irp": _irp,
+    ".irpc": _irp,
+    ".endm": _stray,
+    ".endr": _stray,
+    ".exitm": _stray,
+    ".ignore": _ignore,
+    ".push_iset": _iset,
+    ".pop_iset": _iset,
+    ".error": _message,
+    ".err": _message,
+    ".warning": _message,
+    ".end": _end,
 }
-

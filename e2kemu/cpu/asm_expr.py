@@ -30,7 +30,7 @@ class Section:
     data: bytearray = field(default_factory=bytearray)
     size: int = 0
     address: int = 0
-    base: int | None = None            # set by .org of an absolute kind: fixed address
+    base: int | None = None  # set by .org of an absolute kind: fixed address
 
 
 @dataclass(eq=False)
@@ -43,10 +43,10 @@ class Symbol:
     section: Section | None = None
     value: int = 0
     tree: Tree = None
-    binding: str = ""                  # "", "global", "local", "weak"
+    binding: str = ""  # "", "global", "local", "weak"
     type: str = ""
     size: int = 0
-    fixed: bool = False                # label or .equiv: may not be defined again
+    fixed: bool = False  # label or .equiv: may not be defined again
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,16 @@ class Value:
 
 
 _LEVELS: tuple[tuple[str, ...], ...] = (
-    ("||",), ("&&",), ("==", "!=", "<>"), ("<", "<=", ">", ">="), ("|",), ("^",), ("&",),
-    ("<<", ">>"), ("+", "-"), ("*", "/", "%"),
+    ("||",),
+    ("&&",),
+    ("==", "!=", "<>"),
+    ("<", "<=", ">", ">="),
+    ("|",),
+    ("^",),
+    ("&",),
+    ("<<", ">>"),
+    ("+", "-"),
+    ("*", "/", "%"),
 )
 _PRECEDENCE = {op: level for level, ops in enumerate(_LEVELS) for op in ops}
 
@@ -71,8 +79,13 @@ class Parser:
     ``(number, "b" or "f")``.
     """
 
-    def __init__(self, toks: list[Token], symbol: Callable[[str], Symbol], here: Callable[[], Tree],
-                 local: Callable[[int, str], Symbol]) -> None:
+    def __init__(
+        self,
+        toks: list[Token],
+        symbol: Callable[[str], Symbol],
+        here: Callable[[], Tree],
+        local: Callable[[int, str], Symbol],
+    ) -> None:
         self.toks, self.at = toks, 0
         self._symbol, self._here, self._local = symbol, here, local
 
@@ -88,7 +101,11 @@ class Parser:
 
     def peek(self, value: str) -> bool:
         """Whether the next token is this operator or name."""
-        return self.at < len(self.toks) and self.toks[self.at][1] == value and self.toks[self.at][0] in ("op", "id")
+        return (
+            self.at < len(self.toks)
+            and self.toks[self.at][1] == value
+            and self.toks[self.at][0] in ("op", "id")
+        )
 
     def take(self, value: str) -> bool:
         """Consume this operator or name if it is next."""
@@ -171,14 +188,25 @@ def _shift(a: int, count: int, column: int, left: bool) -> int:
 
 
 _NUMBERS: dict[str, Callable[[int, int, int], int]] = {
-    "+": lambda a, b, c: a + b, "-": lambda a, b, c: a - b, "*": lambda a, b, c: a * b,
-    "/": lambda a, b, c: _divide(a, b, c, False), "%": lambda a, b, c: _divide(a, b, c, True),
-    "<<": lambda a, b, c: _shift(a, b, c, True), ">>": lambda a, b, c: _shift(a, b, c, False),
-    "&": lambda a, b, c: a & b, "|": lambda a, b, c: a | b, "^": lambda a, b, c: a ^ b,
-    "&&": lambda a, b, c: int(bool(a and b)), "||": lambda a, b, c: int(bool(a or b)),
-    "==": lambda a, b, c: int(a == b), "!=": lambda a, b, c: int(a != b), "<>": lambda a, b, c: int(a != b),
-    "<": lambda a, b, c: int(a < b), "<=": lambda a, b, c: int(a <= b),
-    ">": lambda a, b, c: int(a > b), ">=": lambda a, b, c: int(a >= b),
+    "+": lambda a, b, c: a + b,
+    "-": lambda a, b, c: a - b,
+    "*": lambda a, b, c: a * b,
+    "/": lambda a, b, c: _divide(a, b, c, False),
+    "%": lambda a, b, c: _divide(a, b, c, True),
+    "<<": lambda a, b, c: _shift(a, b, c, True),
+    ">>": lambda a, b, c: _shift(a, b, c, False),
+    "&": lambda a, b, c: a & b,
+    "|": lambda a, b, c: a | b,
+    "^": lambda a, b, c: a ^ b,
+    "&&": lambda a, b, c: int(bool(a and b)),
+    "||": lambda a, b, c: int(bool(a or b)),
+    "==": lambda a, b, c: int(a == b),
+    "!=": lambda a, b, c: int(a != b),
+    "<>": lambda a, b, c: int(a != b),
+    "<": lambda a, b, c: int(a < b),
+    "<=": lambda a, b, c: int(a <= b),
+    ">": lambda a, b, c: int(a > b),
+    ">=": lambda a, b, c: int(a >= b),
 }
 
 
@@ -205,7 +233,8 @@ def evaluate(tree: Tree, final: bool = False, depth: int = 0) -> Value | None:
     if kind == "un":
         inner = evaluate(tree[2], final, depth)
         if inner is None or inner.base is not None:
-            return _later(final, f"'{tree[1]}' of a relocatable value")
+            _later(final, f"'{tree[1]}' of a relocatable value")
+            return None
         number = inner.offset
         return Value(None, {"-": -number, "+": number, "~": ~number, "!": int(not number)}[tree[1]])
     _, op, left_tree, right_tree, column = tree
@@ -220,7 +249,8 @@ def evaluate(tree: Tree, final: bool = False, depth: int = 0) -> Value | None:
         return Value(left.base, left.offset - right.offset)
     if left.base is right.base and op in ("-", "==", "!=", "<>", "<", "<=", ">", ">="):
         return Value(None, _NUMBERS[op](left.offset, right.offset, column))
-    return _later(final, f"'{op}' cannot join {_name(left)} and {_name(right)}", column)
+    _later(final, f"'{op}' cannot join {_name(left)} and {_name(right)}", column)
+    return None
 
 
 def _name(value: Value) -> str:

@@ -16,14 +16,22 @@ _PREFIXES = ("", "d", "x", "q", "qp")
 
 REGISTERS: dict[str, Operand] = {
     f"{prefix}{letter}{n}": Operand(kind, n)
-    for letter, (kind, count) in _LIMITS.items() for prefix in _PREFIXES for n in range(count)
+    for letter, (kind, count) in _LIMITS.items()
+    for prefix in _PREFIXES
+    for n in range(count)
 }
 """``r``, ``g`` registers by name without the percent sign."""
 
 SPECIAL_DST = {
-    "ctpr1": Operand(Kind.CTPR, 1), "ctpr2": Operand(Kind.CTPR, 2), "ctpr3": Operand(Kind.CTPR, 3),
-    "tst": Operand(Kind.TST), "tc": Operand(Kind.TC), "tcd": Operand(Kind.TCD),
-    "empty": Operand(Kind.EMPTY), "empty.hi": Operand(Kind.EMPTY), "empty.lo": Operand(Kind.EMPTY_LO),
+    "ctpr1": Operand(Kind.CTPR, 1),
+    "ctpr2": Operand(Kind.CTPR, 2),
+    "ctpr3": Operand(Kind.CTPR, 3),
+    "tst": Operand(Kind.TST),
+    "tc": Operand(Kind.TC),
+    "tcd": Operand(Kind.TCD),
+    "empty": Operand(Kind.EMPTY),
+    "empty.hi": Operand(Kind.EMPTY),
+    "empty.lo": Operand(Kind.EMPTY_LO),
 }
 _ROTATING = frozenset(f"{prefix}b" for prefix in _PREFIXES)
 _FORCED = {"_f16s": Kind.LIT16, "_f32s": Kind.LIT32, "_f64": Kind.LIT64}
@@ -209,7 +217,8 @@ def _key(tree: Tree) -> str:
         return f"s{id(tree[1])}"
     if tree[0] == "here":
         return f"h{id(tree[1])}+{tree[2]}"
-    return f"({tree[1]}{''.join(_key(part) for part in tree[2:4] if not isinstance(part, int) or tree[0] == 'bin')})"
+    parts = tree[2:3] if tree[0] == "un" else tree[2:4]
+    return f"({tree[1]} {' '.join(_key(part) for part in parts)})"
 
 
 def condition(parser: Parser, mlock: bool = False) -> Condition:
@@ -271,4 +280,6 @@ def _local(parser: Parser, trap_type: int, local_type: int) -> Condition:
             parser.at += 1
             return Condition(local_type, 0x08 | (first == 3) << 2 | negated << 1 | second_negated)
         column = parser.column
-    raise Trouble("expected %dt_al0134, %cmp0 %cmp1 %cmp3 %cmp4 (a pair: 0 and 1, or 3 and 4) or %clp0..2", column)
+    raise Trouble(
+        "expected %dt_al0134, %cmp0 %cmp1 %cmp3 %cmp4 (a pair: 0 and 1, or 3 and 4) or %clp0..2", column
+    )

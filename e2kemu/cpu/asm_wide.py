@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from e2kemu.cpu.asm_draft import AluDraft, Draft
 from e2kemu.cpu.asm_expr import Tree
 from e2kemu.cpu.asm_lexer import Trouble
-from e2kemu.cpu.asm_parser import AluDraft, Draft
 from e2kemu.cpu.bundle import join
 from e2kemu.cpu.encode import encode_wide
 from e2kemu.cpu.insn import AluInsn, Clp, Cs1, Elp, Guard, Stub, Wide
@@ -97,7 +97,9 @@ def _assign(draft: Draft) -> list[tuple[Op, int, int | None]]:
 
     if not solve(0, 0):
         insn = draft.alu[order[deepest]]
-        where = f"channel {insn.channel} is taken" if insn.channel is not None else "no channel is left for it"
+        where = (
+            f"channel {insn.channel} is taken" if insn.channel is not None else "no channel is left for it"
+        )
         raise Trouble(f"{insn.name}: {where}", insn.column)
     return [result[i] for i in range(len(draft.alu))]
 
@@ -115,8 +117,19 @@ def _alu(draft: Draft) -> tuple[AluInsn, ...]:
             array = operands["aau"]
             code = array.opce1 | AAU["am"].put(1) | AAU["incr"].put(number)
             operands["aau"] = type(array)(code, array.literal, array.literal_slot)
-        insns.append(AluInsn(channel, op, insn.sm, mas=insn.mas, guards=insn.guards, merge=insn.merge,
-                             increment=increment, pair_channel=second, **operands))
+        insns.append(
+            AluInsn(
+                channel,
+                op,
+                insn.sm,
+                mas=insn.mas,
+                guards=insn.guards,
+                merge=insn.merge,
+                increment=increment,
+                pair_channel=second,
+                **operands,
+            )
+        )
     for _, _, column in increments.values():
         raise Trouble("incr needs an array store or load in its channel", column)
     return tuple(sorted(insns, key=lambda insn: insn.channel))
@@ -138,9 +151,19 @@ def to_wide(draft: Draft) -> Wide:
         clps[n] = Clp(opc, arg0, neg0, arg1, neg1, draft.clp_dst.get(n))
     elps = tuple(Elp(draft.elps[n]) if n in draft.elps else None for n in range(4))
     return Wide(
-        draft.version, 0, nop=draft.nop, loop_mode=draft.loop_mode, set_mark=draft.set_mark, alu=_alu(draft),
-        stub=_stub(draft), cs0=draft.cs0, cs1=tuple(Cs1(name, fields) for name, fields in draft.cs1.items()),
-        elps=elps, clps=tuple(clps), movas=tuple(draft.movas[n] for n in sorted(draft.movas)))
+        draft.version,
+        0,
+        nop=draft.nop,
+        loop_mode=draft.loop_mode,
+        set_mark=draft.set_mark,
+        alu=_alu(draft),
+        stub=_stub(draft),
+        cs0=draft.cs0,
+        cs1=tuple(Cs1(name, fields) for name, fields in draft.cs1.items()),
+        elps=elps,
+        clps=tuple(clps),
+        movas=tuple(draft.movas[n] for n in sorted(draft.movas)),
+    )
 
 
 def finish(draft: Draft) -> tuple[bytes, list[Patch]]:
@@ -162,4 +185,3 @@ def finish(draft: Draft) -> tuple[bytes, list[Patch]]:
         words = 1 + (bundle.ss is not None) + sum(word is not None for word in bundle.als)
         patches.append(Patch("disp", 4 * words, *draft.target))
     return data, patches
-

@@ -65,7 +65,11 @@ Placed = tuple[tuple[Symbolic, int], ...]
 
 _SPECIAL_DST = {Kind.TST: 0xCD, Kind.TC: 0xCE, Kind.TCD: 0xCF, Kind.EMPTY: 0xDF, Kind.EMPTY_LO: 0xDE}
 _LITERALS = {Kind.LIT16: 1, Kind.LIT32: 2, Kind.LIT64: 4}
-_SLOTS = {Kind.LIT16: (0xD4, 0xD0, 0xD5, 0xD1), Kind.LIT32: (0xD8, 0xD9, 0xDA, 0xDB), Kind.LIT64: (0xDC, 0xDD, 0xDE)}
+_SLOTS = {
+    Kind.LIT16: (0xD4, 0xD0, 0xD5, 0xD1),
+    Kind.LIT32: (0xD8, 0xD9, 0xDA, 0xDB),
+    Kind.LIT64: (0xDC, 0xDD, 0xDE),
+}
 """Operand codes in the order of trial."""
 _CS0_BY_NAME = {op.name: op for op in CS0_OPS}
 _CTOPC = {name: code for code, name in CALL_KINDS.items()}
@@ -105,7 +109,9 @@ class Literals:
         if kind is Kind.LIT32:
             return [(code & 3, 0, value & 0xFFFF), (code & 3, 1, value >> 16 & 0xFFFF)]
         n = code & 3
-        parts: list[Half] = [(value, i) if isinstance(value, Symbolic) else value >> 16 * i & 0xFFFF for i in range(4)]
+        parts: list[Half] = [
+            (value, i) if isinstance(value, Symbolic) else value >> 16 * i & 0xFFFF for i in range(4)
+        ]
         return [(n, 0, parts[0]), (n, 1, parts[1]), (n + 1, 0, parts[2]), (n + 1, 1, parts[3])]
 
     def place(self, operand: Operand) -> int:
@@ -161,8 +167,10 @@ class Literals:
 
     def words(self) -> list[int]:
         """LTS0, LTS1, ... as numbers; symbolic parts are 0."""
-        return [sum(half << 16 * h for h, half in enumerate(word) if isinstance(half, int))
-                for word in self.halves[: self.used]]
+        return [
+            sum(half << 16 * h for h, half in enumerate(word) if isinstance(half, int))
+            for word in self.halves[: self.used]
+        ]
 
 
 def _operand_byte(operand: Operand, codes: dict[int, int]) -> int:
@@ -197,13 +205,16 @@ def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dic
         if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
             literals.word(insn.aau.literal_slot, insn.aau.literal)
             aau[insn.channel] = insn.aau.literal_slot
-    arrays = [(insn.channel, insn.aau.literal) for insn in wide.alu
-              if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None]
+    arrays = [
+        (insn.channel, insn.aau.literal)
+        for insn in wide.alu
+        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None
+    ]
     open_ones += [Operand(Kind.LIT32, literal) for _, literal in arrays]
     if open_ones:
         found = literals.solve(open_ones)
         codes.update((id(operand), code) for operand, code in zip(open_ones, found, strict=True))
-        for (channel, _), code in zip(arrays, found[len(found) - len(arrays):], strict=True):
+        for (channel, _), code in zip(arrays, found[len(found) - len(arrays) :], strict=True):
             aau[channel] = code & 3
     return codes, aau
 
@@ -278,7 +289,9 @@ class _Conditions:
             if same and not half & mask and (not half & users or bool(half & inverse) == guard.negated):
                 self.halves[i] = half | mask | (inverse if guard.negated else 0)
                 return
-        self.halves.append(CDS["opc"].put(opc) | CDS["pred"].put(code) | mask | (inverse if guard.negated else 0))
+        self.halves.append(
+            CDS["opc"].put(opc) | CDS["pred"].put(code) | mask | (inverse if guard.negated else 0)
+        )
 
     def words(self) -> list[int]:
         """CDS0, CDS1, ...; the high half comes first."""
@@ -305,11 +318,23 @@ def _conditions(wide: Wide) -> list[int]:
 
 def _stub(stub: Stub) -> int:
     condition = stub.condition
-    values = {"ipd": stub.ipd, "srp": stub.srp, "crp": stub.crp, "ctop": stub.ctop,
-              "ctcond": condition.type, "psrc": condition.psrc}
+    values = {
+        "ipd": stub.ipd,
+        "srp": stub.srp,
+        "crp": stub.crp,
+        "ctop": stub.ctop,
+        "ctcond": condition.type,
+        "psrc": condition.psrc,
+    }
     if stub.sf2:
-        values.update(type=1, ts_hi=stub.ts_opc >> 1, ts_lo=stub.ts_opc & 1, abgc=stub.abgc,
-                      abgc_cond=stub.abgc_condition, ctp_call=stub.ctp_call)
+        values.update(
+            type=1,
+            ts_hi=stub.ts_opc >> 1,
+            ts_lo=stub.ts_opc & 1,
+            abgc=stub.abgc,
+            abgc_cond=stub.abgc_condition,
+            ctp_call=stub.ctp_call,
+        )
         return _word(SS2, values)
     for name in ("eap", "bap", "vfdi", "abgi", "abgd", "abnf", "abnt", "abpf", "abpt", "alcf", "alct", "aa"):
         values[name] = getattr(stub, name)
@@ -380,8 +405,13 @@ def _cs1(ops: tuple[Cs1, ...], literals: Literals) -> int | None:
 def _pls(wide: Wide) -> list[int]:
     elps = (*wide.elps, None, None, None, None)[:4]
     clps = (*wide.clps, None, None, None)[:3]
-    count = max([0, *(1 + n // 2 for n, elp in enumerate(elps) if elp is not None),
-                 *(1 + n for n, clp in enumerate(clps) if clp is not None)])
+    count = max(
+        [
+            0,
+            *(1 + n // 2 for n, elp in enumerate(elps) if elp is not None),
+            *(1 + n for n, clp in enumerate(clps) if clp is not None),
+        ]
+    )
     words = []
     for n in range(count):
         values: dict[str, int] = {}
@@ -407,8 +437,9 @@ def _aas(wide: Wide) -> tuple[tuple[int | None, ...], int]:
         side = "odd" if mova.channel & 1 else "even"
         half = mova.channel // 2
         aas[half] = (aas[half] or 0) | AAS_DST[side].put(_operand_byte(mova.dst, {}))
-        aas[2 + mova.channel] = _word(AAS, {"be": mova.be, "opc": mova.opc, "area": mova.area, "ind": mova.ind,
-                                            "am": mova.am})
+        aas[2 + mova.channel] = _word(
+            AAS, {"be": mova.be, "opc": mova.opc, "area": mova.area, "ind": mova.ind, "am": mova.am}
+        )
     return tuple(aas), mask
 
 
@@ -422,8 +453,13 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
     """The syllables of ``wide``, and where its symbolic literals went. Raises EncodeError."""
     literals = Literals()
     cs1 = _cs1(wide.cs1, literals)
-    mas = {f"alc{channel}": insn.mas for insn in wide.alu if insn.mas
-           for channel in (insn.channel, insn.pair_channel) if channel is not None}
+    mas = {
+        f"alc{channel}": insn.mas
+        for insn in wide.alu
+        if insn.mas
+        for channel in (insn.channel, insn.pair_channel)
+        if channel is not None
+    }
     if mas:
         if cs1 is not None:
             raise EncodeError(f"mas and {wide.cs1[0].name} cannot be in one wide instruction: both need CS1")
@@ -451,9 +487,21 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
         stub = replace(stub, aa=0)
     cds, pls = _conditions(wide), _pls(wide)
     bundle = build(
-        wide.version, nop=wide.nop, loop_mode=wide.loop_mode, set_mark=wide.set_mark,
-        ss=None if stub is None else _stub(stub), als=als, ales=ales, explicit_ales=explicit,
-        cs0=None if wide.cs0 is None else _cs0(wide.cs0), cs1=cs1, aas=aas, lts=literals.words(), pls=pls, cds=cds)
+        wide.version,
+        nop=wide.nop,
+        loop_mode=wide.loop_mode,
+        set_mark=wide.set_mark,
+        ss=None if stub is None else _stub(stub),
+        als=als,
+        ales=ales,
+        explicit_ales=explicit,
+        cs0=None if wide.cs0 is None else _cs0(wide.cs0),
+        cs1=cs1,
+        aas=aas,
+        lts=literals.words(),
+        pls=pls,
+        cds=cds,
+    )
     if bundle.ales25 is not None:
         high, low = (ALES_DEFAULT if ales[n] is None else ales[n] for n in (2, 5))
         bundle = bundle._replace(ales25=(high or 0) << 16 | (low or 0))
