@@ -49,9 +49,9 @@ after it asks for speculative mode.
 """
 
 _ENCODING = """Encoding: the format, then the fixed codes in hexadecimal: `cop` ALS[30:24], `opc2` ALES[15:8],
-`lo` ALES[7:0], `opce` ALS[23:16], `cmp` ALS[7:5], `mas` the memory access specifier. Channels: by the instruction
-sets that have them. "-" means that the description has no meaning for the operation yet; it then raises
-exc_illegal_opcode when executed.
+`lo` ALES[7:0], `opce` ALS[23:16], `cmp` ALS[7:5], `mas` the memory access specifier. Channels: by the
+instruction sets that have them. "-" means that the description has no meaning for the operation yet; it
+then raises exc_illegal_opcode when executed.
 """
 
 
