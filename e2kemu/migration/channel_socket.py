@@ -13,6 +13,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from e2kemu.errors import ChannelError
 from e2kemu.migration.address import InetAddress, UnixAddress
@@ -300,7 +301,8 @@ def listen_inet(address: InetAddress) -> SocketListener:
             if dual and family == socket.AF_INET6:
                 break
         if sockets:
-            return SocketListener(str(address), sockets, lambda sock: _tune(sock, address))
+            real = replace(address, port=str(sockets[0].getsockname()[1]), to=None)
+            return SocketListener(str(real), sockets, lambda sock: _tune(sock, address))
     why = reason(failure) if failure else "the host has no address"
     raise ChannelError(f"Failed to listen on '{address.host}:{address.port}': {why}") from failure
 

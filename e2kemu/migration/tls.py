@@ -16,6 +16,10 @@ Two locks, because one thread reads while another writes and an SSL object stand
 The end. ``finish`` and ``close`` after success send close_notify. A transport that ends without it was cut,
 perhaps by somebody else, and the reader gets a TlsError instead of the end of the stream.
 
+The verdict. In TLS 1.3 the client's handshake is over before the server has looked at its certificate. All of
+a small guest may have gone into socket buffers by then, and the refusal is still on its way. A client that
+has not got a byte from the server therefore waits in ``finish`` for the server's end or its alert.
+
 The texts of errors are those that a user of QEMU (GnuTLS) knows.
 """
 
@@ -41,6 +45,9 @@ HANDSHAKE_SECONDS = 30.0
 
 GOODBYE_SECONDS = 2.0
 """What ``close`` and an error message may wait for the peer."""
+
+VERDICT_SECONDS = 5.0
+"""What ``finish`` waits for the peer's end, see below."""
 
 
 def wrap_client(
@@ -98,6 +105,7 @@ class TlsChannel(Channel):
         self._close_lock = threading.Lock()
         self._cipher_text = memoryview(bytearray(CHUNK))
         self._failure: ChannelError | None = None
+        self._awaits_verdict = False
         self._seen_data = False  # the peer has accepted our certificate
         self._ready = False
         self._said_goodbye = False
@@ -129,6 +137,7 @@ class TlsChannel(Channel):
                     raise TlsError(f"TLS handshake failed: no answer within {timeout:g} s") from error
                 raise TlsError(f"TLS handshake failed: {error}") from error
         self._ready = True
+        self._awaits_verdict = not self._ssl.server_side and self._ssl.version() == "TLSv1.3"
         if trace.mask & trace.Log.MIGRATION:
             trace.log(f"migration: {self.describe()}")
 
@@ -258,22 +267,30 @@ class TlsChannel(Channel):
     def _verdict(self, error: ChannelError) -> ChannelError:
         """Why writing failed: the alert that the peer sent before it went away, or else ``error``."""
         with self._watchdog(GOODBYE_SECONDS):
-            scratch = memoryview(bytearray(CHUNK))
-            try:
-                while self.readinto(scratch):
-                    pass
-            except TlsError as failure:
-                return error if CUT in str(failure) else failure
-            except ChannelError:
-                pass
-        return error
+            self._read_to_end()
+        failure = self._failure
+        return failure if isinstance(failure, TlsError) and CUT not in str(failure) else error
 
     # -- the end
 
     def finish(self) -> None:
         self._say_goodbye()
         self._flush()
+        if self._awaits_verdict and not self._seen_data:
+            waiter = threading.Thread(target=self._read_to_end, name="tls-verdict", daemon=True)
+            waiter.start()
+            waiter.join(VERDICT_SECONDS)
+            if isinstance(self._failure, TlsError) and CUT not in str(self._failure):
+                raise self._failure
         self._inner.finish()
+
+    def _read_to_end(self) -> None:
+        scratch = memoryview(bytearray(CHUNK))
+        try:
+            while self.readinto(scratch):
+                pass
+        except ChannelError:
+            pass  # readinto keeps it in _failure
 
     def _say_goodbye(self) -> None:
         """Make the close_notify record, once."""
@@ -283,8 +300,10 @@ class TlsChannel(Channel):
             self._said_goodbye = True
             try:
                 self._ssl.unwrap()
-            except ssl.SSLError:
-                pass  # it waits for the peer's close_notify; ours is made
+            except ssl.SSLWantReadError:
+                pass  # it would wait for the peer's close_notify; ours is made
+            except ssl.SSLError as error:
+                self._failure = self._failure or self._session_error(error)
 
     def shutdown(self) -> None:
         self._inner.shutdown()
