@@ -32,8 +32,8 @@ NAMES = {
     FLUSH: "MULTIFD_FLUSH",
 }
 
-MAPPED_HEADER = 28
-"""Bytes of a block's mapped-ram header: version, page size, bitmap offset, pages offset."""
+MEMORY_LIMIT = 64 << 30
+"""Bytes of a block whose contents can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,15 @@ class RamWalker:
                 r.be64()
             self.blocks[name] = body.blocks[name] = size
             if self._memory is not None:
+                if size > MEMORY_LIMIT:
+                    raise StreamError(
+                        f"block '{name}' of {size} bytes is too large to keep", section="ram", offset=at
+                    )
                 self._memory[name] = bytearray(size)
             if self.mapped:
-                self._mapped_block(r, name, size, body)
+                self._mapped_block(
+                    r, name, size, body
+                )  # header, bitmap and pages: the name of the next follows
 
     def _mapped_block(self, r: BytesReader, name: str, size: int, body: RamBody) -> None:
         at = r.position

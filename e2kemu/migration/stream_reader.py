@@ -128,9 +128,13 @@ class _Walker:
         self._ram = RamWalker(details=details, memory=memory, base=start)
         found = find_vmdescription(data, start)
         self._description = found[1] if found else {}
-        self._devices = {
-            (device["name"], device["instance_id"]): device for device in self._description.get("devices", ())
-        }
+        try:
+            self._devices = {
+                (device["name"], device["instance_id"]): device
+                for device in self._description.get("devices", ())
+            }
+        except (LookupError, TypeError, AttributeError) as error:
+            raise StreamError(f"vmdescription makes no sense: {type(error).__name__}: {error}") from error
         self._names: dict[int, str] = {}
         self._footers: bool | None = None
 
@@ -229,9 +233,13 @@ class _Walker:
         start = r.position
         if description is None:
             return {}, r.raw(self._body_by_footer(section_id) - start)
-        if self._footers:
-            return decode_bytes(r.raw(size_of(description)), description, start), b""
-        return decode_device(r, description), b""
+        try:
+            if self._footers:
+                return decode_bytes(r.raw(size_of(description)), description, start), b""
+            return decode_device(r, description), b""
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            text = f"its description makes no sense: {type(error).__name__}: {error}"
+            raise StreamError(text, offset=start) from error
 
     def _body_by_footer(self, section_id: int) -> int:
         """Where the body of a device ends that nothing describes: the first credible footer."""
@@ -256,9 +264,8 @@ class _Walker:
         if self._footers is None:
             self._footers = found
         if self._footers and not found:
-            raise StreamError(
-                "footer missing: the body was read short or long", section=name, offset=self._r.position
-            )
+            short = "the stream ends early" if self._r.remaining < 5 else "the body was read short or long"
+            raise StreamError(f"footer missing: {short}", section=name, offset=self._r.position)
         if self._footers:
             self._r.skip(5)
 
