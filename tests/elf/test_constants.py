@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import lzma
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from e2kemu.elf.constants import (
     machine_of_flags,
     merge_flags,
 )
+from e2kemu.elf.relocations import NOT_STATIC
 from e2kemu.errors import ImageError, OptionError
 
 from .objects import DATA, elf, foreign_program
@@ -125,3 +127,19 @@ def test_protected_mode_does_not_mix_with_ordinary_mode() -> None:
     assert merge_flags([("a.o", flags | Flag.PM), ("b.o", flags | Flag.PM)]) == flags | Flag.PM
     with pytest.raises(ImageError, match=r"b\.o: protected and ordinary mode do not mix \(see a\.o\)"):
         merge_flags([("a.o", flags), ("b.o", flags | Flag.PM)])
+
+
+def test_the_documentation_has_every_kind_and_machine_as_it_is() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "linker.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    kinds = {row[1]: row for row in rows if row[1].startswith("`R_E2K_")}
+    assert len(kinds) == len(RELOC_KINDS)
+    for kind in RELOC_KINDS.values():
+        number, _, field, value = kinds[f"`{kind.name}`"]
+        assert (int(number), field) == (kind.number, kind.field.value[0])
+        assert value.removeprefix("refused: ") == kind.value.value.replace("|", "or")
+        assert value.startswith("refused: ") == (kind.value in NOT_STATIC)
+    machines = {row[0]: row for row in rows if len(row) == 4 and row[0] in MACHINES}
+    assert len(machines) == len(MACHINES)
+    for name, machine in MACHINES.items():
+        assert machines[name][1:] == [str(machine.number), f"v{machine.version}", f"{machine.flags:#010x}"]
