@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from e2kemu.cpu.insn import Kind, Wide
 from e2kemu.cpu.isa.aau import MOVA, MOVA_BYTES
+from e2kemu.cpu.isa.cu import CS0_OPS, CS1_OPS
 from e2kemu.cpu.isa.plu import CLP_ARGUMENTS, CLP_NAMES, elp_name
 
+_SINCE = {op.name: op.since for op in (*CS0_OPS, *CS1_OPS)}
 MAX_SYSTEM_ENTRY = 0x1F
 _CONDITION_TYPES = frozenset((*range(10), 14, 15))
 
@@ -18,7 +20,26 @@ def check(wide: Wide) -> str | None:
     """Why ``wide`` raises exc_illegal_opcode, or None when it is a legal wide instruction."""
     if wide.reserved:
         return wide.reserved[0]
-    return _predicates(wide) or _channels(wide) or _control(wide) or _arrays(wide)
+    return _versions(wide) or _predicates(wide) or _channels(wide) or _control(wide) or _arrays(wide)
+
+
+def _versions(wide: Wide) -> str | None:
+    """Operations of the control unit that this instruction set does not have yet (or no more)."""
+    version, stub = wide.version, wide.stub
+    names = [op.name for op in wide.cs1] + ([wide.cs0.name] if wide.cs0 else [])
+    for name in names:
+        if _SINCE[name] > version:
+            return f"{name} needs instruction set v{_SINCE[name]}, this is v{version}"
+    if stub is not None:
+        if stub.abgc_condition and version < 6:
+            return f"abgc needs instruction set v6, this is v{version}"
+        if stub.ctp_call and version < 7:
+            return f"ctp_call needs instruction set v7, this is v{version}"
+        if stub.srp and stub.crp and version < 3:
+            return f"slrp needs instruction set v3, this is v{version}"
+        if (stub.abgi or stub.abgd) and version >= 6:
+            return f"abg exists up to instruction set v5, this is v{version}"
+    return None
 
 
 def _predicates(wide: Wide) -> str | None:

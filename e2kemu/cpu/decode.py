@@ -11,11 +11,21 @@ are bounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from e2kemu.cpu.bundle import Bundle, DecodeError, aas_indices, layout, split
-from e2kemu.cpu.decode_alu import CACHE, DESTINATIONS, NO_CONDITIONS, Bad, alu_insns, conditions_of
+from e2kemu.cpu.decode_alu import (
+    CACHE,
+    DESTINATIONS,
+    NO_CONDITIONS,
+    Bad,
+    Conditions,
+    alu_insns,
+    conditions_of,
+)
 from e2kemu.cpu.insn import (
+    AluInsn,
     Apb,
     Clp,
     Condition,
@@ -236,17 +246,32 @@ def decode(data: bytes | bytearray | memoryview, version: int, address: int = 0,
         ) from None
 
 
+def _stray_conditions(
+    conditions: Conditions, hs: int, alu: tuple[AluInsn, ...], stub: Stub | None
+) -> Iterator[str]:
+    """Conditions for what is not there."""
+    stray = conditions.masks & ~(hs >> 26)
+    if stray:
+        names = " ".join(f"ALC{n}" for n in range(6) if stray >> n & 1)
+        yield f"CDS: a condition for {names}, without operation"
+    for insn in alu:
+        if conditions.merge[insn.channel] and not insn.op.merges:
+            yield f"CDS: {insn.op.name} in ALC{insn.channel} does not merge"
+    for channel in (2, 5):
+        if conditions.increment[channel] and not any(
+            insn.increment for insn in alu if insn.channel == channel
+        ):
+            yield f"CDS: ALC{channel} increments no address"
+    if conditions.rpc and not (stub and (stub.srp or stub.crp)):
+        yield "CDS: a condition of crp, srp or slrp, which is not there"
+
+
 def _wide(bundle: Bundle, version: int, address: int, offset: int) -> Wide:
     hs, cds = bundle.hs, bundle.cds
     reserved: tuple[str, ...] = ()
     conditions = NO_CONDITIONS
     if cds:
         conditions = conditions_of(cds)
-        reserved = conditions.reserved
-        stray = conditions.masks & ~(hs >> 26)
-        if stray:
-            names = " ".join(f"ALC{n}" for n in range(6) if stray >> n & 1)
-            reserved += (f"CDS: a condition for {names}, without operation",)
     stub = cs0 = None
     movas: tuple[Mova, ...] = ()
     if bundle.ss is not None:
@@ -269,6 +294,8 @@ def _wide(bundle: Bundle, version: int, address: int, offset: int) -> Wide:
         elps, clps, more = _pls(bundle.pls)
         reserved += more
     alu = alu_insns(bundle, version, offset, address, mas)
+    if cds:
+        reserved += (*conditions.reserved, *_stray_conditions(conditions, hs, alu, stub))
     if hs & 0x800:
         reserved += ("HS: bit 11",)
     stray = (hs >> 20 & 0x3F) & ~(hs >> 26)

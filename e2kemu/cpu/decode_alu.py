@@ -225,7 +225,7 @@ def _operation(
         aau,
         mas,
         conditions.guards[channel],
-        conditions.merge[channel],
+        conditions.merge[channel] if op.merges else (),
         increment,
     )
 

@@ -128,6 +128,11 @@ class Op:
         return dict(zip(slots, letters, strict=False))
 
     @property
+    def merges(self) -> bool:
+        """Whether the operation chooses by the condition of an MRGC half-word."""
+        return self.name in ("pmrgp", "qpmrgp") or ("merge" in self.name and not self.name.endswith("pmerge"))
+
+    @property
     def paired_slots(self) -> tuple[str, ...]:
         """Operands of a quad operation that name the next register in the second channel of the pair.
 
