@@ -343,10 +343,13 @@ RELOC_KINDS: dict[int, RelocKind] = {
         RelocKind(114, "R_E2K_GOTPLT", _F.WORD32, _V.GOT_SLOT, _S),
         RelocKind(115, "R_E2K_ISLOCAL", _F.SRC1, _V.LOCAL_SRC1),
         RelocKind(118, "R_E2K_ISLOCAL32", _F.WORD32, _V.LOCAL),
+        RelocKind(119, "R_E2K_ALIGN_RELAX", _F.NONE, _V.NOTHING),
+        RelocKind(120, "R_E2K_MCSTBUG_140436_RELAX", _F.NONE, _V.NOTHING),
         RelocKind(256, "R_E2K_64_GOTOFF_LIT", _F.LIT64, _V.GOT_OFFSET, _S),
         RelocKind(257, "R_E2K_64_DYNOPT", _F.WORD64, _V.SAME_OBJECT, _B),
+        RelocKind(258, "R_E2K_64_PC", _F.WORD64, _V.PLACE, _S),
     )
 }
-"""All kinds by number."""
+"""All kinds by number. The two RELAX kinds mark what a linker that shortens code may change; ours does not."""
 
 RELOC_BY_NAME = {kind.name: kind for kind in RELOC_KINDS.values()}

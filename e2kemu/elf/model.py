@@ -20,6 +20,7 @@ from e2kemu.elf.constants import (
     Visibility,
 )
 from e2kemu.elf.format import align_up
+from e2kemu.errors import ImageError
 
 MAX_CONTENTS = 1 << 30
 """Bytes of contents of one section or segment: more of them are a mistake, not a program."""
@@ -134,6 +135,8 @@ class Section:
         """Add ``data`` at the next multiple of ``align``; its offset. Raises the alignment of the section if
         needed.
         """
+        if self.type == SectionType.NOBITS:
+            raise ImageError(f"section {self.name} has no contents: only zeros can be reserved in it")
         self.align = max(self.align, align)
         self.reserve(align_up(self.size, align) - self.size)
         offset = len(self.data)

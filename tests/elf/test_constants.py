@@ -44,7 +44,8 @@ def test_every_relocation_kind_of_the_reference_is_there_with_its_number_and_fie
         "64/128-bit": Field.DESCRIPTOR,
     }
     rows = [row for row in ROWS if row["kind"] == "reloc"]
-    assert len(rows) == 43 == len(RELOC_KINDS)
+    assert len(rows) == 43
+    assert len(RELOC_KINDS) >= 43
     for row in rows:
         kind = RELOC_BY_NAME[row["name"]]
         assert kind.number == int(row["value"]), row

@@ -220,6 +220,8 @@ def test_an_object_that_cannot_be_written_says_why() -> None:
     obj.sections[0].relocations[0].addend = 1 << 40
     with pytest.raises(ImageError, match=r"addend 0x10000000000 does not fit ELFCLASS32"):
         obj.to_bytes()
+    with pytest.raises(ImageError, match=r"section \.bss has no contents"):
+        obj.section(".bss").append(b"x")
     with pytest.raises(KeyError):
         text.relocate(0, "R_E2K_NO_SUCH", obj.symbols[0])
 
