@@ -275,7 +275,10 @@ class TlsChannel(Channel):
 
     def finish(self) -> None:
         self._say_goodbye()
-        self._flush()
+        try:
+            self._flush()
+        except ChannelError as error:
+            raise self._verdict(error) from error
         if self._awaits_verdict and not self._seen_data:
             waiter = threading.Thread(target=self._read_to_end, name="tls-verdict", daemon=True)
             waiter.start()

@@ -216,14 +216,24 @@ def test_connecting_can_be_cancelled(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fds_unchanged")
 def test_closing_a_listener_wakes_accept(socket_uri: str) -> None:
-    for uri in (socket_uri, "exec:sleep 60"):
-        listener = listen(parse_uri(uri))
-        if uri.startswith("exec"):
-            listener.accept().close()
-        waiting = blocked(listener.accept)
-        listener.close()
-        with pytest.raises(ChannelError, match="the listener is closed"):
-            waiting.result()
+    listener = listen(parse_uri(socket_uri))
+    waiting = blocked(listener.accept)
+    listener.close()
+    with pytest.raises(ChannelError, match="the listener is closed"):
+        waiting.result()
+
+
+@pytest.mark.usefixtures("fds_unchanged")
+def test_transport_with_one_peer_gives_one_channel(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"stream")
+    listener = listen(parse_uri(f"file:{tmp_path}/f"))
+    listener.accept().close()
+    waiting = blocked(listener.accept)
+    listener.close()
+    with pytest.raises(ChannelError, match="the listener is closed"):
+        waiting.result()
+    never_accepted = listen(parse_uri("exec:cat"))
+    never_accepted.close()
 
 
 def pairs(tmp_path: Path) -> dict[str, Callable[[], tuple[Channel, Channel | None]]]:
