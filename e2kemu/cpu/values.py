@@ -7,7 +7,7 @@ unsigned number of a known width; the caller names a width only where it differs
 width of the operation (32 for S forms, 64 for D forms: the letter of its first source).
 
 Rules that keep the three equal: no Python ``if`` on a value (use ``select``), shift counts below the
-width (mask them first), no division by zero (``trap_if`` first).
+width (mask them first). A division by zero gives some number: ``trap_if`` first.
 """
 
 from __future__ import annotations
@@ -82,3 +82,115 @@ class Values(Protocol[V]):
 
     def write_sreg(self, number: int, value: V) -> None:
         """Write state register ``number``."""
+
+
+_TOP = {bits: 1 << (bits - 1) for bits in (8, 16, 32, 64, 128)}
+_REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
+
+
+def signed(a: int, bits: int) -> int:
+    """The unsigned ``a`` of ``bits`` read as two's complement."""
+    top = _TOP[bits]
+    return (a ^ top) - top
+
+
+def divide_signed(a: int, b: int, bits: int) -> int:
+    """Quotient truncated towards zero, modulo 2**bits; a zero divisor counts as 1 (it has trapped before)."""
+    x, y = signed(a, bits), signed(b, bits) or 1
+    quotient = abs(x) // abs(y)
+    return (quotient if (x < 0) == (y < 0) else -quotient) & (1 << bits) - 1
+
+
+def remainder_signed(a: int, b: int, bits: int) -> int:
+    """Remainder with the sign of the dividend, modulo 2**bits; a zero divisor counts as 1."""
+    x, y = signed(a, bits), signed(b, bits) or 1
+    rest = abs(x) % abs(y)
+    return (rest if x >= 0 else -rest) & (1 << bits) - 1
+
+
+def reverse_bits(a: int, bits: int) -> int:
+    """The low ``bits`` of ``a`` (a multiple of 8) in reverse order."""
+    return int.from_bytes(a.to_bytes(bits // 8, "big").translate(_REVERSED), "little")
+
+
+class PyValues:
+    """The plain reading: values are Python integers. The rest (traps, memory, registers) is the machine's."""
+
+    bits = 64
+
+    def const(self, number: int, bits: int | None = None) -> int:
+        return number & (1 << (bits or self.bits)) - 1
+
+    def add(self, a: int, b: int, bits: int | None = None) -> int:
+        return a + b & (1 << (bits or self.bits)) - 1
+
+    def sub(self, a: int, b: int, bits: int | None = None) -> int:
+        return a - b & (1 << (bits or self.bits)) - 1
+
+    def mul(self, a: int, b: int, bits: int | None = None) -> int:
+        return a * b & (1 << (bits or self.bits)) - 1
+
+    def and_(self, a: int, b: int) -> int:
+        return a & b
+
+    def or_(self, a: int, b: int) -> int:
+        return a | b
+
+    def xor(self, a: int, b: int) -> int:
+        return a ^ b
+
+    def not_(self, a: int, bits: int | None = None) -> int:
+        return a ^ (1 << (bits or self.bits)) - 1
+
+    def shl(self, a: int, count: int, bits: int | None = None) -> int:
+        return a << count & (1 << (bits or self.bits)) - 1
+
+    def lshr(self, a: int, count: int, bits: int | None = None) -> int:
+        return a >> count
+
+    def ashr(self, a: int, count: int, bits: int | None = None) -> int:
+        width = bits or self.bits
+        return signed(a, width) >> count & (1 << width) - 1
+
+    def udiv(self, a: int, b: int, bits: int | None = None) -> int:
+        return a // (b or 1)
+
+    def urem(self, a: int, b: int, bits: int | None = None) -> int:
+        return a % (b or 1)
+
+    def sdiv(self, a: int, b: int, bits: int | None = None) -> int:
+        return divide_signed(a, b, bits or self.bits)
+
+    def srem(self, a: int, b: int, bits: int | None = None) -> int:
+        return remainder_signed(a, b, bits or self.bits)
+
+    def eq(self, a: int, b: int) -> int:
+        return int(a == b)
+
+    def ult(self, a: int, b: int) -> int:
+        return int(a < b)
+
+    def slt(self, a: int, b: int, bits: int | None = None) -> int:
+        top = _TOP[bits or self.bits]
+        return int(a ^ top < b ^ top)
+
+    def select(self, condition: int, if_true: int, if_false: int) -> int:
+        return if_true if condition else if_false
+
+    def trunc(self, a: int, bits: int) -> int:
+        return a & (1 << bits) - 1
+
+    def zext(self, a: int, bits: int) -> int:
+        return a
+
+    def sext(self, a: int, from_bits: int, bits: int) -> int:
+        return signed(a & (1 << from_bits) - 1, from_bits) & (1 << bits) - 1
+
+    def clz(self, a: int, bits: int | None = None) -> int:
+        return (bits or self.bits) - a.bit_length()
+
+    def popcount(self, a: int, bits: int | None = None) -> int:
+        return a.bit_count()
+
+    def bitreverse(self, a: int, bits: int | None = None) -> int:
+        return reverse_bits(a, bits or self.bits)

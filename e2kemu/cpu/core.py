@@ -1,0 +1,221 @@
+"""What both executors call at run time: memory, windows, transfers and state registers of one CPU.
+
+``ld`` and ``st`` are the general paths; translated code does aligned accesses to the RAM at address 0
+itself through ``ram`` views. The RAM fast path must not store to a page with translated code:
+``code_map`` has a byte per page of that RAM, 1 where code was translated, and such stores come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e2kemu.cpu import sregs, windows
+from e2kemu.cpu.config import Config
+from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
+from e2kemu.cpu.isa.traps import (
+    EXC_DIAG_INSTR_ADDR,
+    EXC_ILLEGAL_INSTR_ADDR,
+    EXC_ILLEGAL_OPCODE,
+    EXC_PRIV_ACTION,
+    EXC_WINDOW_BOUNDS,
+)
+from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, WD, CpuState, Slot
+from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
+from e2kemu.cpu.windows import M48, Trap
+
+if TYPE_CHECKING:
+    from e2kemu.memory.space import AddressSpace
+
+M64 = (1 << 64) - 1
+PAGE = 12
+
+CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
+
+
+class NoTrapTable(Exception):
+    """The guest called the system, and there is no system: OSCUD is empty."""
+
+
+class Core:
+    """State, memory and the run-time helpers of one CPU. Belongs to the CPU's thread."""
+
+    def __init__(self, state: CpuState, space: AddressSpace) -> None:
+        self.state = state
+        self.space = space
+        self.exit_flag = [0]
+        """[1]: leave at the next boundary. A list, so that translated code can hold it."""
+        self.clock: Callable[[], int] = lambda: 0
+        """Virtual time in ns; %clkr and %sclkr count it."""
+        self.syscall_hook: Callable[[int, int], None] | None = None
+        """Called with (entry number, wbs) for a system call when there is no trap table."""
+        self.code_pages: set[int] = set()
+        self.drop_code: Callable[[int, int], None] = lambda address, size: None
+        """Called with (address, size) when the guest stores where code was translated."""
+        self.attach_memory()
+
+    def attach_memory(self) -> None:
+        """Find the RAM at address 0; call it again when the memory map has changed."""
+        self.generation = self.space.generation
+        flat = self.space.find(0)
+        self.ram_limit = 0
+        self.ram: dict[int, memoryview] = {1: memoryview(b""), 2: memoryview(b""), 4: memoryview(b""), 8: memoryview(b"")}
+        self.dirty: memoryview = memoryview(b"")
+        if flat is not None and flat.block is not None and flat.writable and flat.start == 0:
+            size = flat.end
+            part = flat.block.mem[flat.block_offset : flat.block_offset + size]
+            self.ram = {1: part, 2: part.cast("H"), 4: part.cast("I"), 8: part.cast("Q")}
+            self.dirty = memoryview(flat.block.dirty.data)[flat.block_offset >> PAGE :]
+            self.ram_limit = size
+        self.code_map = bytearray(self.ram_limit >> PAGE)
+        for page in self.code_pages:
+            self.mark_code(page)
+
+    def mark_code(self, page: int) -> None:
+        """Code was translated from this page: stores there must come to ``st``."""
+        self.code_pages.add(page)
+        if page < len(self.code_map):
+            self.code_map[page] = 1
+
+    def unmark_code(self, page: int) -> None:
+        """No translated code is left there."""
+        self.code_pages.discard(page)
+        if page < len(self.code_map):
+            self.code_map[page] = 0
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def ld(self, address: int, size: int) -> int:
+        """Read ``size`` bytes anywhere."""
+        return self.space.read(address, size)
+
+    def ld_speculative(self, address: int, size: int) -> int:
+        """Read ``size`` bytes of RAM, -1 where there is none: speculation touches no device."""
+        flat = self.space.find(address)
+        if flat is None or flat.block is None or address + size > flat.end:
+            return -1
+        return self.space.read(address, size)
+
+    def st(self, address: int, size: int, value: int) -> bool:
+        """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction."""
+        first, last = address >> PAGE, address + size - 1 >> PAGE
+        hit = first in self.code_pages or last in self.code_pages
+        flat = self.space.find(address)
+        if flat is not None and flat.block is not None and flat.writable and address + size <= flat.end:
+            at = flat.block_offset + address - flat.start
+            flat.block.mem[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+            flat.block.dirty[at >> PAGE] = 1
+            flat.block.dirty[at + size - 1 >> PAGE] = 1
+        else:
+            self.space.write(address, size, value)
+        if hit:
+            self.drop_code(address, size)
+        return hit or bool(self.exit_flag[0])
+
+    def st_speculative(self, address: int, size: int, value: int) -> bool:
+        """As ``st``; nothing is stored where there is no RAM."""
+        flat = self.space.find(address)
+        if flat is None or flat.block is None or not flat.writable or address + size > flat.end:
+            return False
+        return self.st(address, size, value)
+
+    # -- state registers ---------------------------------------------------------------------------
+
+    def sreg_access(self, number: int, letter: str, cfg: Config) -> tuple[int | None, str]:
+        """(exception, why) when code in ``cfg`` may not access the register as "r" or "w"; (None, "") when it may."""
+        register = BY_NUMBER.get(number)
+        if register is None or not register.since <= cfg.version <= register.until:
+            return EXC_ILLEGAL_OPCODE, f"no state register {number:#x}"
+        if letter not in register.access:
+            return EXC_ILLEGAL_OPCODE, f"%{register.name} cannot be {'written' if letter == 'w' else 'read'}"
+        if not cfg.pm and letter not in register.user_access:
+            return EXC_PRIV_ACTION, f"%{register.name}"
+        return None, ""
+
+    def read_sreg(self, number: int) -> int:
+        """A register that is not a plain slot, or one that is."""
+        if number in CLOCKS:
+            return self.clock() & M64
+        value = sregs.derived(self.state, number)
+        return self.state.S[number] if value is None else value
+
+    def write_sreg(self, number: int, value: int) -> None:
+        """Write a register, with what follows from it."""
+        sregs.write(self.state, number, value)
+
+    # -- windows and transfers -----------------------------------------------------------------------
+
+    def window_room(self, size: int) -> None:
+        """Spill until a window of ``size`` doubles fits. Raises Trap."""
+        windows.make_room(self.state, self.space, size)
+
+    def set_window(self, old: int, new: int, fx: int, dbl: int) -> None:
+        """setwd: the size is now ``new`` doubles."""
+        s = self.state.S
+        windows.enter_empty(self.state, old, new)
+        s[WD] = s[WD] & (0x7FF | 0x7FF << 32) | new << 19 | fx << 48 | dbl << 49
+
+    def flush_windows(self) -> None:
+        """flushr: every register below the window goes to memory."""
+        x = self.state.X
+        live = x[Slot.BASE] - x[Slot.BOTTOM]
+        if live > 0:
+            windows.spill(self.state, self.space, live)
+
+    def flush_chain(self) -> None:
+        """flushc: every chain entry goes to memory."""
+        if self.state.X[Slot.CHAIN]:
+            windows.spill_chain(self.state, self.space, self.state.X[Slot.CHAIN])
+
+    def check_transfer(self, ctpr: int, is_call: bool, wbs: int, size: int) -> None:
+        """Trap when ``ctpr`` cannot be used by ct or call; do beforehand what the transfer may trap for."""
+        tag = ctpr >> 54 & 7
+        if tag == TAG_DIAGNOSTIC:
+            raise Trap(EXC_DIAG_INSTR_ADDR, "ct through a diagnostic CTPR")
+        if is_call:
+            if 2 * wbs > size:
+                raise Trap(EXC_WINDOW_BOUNDS, f"call wbs={wbs}")
+            if tag not in (TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM):
+                raise Trap(EXC_ILLEGAL_INSTR_ADDR, "call through a CTPR that holds no label")
+            if self.state.X[Slot.CHAIN] >= CHAIN_RESIDENT:
+                windows.spill_chain(self.state, self.space, CHAIN_RESIDENT // 2)
+        elif tag == TAG_RETURN:
+            self.prepare_return()
+        elif tag not in (TAG_LABEL, TAG_NUMERIC):
+            raise Trap(EXC_ILLEGAL_INSTR_ADDR, "ct through a CTPR that holds no label")
+        if tag == TAG_NUMERIC and ctpr & 7:
+            raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"transfer to {ctpr & M48:#x}")
+
+    def prepare_return(self) -> None:
+        """Fill what a return needs from the stacks. Raises Trap."""
+        state = self.state
+        windows.need_chain(state, self.space)
+        below = state.X[Slot.BOTTOM] - (state.X[Slot.BASE] - 2 * (state.S[CR1_LO] >> 33 & 0x7F))
+        if below > 0:
+            windows.fill(state, self.space, below)
+
+    def do_return(self) -> int:
+        """Pop the frame; the address to go on at."""
+        return windows.leave(self.state, self.space)
+
+    def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:
+        """Push a frame and give the address of the callee; a system label enters the system."""
+        state = self.state
+        if ctpr >> 54 & 7 != TAG_SYSTEM:
+            windows.enter(state, self.space, wbs, return_ip)
+            return ctpr & M48
+        if not state.S[OSCUD_HI] >> 32:
+            entry = ((ctpr & M48) - (state.S[OSCUD_LO] & M48)) // TRAP_TABLE_ENTRY
+            if self.syscall_hook is None:
+                raise NoTrapTable(f"system call {entry}")
+            self.syscall_hook(entry, wbs)
+            state.S[CTPR1] = state.S[CTPR1 + 1] = state.S[CTPR1 + 2] = 0
+            return return_ip
+        windows.enter(state, self.space, wbs, return_ip)
+        enter_privileged(state)
+        return ctpr & M48
+
+
+def enter_privileged(state: CpuState) -> None:
+    """PSR of the system: privileged, interrupts off."""
+    state.S[PSR] = state.S[PSR] & ~(1 << 1 | 1 << 4 | 1 << 5 | 1 << 6) | 1

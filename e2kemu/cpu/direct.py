@@ -1,0 +1,203 @@
+"""The oracle: wide instructions executed straight away, with Python integers, on the state itself.
+
+Slow and obvious. Translated code must give the same state; the tests compare the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from e2kemu.cpu import sregs
+from e2kemu.cpu.config import GLOBAL, Config
+from e2kemu.cpu.core import M48, M64, Core
+from e2kemu.cpu.insn import Wide
+from e2kemu.cpu.memory_access import FAILED_LOAD
+from e2kemu.cpu.state import BGR, BR, Slot
+from e2kemu.cpu.values import PyValues
+from e2kemu.cpu.wide_control import TAG_RETURN
+from e2kemu.cpu.wide_semantics import perform
+from e2kemu.cpu.windows import Trap
+
+Late = list[Callable[[], None]]
+
+
+class DirectMachine(PyValues):
+    """A machine whose values are Python integers."""
+
+    def __init__(self, core: Core, wide: Wide) -> None:
+        self.core, self.wide = core, wide
+        self.state = core.state
+        self.bits = 64
+        self.speculative = False
+        self.aligned = False
+        self.fault = 0
+        self.condition = 0
+
+    # -- control of the evaluation -------------------------------------------------------------------
+
+    def if_(self, condition: int, body: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+        if condition:
+            body()
+        elif otherwise:
+            otherwise()
+
+    def slot(self, value: int) -> list[int]:
+        return [value]
+
+    def put(self, slot: list[int], value: int) -> None:
+        slot[0] = value
+
+    def get(self, slot: list[int]) -> int:
+        return slot[0]
+
+    def pin(self, value: int) -> int:
+        return value
+
+    def settle(self, value: int) -> int:
+        return value
+
+    def may_keep(self, register: int, halves: int) -> None:
+        pass
+
+    def trap(self, exc: int, detail: str = "") -> None:
+        raise Trap(exc, detail)
+
+    def trap_if(self, condition: int, exc: int) -> None:
+        if condition:
+            if not self.speculative:
+                raise Trap(exc)
+            self.fault = 1
+
+    def merge_condition(self) -> int:
+        return self.condition
+
+    # -- registers -----------------------------------------------------------------------------------
+
+    def _index(self, register: int) -> int:
+        return register - GLOBAL if register >= GLOBAL else self.state.X[Slot.BASE] + register
+
+    def reg(self, register: int) -> int:
+        return self.state.R[self._index(register)]
+
+    old_reg = reg
+
+    def tag(self, register: int, mask: int) -> int:
+        return self.state.T[self._index(register)] & mask
+
+    def old_tag(self, register: int) -> int:
+        return self.state.T[self._index(register)]
+
+    def ext(self, register: int) -> int:
+        return self.state.E[self._index(register)]
+
+    def write_reg(self, register: int, value: int, tag: int, halves: int) -> None:
+        index = self._index(register)
+        self.state.R[index], self.state.T[index] = value, tag
+
+    def write_ext(self, register: int, value: int) -> None:
+        self.state.E[self._index(register)] = value
+
+    def pred(self, index: int) -> int:
+        return self.state.P[index] & 1
+
+    def pred_diag(self, index: int) -> int:
+        return self.state.P[index] >> 1
+
+    def pred_raw(self, index: int) -> int:
+        return self.state.P[index]
+
+    def write_pred(self, index: int, slot: list[int]) -> None:
+        self.state.P[index] = slot[0]
+
+    def sreg(self, number: int) -> int:
+        return self.state.S[number]
+
+    def set_sreg(self, number: int, value: int) -> None:
+        self.state.S[number] = value
+
+    def end_of_results(self) -> None:
+        pass
+
+    def sreg_access(self, number: int, letter: str, cfg: Config) -> tuple[int | None, str]:
+        return self.core.sreg_access(number, letter, cfg)
+
+    def read_sreg(self, number: int) -> int:
+        if number == sregs.IP:
+            return self.wide.address
+        if number == sregs.NIP:
+            return self.wide.address + self.wide.size
+        return self.core.read_sreg(number)
+
+    def write_sreg(self, number: int, value: int) -> None:
+        self.core.write_sreg(number, value)
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def load(self, address: int, size: int) -> int:
+        if not self.speculative:
+            return self.core.ld(address, size)
+        value = -1 if self.aligned and address & (size - 1) else self.core.ld_speculative(address, size)
+        if value < 0:
+            self.fault = 1
+            return FAILED_LOAD
+        return value
+
+    def store(self, address: int, size: int, value: int) -> None:
+        value &= (1 << 8 * size) - 1
+        if not self.speculative:
+            self.core.st(address, size, value)
+        elif not (self.aligned and address & (size - 1)):
+            self.core.st_speculative(address, size, value)
+
+    # -- windows and transfers -----------------------------------------------------------------------
+
+    def window_room(self, size: int) -> None:
+        self.core.window_room(size)
+
+    def set_window(self, old: int, new: int, fx: int, dbl: int) -> None:
+        self.core.set_window(old, new, fx, dbl)
+
+    def set_rotation(self, br: int, bgr: int) -> None:
+        self.state.S[BR], self.state.S[BGR] = br, bgr
+
+    def flush_windows(self) -> None:
+        self.core.flush_windows()
+
+    def flush_chain(self) -> None:
+        self.core.flush_chain()
+
+    def check_transfer(self, ctpr: int, is_call: bool, wbs: int, cfg: Config) -> None:
+        self.core.check_transfer(ctpr, is_call, wbs, cfg.size)
+
+    def prepare_return(self) -> None:
+        self.core.prepare_return()
+
+    def go_on(self, pc: int, cfg: Config, late: Late) -> None:
+        self.exit_to(pc, cfg, late)
+
+    def exit_to(self, pc: int, cfg: Config, late: Late) -> None:
+        for action in late:
+            action()
+        self.state.X[Slot.PC] = pc & M64
+
+    def exit_ct(self, ctpr: int, cfg: Config, late: Late) -> None:
+        for action in late:
+            action()
+        self.state.X[Slot.PC] = self.core.do_return() if ctpr >> 54 & 7 == TAG_RETURN else ctpr & M48
+
+    def exit_call(self, ctpr: int, wbs: int, return_ip: int, late: Late) -> None:
+        for action in late:
+            action()
+        self.state.X[Slot.PC] = self.core.do_call(ctpr, wbs, return_ip)
+
+    def exit_done(self, late: Late) -> None:
+        for action in late:
+            action()
+        self.state.X[Slot.PC] = self.core.do_return()
+
+
+def execute(core: Core, wide: Wide) -> None:
+    """Execute one wide instruction. Raises Trap, with the state as before it."""
+    machine: Any = DirectMachine(core, wide)
+    perform(machine, wide, Config.of(core.state))

@@ -1,0 +1,231 @@
+"""A CPU: its run loop, traps, and what the machine, the monitor and library users ask of it.
+
+``run`` executes blocks of the reference tier until something happens. Only the CPU's own thread calls
+``run`` and ``step``; ``request_exit`` may come from any thread; the rest while the CPU stands still.
+
+A trap pushes a frame as a call with the whole window does, notes exception and address in TIR, makes
+the CPU privileged and goes on at OSCUD.base; ``done`` returns. Without a trap table (OSCUD.size is 0)
+the CPU cannot go on: ``run`` returns "fatal" and ``fatal_message`` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from e2kemu import trace
+from e2kemu.cpu import windows
+from e2kemu.cpu.block_source import Left
+from e2kemu.cpu.config import Config
+from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
+from e2kemu.cpu.info import format_registers
+from e2kemu.cpu.isa.models import CpuModel
+from e2kemu.cpu.isa.traps import BY_BIT
+from e2kemu.cpu.reference import Reference, Table
+from e2kemu.cpu.state import OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CpuState, Slot
+from e2kemu.cpu.vmstate import cpu_section
+from e2kemu.cpu.windows import M48, Trap
+from e2kemu.trace import Log
+
+if TYPE_CHECKING:
+    from e2kemu.devices.vmstate import VMStateSection
+    from e2kemu.memory.space import AddressSpace
+
+NO_LIMIT = 1 << 62
+BlockHook = Callable[["Cpu", int], None]
+_PC = int(Slot.PC)
+
+
+class Cpu:
+    """One CPU on an address space. ``clock`` gives virtual time in ns (%clkr counts it)."""
+
+    def __init__(self, index: int, model: CpuModel, space: AddressSpace,
+                 clock: Callable[[], int] | None = None) -> None:
+        self.index, self.model = index, model
+        self.state = CpuState(model)
+        self.core = Core(self.state, space)
+        self.reference = Reference(self.core)
+        self.idle_until: int | None = None
+        """Virtual time in ns until which the CPU sleeps; ``run`` returns "idle" while it is set."""
+        self.breakpoints: set[int] = set()
+        self.fatal_message = ""
+        """Why ``run`` returned "fatal": one line."""
+        self.executed = 0
+        """Wide instructions executed since the object was made."""
+        self._hooks: list[BlockHook] = []
+        self._stopped_at: int | None = None
+        if clock is not None:
+            self.clock = clock
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """Virtual time in ns."""
+        return self.core.clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], int]) -> None:
+        self.core.clock = clock
+
+    @property
+    def fatal_reason(self) -> str:
+        """``fatal_message`` without the CPU's number."""
+        return self.fatal_message.partition(": ")[2]
+
+    # -- for the machine -----------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Everything as after power-on; blocks are dropped."""
+        if trace.mask & Log.CPU_RESET:
+            trace.log(f"CPU Reset (CPU {self.index})\n{format_registers(self)}")
+        self.state.reset()
+        self.reference.clear()
+        self.idle_until, self.fatal_message, self._stopped_at = None, "", None
+
+    def request_exit(self) -> None:
+        """Make ``run`` return at the next boundary (any thread). Kept until a ``run`` has seen it."""
+        self.core.exit_flag[0] = 1
+
+    def invalidate(self, address: int, size: int) -> None:
+        """Somebody else changed memory there: blocks made from it are dropped."""
+        self.reference.invalidate(address, size)
+
+    def section(self) -> VMStateSection:
+        """The "cpu" section of a migration stream."""
+        return cpu_section(self)
+
+    def on_block(self, hook: BlockHook) -> Callable[[], None]:
+        """Call ``hook(cpu, pc)`` before every block; returns a function that removes it."""
+        self._hooks.append(hook)
+        return lambda: self._hooks.remove(hook)
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def run(self, limit: int | None = None) -> str:
+        """Execute at most ``limit`` wide instructions; why it ended: "exit" (``request_exit``), "limit", "idle"
+        (``idle_until``), "breakpoint" (at one, not executed yet), "fatal" (``fatal_message``).
+
+        Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
+        """
+        core = self.core
+        if core.generation != core.space.generation:
+            core.attach_memory()
+            self.reference.clear()
+            self.reference.bind()
+        left = NO_LIMIT if limit is None else limit
+        flag = core.exit_flag
+        while True:
+            if self.idle_until is not None:
+                flag[0] = 0
+                return "idle"
+            if flag[0]:
+                flag[0] = 0
+                return "exit"
+            if left <= 0:
+                return "limit"
+            before = left
+            watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU))
+            try:
+                left = self._watched(left) if watched else self._blocks(left)
+            except Left as out:
+                left = out.left
+                self.state.X[_PC] = out.pc
+                if out.cause is None:
+                    continue
+                if not isinstance(out.cause, Trap):
+                    raise out.cause from None
+                if not self.trap(out.cause):
+                    return "fatal"
+            except Trap as trap:
+                left = max(left - 1, 0)
+                if not self.trap(trap):
+                    return "fatal"
+            except NoTrapTable as missing:
+                return self._fatal(f"{missing} and no trap table is set")
+            finally:
+                self.executed += before - left
+            if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
+                return "breakpoint"
+
+    def step(self, count: int = 1) -> str:
+        """Execute ``count`` wide instructions; returns as ``run``."""
+        return self.run(count)
+
+    def _blocks(self, left: int) -> int:
+        """The fast loop: closed blocks until an exit request or the end of the budget."""
+        reference, state, flag = self.reference, self.state, self.core.exit_flag
+        pc = state.X[_PC]
+        table: Table | None = reference.table(Config.of(state))
+        while not flag[0] and left > 0:
+            if table is None:
+                table = reference.table(Config.of(state))
+            block = table.closed.get(pc)
+            if block is None:
+                block = reference.closed(table, pc)
+            if block.length > left:
+                block = table.single.get(pc) or reference.single(table, pc)
+            result = block.run(left)
+            if result is None:
+                result = self._tagged(table, pc, left)
+            pc, table, left = result
+            state.X[_PC] = pc
+        return left
+
+    def _tagged(self, table: Table, pc: int, left: int) -> tuple[int, Table | None, int]:
+        """One wide instruction with tags."""
+        block = table.tagged.get(pc) or self.reference.tagged(table, pc)
+        result = block.run(left)
+        assert result is not None
+        return result
+
+    def _watched(self, left: int) -> int:
+        """One block, or one wide instruction while there are breakpoints, with hooks and logs before it."""
+        state, reference = self.state, self.reference
+        pc = state.X[_PC]
+        if pc in self.breakpoints and self._stopped_at != pc:
+            self._stopped_at = pc
+            return left
+        self._stopped_at = None
+        table = reference.table(Config.of(state))
+        if trace.mask & Log.EXEC:
+            trace.log(f"Trace {self.index}: {pc:#018x}")
+        if trace.mask & Log.CPU:
+            trace.log(format_registers(self))
+        for hook in tuple(self._hooks):
+            hook(self, pc)
+        if self.breakpoints:
+            block = table.single.get(pc) or reference.single(table, pc)
+        else:
+            block = table.opened.get(pc) or reference.opened(table, pc)
+            if block.length > left:
+                block = table.single.get(pc) or reference.single(table, pc)
+        result = block.run(left) or self._tagged(table, pc, left)
+        state.X[_PC] = result[0]
+        return result[2]
+
+    # -- traps ---------------------------------------------------------------------------------------
+
+    def trap(self, trap: Trap) -> bool:
+        """Enter the trap handler for the wide instruction at ``pc``; False when there is none."""
+        state = self.state
+        pc, exc = state.X[_PC], BY_BIT[trap.exc]
+        if trap.detail and exc.bit == 0:
+            trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")
+        if trace.mask & Log.INT:
+            trace.log(f"CPU {self.index}: {exc.name} at {pc:#x} {trap.detail}".rstrip())
+        if not state.S[OSCUD_HI] >> 32:
+            detail = f" ({trap.detail})" if trap.detail else ""
+            self._fatal(f"{exc.name} at {pc:#x}{detail} and no trap table is set")
+            return False
+        try:
+            windows.enter(state, self.core.space, (state.window_size + 1) // 2, pc, new_size=0)
+        except Trap as second:
+            self._fatal(f"{BY_BIT[second.exc].name} while entering the handler of {exc.name} at {pc:#x}")
+            return False
+        state.S[TIR_HI], state.S[TIR_LO] = 1 << exc.bit, pc & M48
+        enter_privileged(state)
+        state.X[_PC] = state.S[OSCUD_LO] & M48
+        return True
+
+    def _fatal(self, text: str) -> str:
+        self.fatal_message = f"cpu {self.index}: {text}"
+        return "fatal"

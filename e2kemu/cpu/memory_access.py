@@ -1,0 +1,110 @@
+"""Loads and stores inside a wide instruction: memory access specifiers, alignment, speculation.
+
+What the emulator makes of a memory access specifier (MAS, 7 bits: mod[2:0] be[3] m1[4] dc[6:5]): cache
+hints have no effect; a lock always holds, because nobody else runs between two wide instructions; a check
+of an earlier speculative load loads again and sets MLOCK when it finds something else. Cache flushes do
+nothing. Big-endian and special accesses (MMU and debug registers) raise exc_illegal_opcode.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from e2kemu.cpu.isa import traps
+from e2kemu.cpu.state import LSR
+
+if TYPE_CHECKING:
+    from e2kemu.cpu.wide_semantics import Staged, WideExecution
+
+V = Any
+
+FAILED_LOAD = 0x4AFAFAFA4AFAFAFA
+"""What a speculative load gives when it cannot load, with a diagnostic tag."""
+
+_FLUSHES = range(5)
+"""Codes of special stores (MAS bits 6:3) that flush caches and translation buffers."""
+
+
+def _special(one: Staged) -> bool:
+    return one.insn.channel in (2, 5) and one.insn.mas & 7 == 7
+
+
+def prepare(ex: WideExecution, one: Staged) -> None:
+    """Phase 1: everything about the access that can trap."""
+    m, insn, op = ex.m, one.insn, one.insn.op
+    if _special(one):
+        if not (op.store and insn.mas >> 3 in _FLUSHES):
+            m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x}")
+        return
+    if insn.mas & 8:
+        m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x} (big endian)")
+        return
+    m.bits = 64
+    address_tag = ex.any_tag([tag for _, tag in one.sources[:2]])
+    value_tag = ex.any_tag([tag for _, tag in one.sources[2:]])
+    bad_predicate = one.diag
+    one.diag = m.settle(ex.check(one, address_tag))
+    if op.store:
+        # speculative: nothing is stored at a diagnostic address; a diagnostic value is stored without its
+        # tag; under a diagnostic predicate the stored value is marked
+        ex.check(one, value_tag)
+        one.diag = m.settle(m.xor(m.eq(address_tag, 0), 1)) if insn.sm else 0
+        one.mark = m.settle(bad_predicate)
+    if ex.cfg.ac and not insn.sm:
+        size = min(op.load or op.store, 8)
+        address = m.add(one.sources[0][0], one.sources[1][0])
+        m.trap_if(m.xor(m.eq(m.and_(address, size - 1), 0), 1), traps.EXC_ADDR_NOT_ALIGNED)
+
+
+def load(ex: WideExecution, one: Staged) -> None:
+    """Phase 2: the load."""
+    m, insn = ex.m, one.insn
+    if _special(one):
+        return
+    values = [value for value, _ in one.sources]
+    first = m.slot(FAILED_LOAD)
+    second = m.slot(FAILED_LOAD)
+    fault = m.slot(one.diag)
+
+    def access() -> None:
+        m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
+        result = insn.op.meaning(m, *values)  # type: ignore[misc]
+        m.speculative = False
+        if isinstance(result, tuple):
+            m.put(first, result[0])
+            m.put(second, result[1])
+        else:
+            m.put(first, result)
+        m.put(fault, m.or_(m.get(fault), m.fault))
+
+    m.if_(m.xor(one.diag, 1), access)
+    if insn.mas & 7 in (2, 3) and insn.channel in (0, 3) and insn.dst is not None and not insn.op.pair:
+        register = ex.destination(one)
+        if register is not None:
+            m.put(ex.mlock, m.or_(m.get(ex.mlock), m.xor(m.eq(m.get(first), m.old_reg(register)), 1)))
+    if insn.op.pair:
+        ex.pair_result(one, m.get(first), m.get(second), m.get(fault))
+    else:
+        ex.result(one, m.get(first), m.get(fault))
+
+
+def store(ex: WideExecution, one: Staged) -> None:
+    """Phase 3: the store."""
+    m, insn = ex.m, one.insn
+    if _special(one):
+        return
+    permitted = m.xor(one.diag, 1)
+    if ex.wide.loop_mode:
+        lsr = m.sreg(LSR)
+        permitted = m.and_(permitted, m.eq(m.and_(lsr, 31 << 48), 0))
+    values = [value for value, _ in one.sources]
+    if not (isinstance(one.mark, int) and not one.mark):
+        mark = m.select(one.mark, 0x4000_0000_4000_0000, 0)
+        values[2:] = [m.or_(value, mark) for value in values[2:]]
+
+    def access() -> None:
+        m.speculative, m.aligned = insn.sm, bool(ex.cfg.ac)
+        insn.op.meaning(m, *values)  # type: ignore[misc]
+        m.speculative = False
+
+    m.if_(permitted, access)

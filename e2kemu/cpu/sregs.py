@@ -1,0 +1,46 @@
+"""State registers beyond plain slots: what reading derives, what writing does besides storing."""
+
+from __future__ import annotations
+
+from e2kemu.cpu import windows
+from e2kemu.cpu.isa.registers import BY_NAME, WINDOW_DOUBLES
+from e2kemu.cpu.state import BR, ILCR, LSR, TIR_HI, TIR_LO, WD, CpuState, Slot
+
+CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, WD_NUMBER = (
+    BY_NAME[name].number for name in ("cwd", "pshtp", "pcshtp", "ip", "nip", "clkr", "sclkr", "wd"))
+
+
+def derived(state: CpuState, number: int) -> int | None:
+    """The value of a register that follows from other state, None for a stored one."""
+    x = state.X
+    if number == PSHTP:
+        return (x[Slot.BASE] - x[Slot.BOTTOM]) * 8
+    if number == PCSHTP:
+        return x[Slot.CHAIN] * 32
+    if number == CWD:
+        return (WINDOW_DOUBLES - (x[Slot.BASE] - x[Slot.BOTTOM]) - state.window_size) // 2 & 0x3FF
+    if number in (IP, NIP):
+        return x[Slot.PC]
+    if number in (CLKR, SCLKR):
+        return 0
+    return None
+
+
+def write(state: CpuState, number: int, value: int) -> None:
+    """Write a state register, with its consequences."""
+    if number == LSR:
+        state.S[LSR] = value
+        state.S[ILCR] = value & 0xFFFF_FFFF
+    elif number == WD_NUMBER:
+        old = state.S[WD]
+        state.S[WD] = value & 0x3_07FF_07FF_0000 | old & 0x7FF
+        windows.enter_empty(state, (old >> 16 & 0x7FF) >> 3, (value >> 16 & 0x7FF) >> 3)
+    elif number in (PSHTP, PCSHTP):
+        # kernels write these to drop or adopt frames; ours follow from the window file
+        pass
+    elif number == TIR_LO:
+        state.S[TIR_LO] = state.S[TIR_HI] = 0
+    elif number == BR:
+        state.S[BR] = value & 0xFFFFFFF
+    else:
+        state.S[number] = value

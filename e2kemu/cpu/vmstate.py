@@ -1,0 +1,124 @@
+"""The "cpu" section of a migration stream: every migrated register of one CPU.
+
+The image is canonical: it holds what the guest can see and nothing about where the emulator keeps it. The
+live part of the window file (from the oldest register not yet spilled to the end of the window) goes as
+a list from oldest to newest; ``below`` of it lie under the current window.
+
+| field | what |
+|---|---|
+| mdl | IDR.mdl of the CPU model; must be the destination's |
+| pc, mlock | address of the next wide instruction; result of the last lock check |
+| idle_until | virtual ns until which the CPU sleeps, all ones: awake |
+| below, live | registers under the window; all live registers |
+| values, extensions, tags | of the live registers |
+| globals, global_extensions, global_tags | of %g0..31 |
+| preds | a byte per predicate: bit 0 the value, bit 1 diagnostic |
+| chain_entries, chain | chain entries not yet spilled; CR0.lo CR0.hi CR1.lo CR1.hi of each |
+| (name of a state register) | its 64 bits |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
+from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
+from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
+
+if TYPE_CHECKING:
+    from e2kemu.cpu.exec import Cpu
+
+AWAKE = (1 << 64) - 1
+_MIGRATED = tuple(register for register in STATE_REGISTERS if register.migrated)
+
+
+def _attribute(name: str) -> str:
+    return "sreg_" + name.replace(".", "_")
+
+
+class CpuImage:
+    """The state of a CPU as the stream has it; made before a save, taken over after a load."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self.mdl = cpu.model.mdl
+        self.pre_save()
+
+    def pre_save(self) -> None:
+        """Take the state of the CPU."""
+        state = self.cpu.state
+        x = state.X
+        base, bottom = x[Slot.BASE], x[Slot.BOTTOM]
+        end = base + state.window_size
+        self.pc, self.mlock = x[Slot.PC], x[Slot.MLOCK]
+        self.idle_until = AWAKE if self.cpu.idle_until is None else self.cpu.idle_until
+        self.below, self.live = base - bottom, end - bottom
+        self.values, self.extensions = state.R[bottom:end].tolist(), state.E[bottom:end].tolist()
+        self.tags = bytes(state.T[bottom:end])
+        self.globals, self.global_extensions = state.R[:GLOBALS].tolist(), state.E[:GLOBALS].tolist()
+        self.global_tags, self.preds = bytes(state.T[:GLOBALS]), bytes(state.P)
+        self.chain_entries = x[Slot.CHAIN]
+        self.chain = state.C[: 4 * self.chain_entries].tolist()
+        self.chain_words = 4 * self.chain_entries
+        for register in _MIGRATED:
+            setattr(self, _attribute(register.name), state.S[register.number])
+
+    def post_load(self, version: int) -> None:
+        """Give the CPU the state. Raises ValueError when it is none that a CPU can be in."""
+        state = self.cpu.state
+        size = (getattr(self, _attribute("wd")) >> 16 & 0x7FF) >> 3
+        if self.below % 2 or self.live != self.below + size or self.live > WINDOW_DOUBLES:
+            raise ValueError(f"{self.live} live registers, {self.below} below a window of {size}")
+        if self.chain_entries > CHAIN_RESIDENT or self.chain_words != 4 * self.chain_entries:
+            raise ValueError(f"{self.chain_entries} chain entries")
+        if max(self.tags + self.global_tags, default=0) > 15 or max(self.preds) > 3:
+            raise ValueError("a tag of a register is out of range")
+        state.reset()
+        bottom = WINDOW_START + WINDOW_FILE // 2
+        for view, values, start in ((state.R, self.values, bottom), (state.E, self.extensions, bottom),
+                                    (state.R, self.globals, 0), (state.E, self.global_extensions, 0),
+                                    (state.C, self.chain, 0)):
+            for index, value in enumerate(values):
+                view[start + index] = value
+        state.T[bottom : bottom + self.live] = self.tags
+        state.T[:GLOBALS], state.P[:] = self.global_tags, self.preds
+        for register in _MIGRATED:
+            state.S[register.number] = getattr(self, _attribute(register.name))
+        x = state.X
+        x[Slot.PC], x[Slot.MLOCK], x[Slot.CHAIN] = self.pc, self.mlock, self.chain_entries
+        x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
+        self.cpu.idle_until = None if self.idle_until == AWAKE else self.idle_until
+        self.cpu.invalidate(0, 1 << 64)
+
+
+VMSTATE = VMState(
+    "cpu",
+    1,
+    [
+        equal(u8("mdl")),
+        u64("pc"),
+        u64("mlock"),
+        u64("idle_until"),
+        u32("below"),
+        u32("live"),
+        varray(u64("values"), "live", WINDOW_DOUBLES),
+        varray(u64("extensions"), "live", WINDOW_DOUBLES),
+        vbuffer("tags", "live", WINDOW_DOUBLES),
+        array(u64("globals"), GLOBALS),
+        array(u64("global_extensions"), GLOBALS),
+        buffer("global_tags", GLOBALS),
+        buffer("preds", PREDICATES),
+        u32("chain_entries"),
+        u32("chain_words"),
+        varray(u64("chain"), "chain_words", 4 * CHAIN_RESIDENT),
+        *(u64(register.name).of(_attribute(register.name)) for register in _MIGRATED),
+    ],
+    pre_save="pre_save",
+    post_load="post_load",
+)
+
+
+def cpu_section(cpu: Cpu) -> VMStateSection:
+    """The section of one CPU; its instance is the CPU's number."""
+    image: Any = CpuImage(cpu)
+    return VMStateSection(image, VMSTATE, cpu.index)

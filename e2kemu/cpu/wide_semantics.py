@@ -1,0 +1,502 @@
+"""What a wide instruction does, once, over a machine ``m``: for the oracle and the translators alike.
+
+The order makes it atomic and parallel:
+
+    1. guards, operands, everything that can trap (operations without memory compute their results)
+    2. loads, in the order of the channels; then compares' and predicate logic's results, conditions
+    3. stores, in the order of the channels
+    4. results: window, registers, predicates, transfer registers, loop counters
+    5. state registers, stacks, transfer of control
+
+All reads are of values from before the wide instruction. Results are staged in *slots* that start with
+the register's old value, so a false guard leaves it, and of two writers the higher channel wins.
+
+Tags: ``m.tag(register, mask)`` are those of the halves that an operation uses. A machine may be *clean*: it
+runs on the assumption that what it reads is numeric; it checks this at its entry, its tags are the
+constant 0, and ``m.settle`` leaves to a machine that keeps tags when a tag would come up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from e2kemu.cpu import memory_access
+from e2kemu.cpu.config import Config, WindowBounds
+from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
+from e2kemu.cpu.isa import traps
+from e2kemu.cpu.state import LSR, TIR_LO, USD_HI, USD_LO
+from e2kemu.cpu.wide_control import control, local_condition, predicate_logic, prepare_control
+
+M = Any
+"""A machine: a value builder with registers (``direct.DirectMachine``, ``block_source.SourceMachine``)."""
+V = Any
+
+M48 = (1 << 48) - 1
+HIGH = 0xFFFF_FFFF_0000_0000
+DIAGNOSTIC_BITS = 0x4000_0000_4000_0000
+"""Set in a result that becomes diagnostic, per half."""
+
+
+class Ended(Exception):
+    """A translating machine has met a trap that nothing can avoid: the rest is never executed."""
+
+
+@dataclass(slots=True)
+class Target:
+    """A register that this wide instruction writes: its slots, and which tag halves it sets for sure."""
+
+    register: int
+    value: Any
+    tag: Any
+    low_only: bool = True
+    certain: int = 0        # halves (3 low, 12 high) written whatever the guards say
+
+
+@dataclass(slots=True)
+class Staged:
+    """One operation between its phases."""
+
+    insn: AluInsn
+    condition: V = 1
+    diag: V = 0
+    sources: list[V] = field(default_factory=list)
+    tag: V = 0
+    mark: V = 0             # a store under a diagnostic predicate
+
+
+class WideExecution:
+    """The phases of one wide instruction on machine ``m`` in configuration ``cfg``."""
+
+    def __init__(self, m: M, wide: Wide, cfg: Config) -> None:
+        self.m, self.wide, self.cfg = m, wide, cfg
+        self.after = cfg
+        """Configuration after this wide instruction, as far as it is known without its condition."""
+        self.targets: dict[int, Target] = {}
+        self.extensions: list[tuple[int, V]] = []
+        self.predicates: dict[int, V] = {}
+        self.sregs: list[tuple[int, V]] = []
+        self.late: list[Callable[[], None]] = []
+        self.compared: dict[int, tuple[V, V]] = {}
+        self.deferred: dict[int, V] = {}
+        """Channel -> its result is diagnostic (conditions of type 8)."""
+        self.logical: dict[int, tuple[V, V]] = {}
+        """@p0..@p6: value and diagnostic bit."""
+        self.mlock = m.slot(0)
+        """A lock check of this wide instruction failed."""
+        self.transfer: tuple[str, int] | None = None
+        self.taken: V = 0
+        self.local_taken: V = 0
+        self.target: V = 0
+        self.new_size = cfg.size
+        for op in wide.cs1:
+            if op.name == "setwd":
+                self.new_size = 2 * op.fields["wsz"]
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All phases. The machine has left for the next wide instruction, or goes on, when it returns."""
+        try:
+            self._check_operands()
+        except WindowBounds as error:
+            self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
+            return
+        staged = [self._prepare(insn) for insn in self.wide.alu]
+        prepare_control(self)
+        for one in staged:
+            if one.insn.op.load:
+                self._guarded(one, memory_access.load)
+        predicate_logic(self)
+        local_condition(self)
+        for one in staged:
+            if one.insn.op.store:
+                self._guarded(one, memory_access.store)
+        self._commit()
+        control(self)
+
+    def _check_operands(self) -> None:
+        """Every register named is in the window. Raises WindowBounds."""
+        named = (Kind.R, Kind.B, Kind.G)
+        for insn in self.wide.alu:
+            letters = dict(zip(insn.op.fmt.slots, insn.op.sizes, strict=False))
+            for slot in ("src1", "src2", "src3", "src4", "dst"):
+                operand = getattr(insn, slot)
+                if operand is None or operand.kind not in named:
+                    continue
+                size = self.new_size if slot == "dst" else self.cfg.size
+                for value in (operand.value, operand.value + 1) if letters.get(slot) == "Q" else (operand.value,):
+                    self.cfg.register(Operand(operand.kind, value), size)
+
+    def _guarded(self, one: Staged, body: Callable[[WideExecution, Staged], None]) -> None:
+        self.m.bits = 64
+        self.m.if_(one.condition, lambda: body(self, one))
+
+    # -- guards ----------------------------------------------------------------------------------
+
+    def predicate(self, number: int) -> tuple[V, V]:
+        """Value and diagnostic bit of %predN."""
+        index = self.cfg.predicate(number)
+        return self.m.pred(index), self.m.pred_diag(index)
+
+    def pcnt(self) -> V:
+        """LSR.pcnt."""
+        m = self.m
+        return m.and_(m.lshr(m.sreg(LSR), 48), 31)
+
+    def guard(self, guards: tuple[Guard, ...]) -> tuple[V, V]:
+        """(condition, diagnostic) of the guards: preds OR-ed, pcnts OR-ed, both AND-ed."""
+        m = self.m
+        any_pred, any_pcnt, diag = None, None, 0
+        for one in guards:
+            if one.is_pcnt:
+                value = m.xor(m.ult(one.index, self.pcnt()), 1)
+                value = m.xor(value, int(one.negated))
+                any_pcnt = value if any_pcnt is None else m.or_(any_pcnt, value)
+            else:
+                value, bad = self.predicate(one.index)
+                value = m.xor(value, int(one.negated))
+                diag = m.or_(diag, bad)
+                any_pred = value if any_pred is None else m.or_(any_pred, value)
+        condition = 1 if any_pred is None else any_pred
+        # a diagnostic predicate matters only where the pcnt part lets the operation happen
+        condition = m.or_(condition, diag)
+        if any_pcnt is not None:
+            condition = m.and_(condition, any_pcnt)
+        return condition, diag
+
+    # -- operands --------------------------------------------------------------------------------
+
+    def _operand(self, operand: Operand, letter: str) -> tuple[V, V]:
+        """Value (in the operand's width) and tag of a source."""
+        m = self.m
+        width = 32 if letter == "S" else 64
+        if operand.kind is Kind.IMM:
+            return operand.value, 0
+        literal_bits = {Kind.LIT16: 16, Kind.LIT32: 32, Kind.LIT64: 64}.get(operand.kind)
+        if literal_bits:
+            number = operand.value
+            if number >> (literal_bits - 1):
+                number -= 1 << literal_bits
+            return number & (1 << width) - 1, 0
+        register = self.cfg.register(operand, self.cfg.size)
+        return m.trunc(m.reg(register), width), m.tag(register, 3 if width == 32 else 15)
+
+    def _prepare(self, insn: AluInsn) -> Staged:
+        """Phase 1 of one operation."""
+        m, op = self.m, insn.op
+        condition, diag = self.guard(insn.guards)
+        one = Staged(insn, condition, diag)
+        letters = set(op.sizes) - set("SDBQ")
+        if op.meaning is None or letters or (op.pair and not (op.load or op.store)):
+            m.if_(condition, lambda: m.trap(traps.EXC_ILLEGAL_OPCODE, op.name))
+            one.condition = 0
+            return one
+        if condition == 0:
+            return one
+        m.if_(condition, lambda: self._prepare_guarded(one))
+        return one
+
+    def _prepare_guarded(self, one: Staged) -> None:
+        m, insn, op = self.m, one.insn, one.insn.op
+        to_ctpr = insn.dst is not None and insn.dst.kind is Kind.CTPR
+        if not insn.sm or to_ctpr or op.fmt.name == "ALOPF15":
+            m.trap_if(one.diag, traps.EXC_DIAG_COND)
+            one.diag = 0
+        letters = iter(op.sizes)
+        for slot in op.fmt.slots:
+            if slot in ("src1", "src2", "src3", "src4"):
+                letter = next(letters)
+                operand = getattr(insn, slot)
+                if letter == "Q":
+                    pair = [self.cfg.register(Operand(operand.kind, operand.value + i), self.cfg.size) for i in (0, 1)]
+                    one.sources += [(m.reg(register), m.tag(register, 15)) for register in pair]
+                else:
+                    one.sources.append(self._operand(operand, letter))
+        if op.family not in ("merge", "field", "movt", "gettag", "puttag", "movx", "movfi"):
+            one.tag = self.any_tag([tag for _, tag in one.sources])
+        m.bits = 32 if op.sizes[0] == "S" else 64
+        _FAMILIES.get("memory" if op.load or op.store else op.family, WideExecution._compute)(self, one)
+
+    def any_tag(self, tags: list[V]) -> V:
+        total: V = 0
+        for tag in tags:
+            total = self.m.or_(total, tag)
+        return total
+
+    def check(self, one: Staged, tag: V) -> V:
+        """Trap on a non-numeric operand, or (speculative) tell that the result is diagnostic: a bit."""
+        m = self.m
+        if isinstance(tag, int) and not tag:
+            return one.diag
+        if not one.insn.sm:
+            low, high = m.and_(tag, 3), m.lshr(tag, 2)
+            m.trap_if(m.or_(m.eq(low, 1), m.eq(high, 1)), traps.EXC_DIAG_OPERAND)
+            m.trap_if(m.xor(m.eq(tag, 0), 1), traps.EXC_ILLEGAL_OPERAND)
+            return one.diag
+        return m.or_(one.diag, m.xor(m.eq(tag, 0), 1))
+
+    # -- computing -------------------------------------------------------------------------------
+
+    def _compute(self, one: Staged) -> None:
+        """An operation with the plain tag rule."""
+        m, insn, op = self.m, one.insn, one.insn.op
+        diag = self.check(one, one.tag)
+        if op.fmt.name in ("ALOPF15", "ALOPF16"):
+            self._state_register(one)
+            return
+        arguments = [value for value, _ in one.sources]
+        if insn.imm8 is not None and op.imm8:
+            arguments.append(insn.imm8)
+        m.speculative, m.fault = insn.sm, 0
+        result = op.meaning(m, *arguments)  # type: ignore[misc]
+        m.speculative = False
+        self.result(one, result, m.or_(diag, m.fault))
+
+    def _merge(self, one: Staged) -> None:
+        m = self.m
+        chosen, diag = self.guard(one.insn.merge) if one.insn.merge else (0, 0)
+        if not one.insn.sm:
+            m.trap_if(diag, traps.EXC_DIAG_COND)
+            diag = 0
+        m.condition = chosen
+        tags = [tag for _, tag in one.sources]
+        tag = self.any_tag([m.select(chosen, tags[1], tags[0]), *tags[2:]])
+        diag = m.or_(diag, self.check(one, tag))
+        values = [value for value, _ in one.sources]
+        self.result(one, one.insn.op.meaning(m, *values), diag)  # type: ignore[misc]
+
+    def _field(self, one: Staged) -> None:
+        """insf: src2[13] and src2[15] of the D form leave only the low halves of src1 and src3 to be checked."""
+        m = self.m
+        (a, tag_a), (b, tag_b), (c, tag_c) = one.sources
+        if m.bits == 64:
+            tag_a = m.and_(tag_a, m.select(m.and_(m.lshr(b, 13), 1), 3, 15)) if tag_a != 0 else 0
+            tag_c = m.and_(tag_c, m.select(m.and_(m.lshr(b, 15), 1), 3, 15)) if tag_c != 0 else 0
+        diag = self.check(one, self.any_tag([tag_a, tag_b, tag_c]))
+        self.result(one, one.insn.op.meaning(m, a, b, c), diag)  # type: ignore[misc]
+
+    def _movt(self, one: Staged) -> None:
+        m, insn = self.m, one.insn
+        value, tag = one.sources[0]
+        if "tc" in insn.op.name and not insn.sm:
+            self.check(one, tag)
+            tag = 0
+        assert insn.dst is not None
+        if insn.dst.kind is Kind.CTPR:
+            kind = m.select(m.eq(tag, 0), 4, 1)
+            self._stage_sreg(0x14 + insn.dst.value, m.or_(m.and_(value, M48), m.shl(kind, 54, 64)))
+            return
+        spread = m.select(one.diag, 5, 0)
+        value = m.or_(value, m.and_(m.select(one.diag, DIAGNOSTIC_BITS, 0), (1 << m.bits) - 1))
+        self.write(one, value, m.or_(tag, spread), keep_high=True)
+
+    def _gettag(self, one: Staged) -> None:
+        self.result(one, one.sources[0][1], one.diag)
+
+    def _puttag(self, one: Staged) -> None:
+        m = self.m
+        (value, _), (tag, tag_of_tag) = one.sources
+        diag = self.check(one, tag_of_tag)
+        tag = m.and_(tag, 3 if one.insn.op.sizes[-1] == "S" else 15)
+        self.write(one, value, m.or_(tag, m.select(diag, 5, 0)))
+
+    def _extension(self, one: Staged) -> None:
+        """movif, movfi, movx: the extension half of a register."""
+        m, insn, family = self.m, one.insn, one.insn.op.family
+        source = insn.src2
+        assert source is not None
+        assert insn.dst is not None
+        if source.kind in (Kind.R, Kind.B, Kind.G):
+            extension = m.ext(self.cfg.register(source, self.cfg.size))
+        else:
+            extension = 0
+        diag = self.check(one, one.tag if family == "movif" else self.any_tag([t for _, t in one.sources]))
+        if family == "movfi":
+            self.result(one, m.and_(extension, 0xFFFF), diag)
+            return
+        if family == "movif":
+            extension = m.and_(one.sources[1][0], 0xFFFF)
+        if insn.dst.kind in (Kind.R, Kind.B, Kind.G):
+            register = self.cfg.register(insn.dst, self.new_size)
+            m.bits = 64
+            staged = m.slot(m.ext(register))
+            m.put(staged, extension)
+            self.extensions.append((register, staged))
+        self.result(one, one.sources[0][0], diag)
+
+    def _getsp(self, one: Staged) -> None:
+        m = self.m
+        self.check(one, one.tag)
+        delta = one.insn.op.meaning(m, one.sources[0][0])  # type: ignore[misc]
+        m.bits = 64
+        lo, hi = m.sreg(USD_LO), m.sreg(USD_HI)
+        base = m.and_(m.add(lo, delta), M48)
+        if delta != 0:
+            size = m.lshr(hi, 32)
+            new_size = m.add(size, delta)
+            m.trap_if(m.xor(m.ult(new_size, 1 << 32), 1), traps.EXC_USER_STACK_BOUNDS)
+            self._stage_sreg(USD_LO, m.or_(m.and_(lo, ~M48 & (1 << 64) - 1), base))
+            new_hi = m.or_(m.and_(hi, 0xFFFF_FFFF), m.shl(m.and_(new_size, 0xFFFF_FFFF), 32))
+            self._stage_sreg(USD_HI, new_hi)
+        self.result(one, base, one.diag)
+
+    def _memory(self, one: Staged) -> None:
+        memory_access.prepare(self, one)
+
+    def _state_register(self, one: Staged) -> None:
+        """rws, rwd, rrs, rrd."""
+        m, insn = self.m, one.insn
+        number = insn.sreg
+        assert number is not None
+        reading = insn.op.fmt.name == "ALOPF16"
+        exc, detail = m.sreg_access(number, "r" if reading else "w", self.cfg)
+        if exc is not None:
+            m.trap(exc, detail)
+            return
+        m.bits = 64
+        if reading:
+            self.result(one, insn.op.meaning(m, number), one.diag)  # type: ignore[misc]
+            if number == TIR_LO:
+                condition = m.pin(one.condition)
+                self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, 0)))
+            return
+        condition, value = m.pin(one.condition), m.slot(0)
+        m.put(value, m.pin(one.sources[0][0]))
+        self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, m.get(value))))
+
+    # -- staging ---------------------------------------------------------------------------------
+
+    def _stage_sreg(self, number: int, value: V) -> None:
+        """A cached state register gets ``value`` at the end of the wide instruction."""
+        m = self.m
+        slot = m.slot(m.sreg(number))
+        m.put(slot, value)
+        self.sregs.append((number, slot))
+
+    def result(self, one: Staged, value: V, diag: V) -> None:
+        """Stage a result; ``diag`` (a bit) makes it diagnostic."""
+        m, insn = self.m, one.insn
+        diag = m.settle(diag)
+        if not (isinstance(diag, int) and not diag):
+            self.deferred[insn.channel] = self._seen(diag)
+        if insn.op.sizes[-1] == "B":
+            self._stage_predicate(one, value, diag)
+            return
+        if insn.op.sizes[-1] == "S":
+            value = m.trunc(value, 32)
+        if not (isinstance(diag, int) and not diag):
+            mark = DIAGNOSTIC_BITS if insn.op.sizes[-1] == "D" else DIAGNOSTIC_BITS & 0xFFFF_FFFF
+            value = m.or_(value, m.select(diag, mark, 0))
+        self.write(one, value, m.select(diag, 5, 0))
+
+    def _stage_predicate(self, one: Staged, value: V, diag: V) -> None:
+        assert one.insn.pred is not None
+        m = self.m
+        self.compared[one.insn.channel] = (self._seen(value), diag)
+        self.stage_predicate(one.insn.pred, m.or_(value, m.shl(diag, 1, 2)))
+
+    def _seen(self, value: V) -> V:
+        """A slot for a bit found under a guard that the local conditions look at; 0 when the guard is false."""
+        slot = self.m.slot(0)
+        self.m.put(slot, value)
+        return slot
+
+    def stage_predicate(self, number: int, value: V) -> None:
+        """Predicate %predN gets ``value`` (bit 1: diagnostic) at the end; call it under its condition."""
+        m = self.m
+        index = self.cfg.predicate(number)
+        if index not in self.predicates:
+            self.predicates[index] = m.slot(m.pred_raw(index))
+        m.put(self.predicates[index], value)
+
+    def destination(self, one: Staged) -> int | None:
+        """The register that a result goes to, None when it is thrown away."""
+        dst = one.insn.dst
+        return self.cfg.register(dst, self.new_size) if dst and dst.kind in (Kind.R, Kind.B, Kind.G) else None
+
+    def pair_result(self, one: Staged, low: V, high: V, diag: V) -> None:
+        """Stage the result of a quad load: the register named and the next one."""
+        m, dst = self.m, one.insn.dst
+        diag = m.settle(diag)
+        if dst is not None and dst.kind in (Kind.R, Kind.B, Kind.G):
+            for i, value in enumerate((low, high)):
+                register = self.cfg.register(Operand(dst.kind, dst.value + i), self.new_size)
+                self.write_register(register, value, m.select(diag, 5, 0), one.condition, low_only=False)
+
+    def write(self, one: Staged, value: V, tag: V, *, keep_high: bool = False) -> None:
+        """Stage a write of the destination register: value and tag of the width of the destination."""
+        m, insn = self.m, one.insn
+        dst = insn.dst
+        assert dst is not None
+        if dst.kind in (Kind.EMPTY, Kind.EMPTY_LO):
+            return
+        if dst.kind not in (Kind.R, Kind.B, Kind.G):
+            m.trap(traps.EXC_ILLEGAL_OPCODE, f"{insn.op.name} to {dst.kind.value}")
+            return
+        self.write_register(self.cfg.register(dst, self.new_size), value, tag, one.condition,
+                            low_only=insn.op.sizes[-1] == "S" and not (self.cfg.dbl and not keep_high))
+
+    def write_register(self, register: int, value: V, tag: V, condition: V, *, low_only: bool) -> None:
+        """Stage a write of ``register``."""
+        m = self.m
+        m.bits = 64
+        halves = 3 if low_only else 15
+        target = self.targets.get(register)
+        if target is None:
+            target = Target(register, m.slot(m.old_reg(register)), m.slot(m.old_tag(register)))
+            self.targets[register] = target
+        if condition == 1:
+            target.certain |= halves
+        else:
+            m.may_keep(register, halves & ~target.certain)
+        if low_only:
+            m.put(target.value, m.or_(m.and_(m.get(target.value), HIGH), value))
+            m.put(target.tag, m.or_(m.and_(m.get(target.tag), 12), m.and_(m.settle(tag), 3)))
+        else:
+            m.put(target.value, value)
+            m.put(target.tag, m.settle(tag))
+            target.low_only = False
+
+    # -- results ---------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        m = self.m
+        m.bits = 64
+        for op in self.wide.cs1:
+            if op.name == "setwd":
+                dbl = op.fields.get("dbl", 0) if self.cfg.version >= 3 else 0
+                self.after = self.after._replace(size=self.new_size, dbl=dbl)
+                m.set_window(self.cfg.size, self.new_size, 1 - op.fields.get("nfx", 0), dbl)
+        for register, target in self.targets.items():
+            m.write_reg(register, m.get(target.value), m.get(target.tag), 15 if not target.low_only else 3)
+        for register, slot in self.extensions:
+            m.write_ext(register, m.get(slot))
+        for number, slot in self.predicates.items():
+            m.write_pred(number, slot)
+        for number, slot in self.sregs:
+            m.set_sreg(number, m.get(slot))
+        m.end_of_results()
+
+
+_FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
+    "merge": WideExecution._merge,
+    "field": WideExecution._field,
+    "movt": WideExecution._movt,
+    "gettag": WideExecution._gettag,
+    "puttag": WideExecution._puttag,
+    "movif": WideExecution._extension,
+    "movfi": WideExecution._extension,
+    "movx": WideExecution._extension,
+    "getsp": WideExecution._getsp,
+    "memory": WideExecution._memory,
+}
+
+
+def perform(m: M, wide: Wide, cfg: Config) -> None:
+    """Execute, or translate, one wide instruction on machine ``m`` in configuration ``cfg``."""
+    try:
+        WideExecution(m, wide, cfg).run()
+    except Ended:
+        pass
