@@ -34,8 +34,9 @@ from e2kemu.options import parse_size
 POLL_SECONDS = 0.02
 """How often ``run`` looks at a condition that nothing announces."""
 
-Until = bytes | Callable[["Machine"], bool]
-"""Console output that must appear, or a function that says when it is enough."""
+Until = bytes | int | Callable[["Machine"], bool]
+"""Console output that must appear, an address that must be reached, or a function that says when it is
+enough."""
 
 
 class Console(Chardev):
@@ -133,8 +134,9 @@ class Machine(core.Machine):
         """Let the guest run; it stands still again when this returns. Says why it returned:
 
         "exit" (the guest has ended, see ``exit_status``), "until" (the text was printed since the call,
-        or the function returned true), "timeout" (``timeout`` seconds of host time have passed), or the
-        run state if something else stopped it ("debug", "internal-error").
+        the wide instruction at that address comes next, or the function returned true), "timeout"
+        (``timeout`` seconds of host time have passed), or the run state if something else stopped it
+        ("debug": a breakpoint, "internal-error").
         Raises StateError when the machine cannot run (it has ended, or waits for a migration).
         """
         if self.exit_status is not None:
@@ -143,6 +145,8 @@ class Machine(core.Machine):
             raise StateError("the machine waits for its state: call load() first")
         seen = len(self.console.output)
         deadline = None if timeout is None else time.monotonic() + timeout
+        added = set() if not isinstance(until, int) else {until} - self.breakpoints
+        self.breakpoints.update(added)
         self.cont()
         try:
             while True:
@@ -151,7 +155,8 @@ class Machine(core.Machine):
                 if until is not None and self._reached(until, seen):
                     return "until"
                 if not self.is_running():
-                    return self.run_state
+                    there = self.run_state == "debug" and until == self.read_reg("pc")
+                    return "until" if there else self.run_state
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return "timeout"
@@ -159,11 +164,12 @@ class Machine(core.Machine):
                 self.loop.run_once(poll if left is None else min(poll, left))
         finally:
             self.stop()
+            self.breakpoints.difference_update(added)
 
     def _reached(self, until: Until, seen: int) -> bool:
         if isinstance(until, bytes):
             return until in self.console.output[seen:]
-        return until(self)
+        return callable(until) and until(self)
 
     def step(self, count: int = 1, cpu: int = 0) -> str:
         """Execute ``count`` wide instructions in this thread; virtual time stands, a sleeping CPU is woken
@@ -177,21 +183,30 @@ class Machine(core.Machine):
         if self.exit_status is not None:
             raise StateError(f"the guest has ended with status {self.exit_status}")
         one = self.cpus[cpu]
-        done = 0
+        end = one.executed + count
         reason = "limit"
-        while done < count and self.exit_status is None:
+        while one.executed < end and self.exit_status is None:
             if one.idle_until is not None:
                 self.clock.set(max(self.clock.now(), one.idle_until))
                 one.idle_until = None
             reason = one.run(1)
-            if reason == "exit":
-                # a request from outside, or the guest's own end, which the loop has to finish
-                self.loop.run_once(0)
-                continue
-            done += 1
-            if reason not in ("limit", "idle"):
+            self.loop.run_once(0)          # finishes the guest's own end, if that was it
+            if reason in ("fatal", "breakpoint"):
                 return str(reason)
         return "exit" if self.exit_status is not None else "limit"
+
+    @property
+    def breakpoints(self) -> set[int]:
+        """Addresses of wide instructions before which the first CPU stops (run state "debug")."""
+        found: set[int] = self.cpus[0].breakpoints
+        return found
+
+    def on_block(self, hook: Callable[[Any, int], None], cpu: int = 0) -> Callable[[], None]:
+        """Call ``hook(cpu, address)`` before every block of wide instructions; returns a function that
+        removes the hook. Hooks run in the CPU's thread; they make it slower."""
+        with self.quiesced():
+            remove: Callable[[], None] = self.cpus[cpu].on_block(hook)
+            return remove
 
     # -- state in a file
 

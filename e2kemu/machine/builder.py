@@ -70,7 +70,7 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
 
     model = MODELS[config.cpu_model]
     for index in range(config.smp):
-        cpu = Cpu(index, model, machine.space)
+        cpu = Cpu(index, model, machine.space, machine.clock.now)
         machine.cpus.append(cpu)
         machine.sections.append(cpu.section())
         machine.space.listeners.append(cpu.invalidate)
@@ -152,7 +152,7 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         add(serial, ports + board.serial_ports[index])
     add(LtTimer(clock), board.timer_base)
     test = TestDevice(
-        lambda status: machine.shutdown(status, guest=True, reason="guest-shutdown"), machine.idle
+        clock, lambda status: machine.shutdown(status, guest=True, reason="guest-shutdown"), machine.sleeper
     )
     test.base = ports + board.exit_port
     machine.devices.append(test)

@@ -17,6 +17,7 @@ from typing import Any
 from e2kemu.chardev import Chardev
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.core import Device
+from e2kemu.devices.test_device import Sleeper
 from e2kemu.errors import StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
@@ -27,6 +28,23 @@ from e2kemu.memory.space import AddressSpace
 
 Listener = Callable[[str, Mapping[str, Any] | None], None]
 """Called with the name and data of an event, in the thread where it happens, the machine lock held."""
+
+
+class _Sleeper:
+    """A CPU whose sleep is decided by a device."""
+
+    def __init__(self, cpu: VirtualCpu) -> None:
+        self._cpu = cpu
+
+    @property
+    def idle_until(self) -> int | None:
+        """Virtual time in ns, None: awake."""
+        return self._cpu.idle_until
+
+    @idle_until.setter
+    def idle_until(self, until: int | None) -> None:
+        self._cpu.idle_until = until
+        self._cpu.request_exit()
 
 
 class Machine:
@@ -192,10 +210,9 @@ class Machine:
 
     # -- devices' requests
 
-    def idle(self, ns: int) -> None:
-        """Put CPU 0 to sleep for ``ns`` of virtual time (test device)."""
-        self.cpus[0].idle_until = self.clock.now() + ns
-        self.cpus[0].request_exit()
+    def sleeper(self) -> Sleeper:
+        """Whom the test device puts to sleep: the CPU, which looks at ``idle_until`` when asked to exit."""
+        return _Sleeper(self.cpus[0])
 
     def shutdown(self, status: int, *, guest: bool, reason: str) -> None:
         """End the emulator with ``status`` (with no_shutdown: stop the guest). From any thread; the

@@ -19,12 +19,19 @@ from e2kemu.errors import StreamError
 from e2kemu.memory.space import AddressSpace, MmioRegion
 from e2kemu.wire import BytesReader, Writer
 
+
+class Nobody:
+    """Somebody to put to sleep."""
+
+    idle_until: int | None = None
+
+
 MAKE: dict[str, Callable[[], Device]] = {
     IoPorts.name: IoPorts,
     LtTimer.name: lambda: LtTimer(VirtualClock()),
     Serial8250.name: lambda: Serial8250(VirtualClock()),
     Sic.name: lambda: Sic(1 << 31, 4 << 32, 6 << 30),
-    TestDevice.name: lambda: TestDevice(lambda status: None, lambda ns: None),
+    TestDevice.name: lambda: TestDevice(VirtualClock(), lambda status: None, Nobody),
 }
 """How to make one of each: what a device is connected to is not its state."""
 
@@ -147,9 +154,18 @@ def test_the_sic_describes_where_ram_lies() -> None:
     assert Sic(256 << 20, 0, 0).mmio_read(0x20, 4) == 0
 
 
-def test_the_test_device_gives_the_status_and_the_time_to_its_machine() -> None:
-    seen: list[tuple[str, int]] = []
-    device = TestDevice(lambda s: seen.append(("exit", s)), lambda ns: seen.append(("idle", ns)))
+def test_the_test_device_gives_the_status_and_sleep_that_travels() -> None:
+    seen: list[int] = []
+    clock, sleeper, other = VirtualClock(), Nobody(), Nobody()
+    clock.set(1000)
+    device = TestDevice(clock, seen.append, lambda: sleeper)
     device.mmio_write(0, 4, 0x1FF)
     device.mmio_write(4, 4, 250)
-    assert seen == [("exit", 0xFF), ("idle", 250_000)]
+    assert (seen, sleeper.idle_until) == ([0xFF], 251_000)
+    there = TestDevice(VirtualClock(), seen.append, lambda: other).section()
+    assert there is not None
+    there.load(BytesReader(body(device)), 1)
+    assert other.idle_until == 251_000
+    sleeper.idle_until = None
+    there.load(BytesReader(body(device)), 1)
+    assert other.idle_until is None

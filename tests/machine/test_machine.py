@@ -214,7 +214,7 @@ def test_a_sleeping_cpu_wakes_at_its_time_and_can_be_paused_meanwhile(rigs: Call
 
     def nap() -> str | None:
         naps.append(rig.machine.clock.now())
-        rig.machine.idle(20_000_000 if len(naps) < 3 else 3600 * 10**9)
+        rig.machine.sleeper().idle_until = naps[-1] + (20_000_000 if len(naps) < 3 else 3600 * 10**9)
         return "idle"
 
     rig.cpu.act = nap
