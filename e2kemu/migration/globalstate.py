@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from e2kemu.errors import StreamError
+from e2kemu.migration.stream import shown
 from e2kemu.wire import Reader, Writer
 
 NAME_BYTES = 32
@@ -65,7 +66,7 @@ class GlobalState:
         r.skip(2 + UNUSED_BYTES)
         name = raw.split(b"\0")[0].decode("utf-8", "backslashreplace")
         if not 1 <= size <= NAME_BYTES + 2 + UNUSED_BYTES or name not in RUN_STATES:
-            raise StreamError(f"unknown run state '{name}' received", section=self.idstr, offset=r.position)
+            raise StreamError(f"unknown run state '{shown(name)}'", section=self.idstr, offset=r.position)
         self.run_state = name
 
     def vmdesc(self) -> dict[str, Any]:

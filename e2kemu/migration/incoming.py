@@ -37,8 +37,9 @@ DRAIN_SECONDS = 1.0
 """How long a destination that has said no goes on reading: closing at once would make the network throw away
 the message that says so."""
 
-FAILURE = 1
-"""SHUT's value for "it failed"."""
+SUCCESS = bytes(4)
+FAILURE = bytes([0, 0, 0, 1])
+"""Payloads of SHUT."""
 
 
 class IncomingMigration:
@@ -125,7 +126,7 @@ class IncomingMigration:
         try:
             loader.load()
             if self._return_path is not None:
-                self._return_path.shut(0)
+                self._return_path.send(Message.SHUT, SUCCESS)
         except StreamError:
             self._refuse(channel)
             raise
@@ -140,7 +141,7 @@ class IncomingMigration:
         timer.start()
         scratch = memoryview(bytearray(1 << 16))
         try:
-            self._return_path.send(Message.SHUT, FAILURE.to_bytes(4, "big"))
+            self._return_path.send(Message.SHUT, FAILURE)
             while channel.readinto(scratch):
                 pass
         except ChannelError:
@@ -156,11 +157,19 @@ class IncomingMigration:
         self._return_path = ReturnPathWriter(self._channel)
         if self._switchover_ack:
             # No device of ours asks for time before the switchover: agree at once.
-            self._return_path.send(Message.SWITCHOVER_ACK)
+            self._answer(Message.SWITCHOVER_ACK)
 
     def ping(self, value: int) -> None:
-        if self._return_path is not None:
-            self._return_path.pong(value)
+        self._answer(Message.PONG, value.to_bytes(4, "big"))
+
+    def _answer(self, message: Message, payload: bytes = b"") -> None:
+        """Send what the source may do without: if it is gone, reading will tell, with the place."""
+        if self._return_path is None:
+            return
+        try:
+            self._return_path.send(message, payload)
+        except ChannelError:
+            self._log(f"{message.name} could not be sent")
 
     def switchover_start(self) -> None:
         self._log("the source has stopped its guest")

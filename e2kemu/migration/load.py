@@ -246,9 +246,11 @@ class StreamLoader:
     # -- end
 
     def _vmdescription(self) -> None:
-        """The JSON after the end of the state is read and thrown away; it may be missing, not cut."""
-        if self._r.at_end():
-            return
+        """The JSON after the end of the state is read and thrown away.
+
+        It must be there, whole: without it the source's last word may have been lost on the way, and the
+        source then keeps its guest.
+        """
         at = self._r.position
         kind = self._byte("the vmdescription")
         if kind != ElementType.VMDESCRIPTION:

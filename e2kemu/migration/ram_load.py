@@ -31,6 +31,7 @@ from e2kemu.migration.ram import (
     zero_pages,
 )
 from e2kemu.migration.registry import RAM_IDSTR
+from e2kemu.migration.stream import shown
 
 NEEDS = {
     Flag.XBZRLE: "xbzrle",
@@ -92,6 +93,7 @@ class RamLoader:
             name = r.string8()
             size = r.be64()
             block = self._blocks.get(name)
+            name = shown(name)
             if block is None:
                 raise self._error(f'Unknown ramblock "{name}", cannot accept migration', here)
             if name in seen:
@@ -112,7 +114,7 @@ class RamLoader:
         name = r.string8()
         block = self._blocks.get(name)
         if block is None:
-            raise self._error(f"Can't find block {name}", at)
+            raise self._error(f"Can't find block {shown(name)}", at)
         self._block, self._pages = block, pages_of(block)
 
     def _load_one(self, r: StreamReader, kind: int, address: int, at: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from e2kemu.errors import StreamError
 from e2kemu.migration.machine_protocol import SaveHandler
-from e2kemu.migration.stream import Configuration
+from e2kemu.migration.stream import Configuration, shown
 from e2kemu.wire import Writer
 
 RAM_IDSTR = "ram"
@@ -58,8 +58,8 @@ class Registry:
 def unknown_section(idstr: str, instance_id: int, offset: int) -> StreamError:
     """The error for a section this machine does not have."""
     return StreamError(
-        f"Unknown savevm section or instance '{idstr}' {instance_id}. Make sure that your current VM setup"
-        " matches your saved VM setup, including any hotplugged devices",
+        f"Unknown savevm section or instance '{shown(idstr)}' {instance_id}. Make sure that your current VM"
+        " setup matches your saved VM setup, including any hotplugged devices",
         offset=offset,
     )
 

@@ -55,13 +55,6 @@ class ReturnPathWriter:
         w.raw(payload)
         self._sink.writev([w.getvalue()])
 
-    def pong(self, value: int) -> None:
-        self.send(Message.PONG, value.to_bytes(4, "big"))
-
-    def shut(self, value: int) -> None:
-        """The verdict: 0 success."""
-        self.send(Message.SHUT, value.to_bytes(4, "big"))
-
 
 class ReturnPath:
     """The source's end: a thread that reads until the verdict.

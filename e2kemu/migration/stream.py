@@ -65,6 +65,12 @@ MAX_MACHINE_NAME = 255
 MAX_VMDESCRIPTION = 64 << 20
 """Bytes of JSON that are accepted; QEMU's is about 100 KB for a PC."""
 
+
+def shown(name: str) -> str:
+    """A name that came from a stream, fit for one line of text."""
+    return name.encode("unicode_escape").decode("ascii")
+
+
 CONFIG_CAPABILITIES = "configuration/capabilities"
 CONFIG_UUID = "configuration/uuid"
 CONFIG_PAGE_BITS = "configuration/target-page-bits"
@@ -133,7 +139,7 @@ class Configuration:
                         f"target page of 2^{bits} bytes is not ours", section="configuration", offset=at
                     )
             else:
-                raise StreamError(f"unknown subsection '{name}'", section="configuration", offset=at)
+                raise StreamError(f"unknown subsection '{shown(name)}'", section="configuration", offset=at)
         return cls(machine_type, identity, capabilities)
 
     def vmdesc(self) -> dict[str, Any]:
@@ -164,8 +170,9 @@ class Configuration:
     def check_received(self, received: Configuration, offset: int) -> None:
         """``self`` is the destination. Raises StreamError when the source is another machine."""
         if received.machine_type != self.machine_type:
+            theirs = shown(received.machine_type)
             raise StreamError(
-                f"Machine type received is '{received.machine_type}' and local is '{self.machine_type}'",
+                f"Machine type received is '{theirs}' and local is '{self.machine_type}'",
                 section="configuration",
                 offset=offset,
             )

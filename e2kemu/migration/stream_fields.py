@@ -51,7 +51,7 @@ def decode_device(r: Reader, description: Description) -> dict[str, Any]:
         mark = r.be8()
         found = r.string8() if mark == SUBSECTION else ""
         if mark != SUBSECTION or found != name:
-            raise StreamError(f"subsection '{name}' expected, '{found}' found", offset=at)
+            raise StreamError(f"subsection {name!r} expected, {found!r} found", offset=at)
         r.be32()
         values[name] = decode_device(r, subsection)
     return values
@@ -82,7 +82,7 @@ def _decode_field(r: Reader, field: Description, values: dict[str, Any], repeate
     name = str(field.get("name", ""))
     count = int(field.get("array_len", 0))
     if count > MAX_ELEMENTS:
-        raise StreamError(f"field '{name}' has {count} elements", offset=r.position)
+        raise StreamError(f"field {name!r} has {count} elements", offset=r.position)
     if "array_len" in field:
         values[name] = [_decode_value(r, field) for _ in range(count)]
     elif "index" in field:

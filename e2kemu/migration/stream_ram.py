@@ -101,10 +101,10 @@ class RamWalker:
                 if not flags & CONTINUE:
                     self._block = r.string8()
                 if self._block not in self.blocks:
-                    raise StreamError(f"page of unknown block '{self._block}'", section="ram", offset=start)
+                    raise StreamError(f"page of unknown block {self._block!r}", section="ram", offset=start)
                 if address >= self.blocks[self._block]:
                     raise StreamError(
-                        f"page {address:#x} lies outside of block '{self._block}'",
+                        f"page {address:#x} lies outside of block {self._block!r}",
                         section="ram",
                         offset=start,
                     )
@@ -168,7 +168,7 @@ class RamWalker:
             at = r.position
             name, size = r.string8(), r.be64()
             if not 0 < size <= left:
-                raise StreamError(f"block '{name}' of {size} bytes, {left} left", section="ram", offset=at)
+                raise StreamError(f"block {name!r} of {size} bytes, {left} left", section="ram", offset=at)
             left -= size
             if self.ignore_shared:
                 r.be64()
@@ -176,7 +176,7 @@ class RamWalker:
             if self._memory is not None:
                 if size > MEMORY_LIMIT:
                     raise StreamError(
-                        f"block '{name}' of {size} bytes is too large to keep", section="ram", offset=at
+                        f"block {name!r} of {size} bytes is too large to keep", section="ram", offset=at
                     )
                 self._memory[name] = bytearray(size)
             if self.mapped:

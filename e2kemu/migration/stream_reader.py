@@ -189,7 +189,7 @@ class _Walker:
             elif name.endswith("/target-page-bits"):
                 values["page bits"] = self._r.be32()
             else:
-                raise StreamError(f"unknown subsection '{name}'", section="configuration", offset=at)
+                raise StreamError(f"unknown subsection {name!r}", section="configuration", offset=at)
         return Record("CONFIGURATION", start, self._r.position, "configuration", values=values)
 
     def _command(self, start: int) -> Record:
@@ -221,9 +221,10 @@ class _Walker:
             elif name == "ram":
                 ram = self._ram.walk(r)
             else:
-                raise StreamError(f"format of the iterable section '{name}' is not known", offset=r.position)
+                raise StreamError("the format of this iterable section is not known", offset=r.position)
         except StreamError as error:
-            raise StreamError(error.message, section=name, offset=error.offset) from error
+            section = name.encode("unicode_escape").decode("ascii")
+            raise StreamError(error.message, section=section, offset=error.offset) from error
         self._footer(section_id, name)
         return Record(kind, start, r.position, name, section_id, instance_id, version, values, ram, payload)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import lzma
+import socket
+import struct
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from e2kemu.migration.service import MigrationService
-from tests.migration.toy import MIB, ToyMachine
+from tests.migration.toy import MIB, PAGE, ToyMachine
 
 SAMPLES = Path(__file__).parent.parent / "data" / "streams" / "qemu-samples.tar.xz"
 
@@ -89,3 +93,54 @@ def side() -> Iterator[MakeSide]:
             return made
 
         yield make
+
+
+class Peer:
+    """Somebody at the other end of the source's connection who reads ``size`` bytes and then hangs up.
+
+    ``answer`` bytes are sent at once; ``reset`` hangs up with RST.
+    """
+
+    def __init__(self, size: int, *, answer: bytes = b"", reset: bool = False) -> None:
+        self.received = bytearray()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"tcp:127.0.0.1:{self._server.getsockname()[1]}"
+        self._size, self._answer, self._reset = size, answer, reset
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        connection, _ = self._server.accept()
+        self._server.close()
+        with connection:
+            connection.sendall(self._answer)
+            while len(self.received) < self._size:
+                data = connection.recv(self._size - len(self.received))
+                if not data:
+                    break
+                self.received += data
+            if self._reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def join(self) -> None:
+        self._thread.join(20)
+
+
+def paused_source(side: MakeSide) -> Side:
+    """A small machine that stands still, with a few pages that are not zero."""
+    source = side(16 * PAGE)
+    source.machine.ram.view[: 4 * PAGE] = np.arange(4 * PAGE, dtype=np.uint32).astype(np.uint8)
+    source.machine.run_state = "paused"
+    return source
+
+
+@pytest.fixture(scope="session")
+def recorded() -> bytes:
+    """The stream of ``paused_source``, as a socket gets it."""
+    source = paused_source(lambda ram: Side(ToyMachine(ram)))
+    peer = Peer(1 << 30)
+    source.service.migrate(peer.uri)
+    assert source.service.wait(30) == "completed"
+    peer.join()
+    source.machine.close()
+    return bytes(peer.received)

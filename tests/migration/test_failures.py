@@ -1,0 +1,365 @@
+"""Whatever goes wrong, wherever in the stream: the source keeps its guest, says why, can migrate again."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+from e2kemu.errors import StreamError
+from e2kemu.migration.load import StreamLoader
+from e2kemu.migration.qemufile import StreamReader
+from e2kemu.migration.ram_load import RamLoader
+from e2kemu.migration.registry import Registry
+from e2kemu.migration.stream import Configuration
+from e2kemu.migration.stream_reader import walk
+from tests.migration.conftest import MakeSide, Peer, paused_source
+from tests.migration.toy import PAGE, LapWriter, ToyMachine
+
+
+def boundaries(stream: bytes) -> list[int]:
+    """Every place where an element begins or ends, and some within RAM."""
+    places = {0, 1, 4, 8}
+    for record in walk(stream):
+        places |= {record.start, record.end}
+        if record.name == "ram":
+            places |= {record.start + 13, (record.start + record.end) // 2, record.end - 3}
+    return sorted(place for place in places if place < len(stream))
+
+
+PONG = b"\0\2\0\4\0\0\0\1"
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_peer_lost_at_any_boundary_fails_the_migration_and_not_the_guest(
+    side: MakeSide, recorded: bytes, answers: bool
+) -> None:
+    source, stream = paused_source(side), recorded
+    places = boundaries(stream)
+    assert len(places) > 20
+    for number, place in enumerate(places):
+        peer = Peer(place, answer=PONG if answers else b"", reset=bool(number % 2))
+        source.service.migrate(peer.uri)
+        assert source.service.wait(30) == "failed", (place, len(stream))
+        assert source.service.query()["error-desc"], place
+        assert source.machine.run_state == "paused", place
+        peer.join()
+    destination = side(16 * PAGE, incoming=True)
+    source.service.migrate(destination.listen())
+    assert source.service.wait(30) == "completed"
+    assert destination.wait_incoming() == "completed"
+    assert (source.machine.ram.view == destination.machine.ram.view).all()
+
+
+def test_a_running_guest_runs_on_after_each_failure(side: MakeSide) -> None:
+    source = side(64 * PAGE, LapWriter(32, 1))
+    source.machine.ram.view[:] = 1
+    source.machine.start()
+    for place in (0, 60, 5000, 200000, 250000):
+        peer = Peer(place, reset=True)
+        source.service.migrate(peer.uri)
+        assert source.service.wait(30) == "failed"
+        assert source.machine.is_running()
+        turns = source.machine._guest.turns  # type: ignore[union-attr]
+        assert source.machine.statuses()[-1] == "failed"
+        peer.join()
+        while source.machine._guest.turns == turns:  # type: ignore[union-attr]
+            pass  # the test's time limit says when it stands
+
+
+def test_a_stream_cut_anywhere_ends_the_destination_with_place_and_status(
+    side: MakeSide, recorded: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = recorded
+    places = boundaries(stream)
+    for place in places:
+        destination = side(16 * PAGE, incoming=True)
+        target = destination.listen()
+        host, port = target.removeprefix("tcp:").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(stream[:place])
+        assert destination.wait_incoming() == "failed", place
+        destination.service._incoming.join(10)  # type: ignore[union-attr]
+        assert destination.machine.loop.status == 1
+        assert destination.machine.run_state == "inmigrate"
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("e2kemu: load of migration failed: ")
+        assert "at offset 0x" in lines[0], lines
+
+
+def test_the_section_in_flight_is_named(recorded: bytes) -> None:
+    stream = recorded
+    named = 0
+    for record in walk(stream):
+        if record.kind in ("PART", "END", "START", "FULL"):
+            error = _load_error(stream[: record.end - 7])
+            assert error is not None
+            assert error.section == record.name, str(error)
+            assert f"'{record.name}'" in str(error)
+            named += 1
+    assert named >= 7
+
+
+def test_a_destination_that_fails_stays_when_it_was_told_to(side: MakeSide) -> None:
+    source, destination = side(16 * PAGE), side(16 * PAGE, incoming=True)
+    source.machine.machine_type = "toy-0.9"
+    source.service.capabilities.set({"return-path": True})
+    source.service.migrate(destination.listen(exit_on_error=False))
+    assert source.service.wait(30) == "failed"
+    assert source.service.query()["error-desc"] == "RP: Sibling indicated error 1" or (
+        "closed" in source.service.query()["error-desc"]
+    )
+    assert destination.wait_incoming() == "failed"
+    assert "Machine type received is 'toy-0.9'" in destination.service.query()["error-desc"]
+    assert destination.machine.loop.status is None
+    source.machine.machine_type = "toy-1.0"
+    source.service.migrate(destination.listen())
+    assert source.service.wait(30) == "completed"
+    assert destination.wait_incoming() == "completed"
+
+
+def test_the_destinations_verdict_reaches_the_source(side: MakeSide) -> None:
+    source, destination = side(16 * PAGE), side(16 * PAGE, incoming=True)
+    source.machine.devices[1].tag = b"zzzz"  # the loader of the device refuses it
+    source.service.migrate(destination.listen())
+    assert source.service.wait(30) == "failed"
+    assert source.service.query()["error-desc"] == "RP: Sibling indicated error 1"
+    assert destination.wait_incoming() == "failed"
+    assert (
+        "error while loading state for instance 0x0 of device 'timer'"
+        in destination.service.query()["error-desc"]
+    )
+    assert source.machine.run_state == "prelaunch"
+
+
+# -- cancel ----------------------------------------------------------------------------------------
+
+
+def test_cancel_before_anything_does_nothing(side: MakeSide) -> None:
+    source = side()
+    source.service.cancel()
+    assert source.service.query() == {}
+
+
+def _silent_server() -> socket.socket:
+    """Accepts nobody, yet connections succeed."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_cancel_while_active_leaves_the_guest_running_and_may_be_repeated(side: MakeSide) -> None:
+    source = side(64 * PAGE, LapWriter(64, 1))
+    source.machine.start()
+    source.service.parameters.set({"max-bandwidth": 1000})
+    destination = side(64 * PAGE, incoming=True)
+    source.service.migrate(destination.listen())
+    source.wait_status("active")
+    source.service.cancel()
+    source.service.cancel()
+    assert source.service.wait(30) == "cancelled"
+    source.service.cancel()
+    assert source.service.query() == {"status": "cancelled"}
+    assert source.machine.is_running()
+    assert source.machine.statuses() == ["setup", "active", "cancelling", "cancelled"]
+    assert destination.wait_incoming() == "failed"
+    source.service.parameters.set({"max-bandwidth": 0})
+    again = side(64 * PAGE, incoming=True)
+    source.service.migrate(again.listen())
+    assert source.service.wait(30) == "completed"
+
+
+def test_cancel_wakes_a_source_that_is_stuck_in_a_write(side: MakeSide) -> None:
+    source = side(32 << 20)
+    source.machine.ram.view[:] = 1
+    with _silent_server() as server:
+        source.service.parameters.set({"max-bandwidth": 0})
+        source.service.migrate(f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        source.wait_status("active", "device")
+        source.service.cancel()
+        assert source.service.wait(30) == "cancelled"
+    assert source.machine.run_state == "prelaunch"
+
+
+def test_cancel_wakes_a_source_that_waits_for_the_verdict(side: MakeSide) -> None:
+    source = side(PAGE)
+    source.service.capabilities.set({"return-path": True})
+    with _silent_server() as server:
+        source.service.migrate(f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        source.wait_status("device")
+        source.service.cancel()
+        assert source.service.wait(30) == "cancelled"
+    assert source.machine.run_state == "prelaunch"
+
+
+def test_cancel_in_pre_switchover_resumes_the_guest(side: MakeSide) -> None:
+    source, destination = side(64 * PAGE, LapWriter(64)), side(64 * PAGE, incoming=True)
+    source.service.capabilities.set({"pause-before-switchover": True})
+    source.machine.start()
+    source.service.migrate(destination.listen())
+    source.wait_status("pre-switchover")
+    source.service.cancel()
+    assert source.service.wait(30) == "cancelled"
+    assert source.machine.is_running()
+
+
+def test_cancel_after_the_end_changes_nothing(side: MakeSide) -> None:
+    source, destination = side(), side(incoming=True)
+    source.service.migrate(destination.listen())
+    assert source.service.wait(30) == "completed"
+    source.service.cancel()
+    assert source.status() == "completed"
+    failed = side()
+    failed.service.migrate("tcp:127.0.0.1:1")
+    assert failed.service.wait(30) == "failed"
+    failed.service.cancel()
+    assert failed.status() == "failed"
+    assert failed.service.query()["error-desc"]
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+class _Bytes:
+    """A stream in memory that comes in pieces of odd sizes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        size = min(len(buffer), 5003, len(self._data) - self._at)
+        buffer[:size] = self._data[self._at : self._at + size]
+        self._at += size
+        return size
+
+
+class _NoCommands:
+    def open_return_path(self) -> None: ...
+
+    def ping(self, value: int) -> None: ...
+
+    def switchover_start(self) -> None: ...
+
+
+def _load_error(stream: bytes, machine: ToyMachine | None = None) -> StreamError | None:
+    """Load ``stream`` into a machine; the error, or None when it was accepted."""
+    from e2kemu.migration.globalstate import GlobalState
+
+    made = machine or ToyMachine(16 * PAGE, incoming=True)
+    try:
+        StreamLoader(
+            StreamReader(_Bytes(stream)),
+            Configuration(made.machine_type),
+            Registry([*made.save_handlers(), GlobalState()]),
+            RamLoader(made.ram_blocks),
+            _NoCommands(),
+        ).load()
+    except StreamError as error:
+        return error
+    finally:
+        if machine is None:
+            made.close()
+    return None
+
+
+def damage(stream: bytes, chance: random.Random, interesting: list[int]) -> bytes:
+    """``stream`` with a few bytes changed, cut out, doubled or put in, mostly where it matters."""
+    data = bytearray(stream)
+    for _ in range(chance.randint(1, 3)):
+        near = chance.choice(interesting) + chance.randint(0, 24)
+        at = min(near if chance.random() < 0.8 else chance.randrange(len(data)), len(data) - 1)
+        kind = chance.randrange(5)
+        if kind == 0:
+            data[at] = chance.randrange(256)
+        elif kind == 1:
+            data[at] ^= 1 << chance.randrange(8)
+        elif kind == 2:
+            del data[at : at + chance.randint(1, 16)]
+        elif kind == 3:
+            data[at:at] = data[at : at + chance.randint(1, 64)]
+        else:
+            data[at : at + 4] = chance.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\0\0\0\x10"])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_damaged_stream_is_refused_with_one_line_or_loaded(recorded: bytes, seed: int) -> None:
+    chance = random.Random(seed)
+    machine = ToyMachine(16 * PAGE, incoming=True)
+    stream = recorded
+    assert _load_error(stream, machine) is None
+    interesting = boundaries(stream)
+    refused = 0
+    for number in range(1000):
+        error = _load_error(damage(stream, chance, interesting), machine)
+        refused += error is not None
+        if error is not None:
+            assert "\n" not in str(error), (seed, number)
+            assert error.offset is not None, (seed, number, str(error))
+    machine.close()
+    print("seed", seed, "refused", refused)
+    assert refused > 300
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ((0, b"QEVN"), "Not a migration stream: the magic is 0x5145564e at offset 0x0"),
+        ((7, b"\2"), "SaveVM v2 format is obsolete"),
+        ((7, b"\7"), "Unsupported migration stream version 7"),
+        ((8, b"\1"), "Configuration section missing"),
+        ((13, b"tox"), "Machine type received is 'tox-1.0' and local is 'toy-1.0'"),
+    ],
+)
+def test_a_wrong_header_is_named(recorded: bytes, patch: tuple[int, bytes], message: str) -> None:
+    stream = recorded
+    at, data = patch
+    error = _load_error(stream[:at] + data + stream[at + len(data) :])
+    assert message in str(error)
+
+
+def test_ram_that_does_not_fit_is_named(recorded: bytes) -> None:
+    stream = recorded
+    start = stream.index(b"\x07toy.ram")
+    size = start + 8
+    page = stream.index(b"\x07toy.ram", size) - 8
+
+    def changed(at: int, data: bytes) -> str:
+        return str(_load_error(stream[:at] + data + stream[at + len(data) :]))
+
+    assert 'Unknown ramblock "tay.ram"' in changed(start + 1, b"tay")
+    assert "Size mismatch: toy.ram: 0xf000 != 0x10000" in changed(size, (15 * PAGE).to_bytes(8, "big"))
+    assert "Illegal RAM offset 0x10000 in block toy.ram" in changed(page + 5, b"\x01\x00")
+    assert "Can't find block tay.ram" in changed(page + 9, b"tay")
+    assert "CONTINUE without a block before it" in changed(page + 7, b"\x28")
+    assert "Unknown combination of migration flags: 0x0" in changed(page + 7, b"\x00")
+    assert "needs capability xbzrle, which is off" in changed(page + 7, b"\x40")
+    continued = page + 8 + 8 + PAGE
+    assert stream[continued + 7] == 0x22 or stream[continued + 7] == 0x28
+    assert "Illegal RAM offset" in changed(continued + 4, b"\x7f")
+
+
+def test_sections_that_do_not_fit_are_named(recorded: bytes) -> None:
+    stream = recorded
+    records = {(r.name, r.instance_id): r for r in walk(stream) if r.kind == "FULL"}
+    toy = records["toy", 1]
+
+    def changed(at: int, data: bytes) -> str:
+        return str(_load_error(stream[:at] + data + stream[at + len(data) :]))
+
+    assert "Unknown savevm section or instance 'tax' 1. Make sure that" in changed(toy.start + 6, b"tax")
+    assert "Unknown savevm section or instance 'toy' 9" in changed(toy.start + 9, b"\0\0\0\x09")
+    assert "savevm: unsupported version 3 for 'toy' v2" in changed(toy.start + 13, b"\0\0\0\x03")
+    assert "Missing section footer for toy in section 'toy'" in changed(toy.end - 5, b"\x7d")
+    assert "Mismatched section id in footer for toy" in changed(toy.end - 1, b"\x7d")
+    without = stream[: toy.start] + stream[toy.end :]
+    assert "section 'toy' instance 1 is missing from the stream" in str(_load_error(without))
+    state = records["globalstate", 0]
+    assert "unknown run state" in changed(state.end - 5 - 100, b"sleeping\0")
+    commands = [r for r in walk(stream) if r.kind == "COMMAND"]
+    ping = next(r for r in commands if r.name == "PING")
+    assert "MIG_CMD 0x63 unknown (len 0x4)" in changed(ping.start + 1, b"\0\x63")
+    assert "POSTCOPY_ADVISE needs capability postcopy-ram, which is off" in changed(ping.start + 1, b"\0\x03")
+    assert "OPEN_RETURN_PATH received with bad length - expecting 0, got 4" in changed(
+        ping.start + 1, b"\0\x01"
+    )
