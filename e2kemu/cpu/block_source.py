@@ -514,7 +514,8 @@ class SourceMachine(SourceValues):
             raise Ended
         if self._stored:
             self.emit(f"if u: n -= {self.count}; pc = {pc}; cfg = {self._config_name(cfg)}; break")
-        if self.count >= self.limit:
+        # behind the end of a loop starts another block: this one shall load and check only what the loop uses
+        if self.count >= self.limit or self.loops:
             self.finish_at(pc, cfg)
             raise Ended
         self.pc, self.cfg = pc, cfg
