@@ -3,7 +3,8 @@
 ``decode`` is total: every byte string gives a ``Wide`` or a ``DecodeError`` that names the syllable,
 the field and the offset. It refuses what has no meaning (an unknown operation code, an operand code
 that is reserved, a literal that is not there); bits that are set but belong to no field are listed in
-``Wide.reserved``. Rules that make a decodable wide instruction illegal are in ``check``.
+``Wide.reserved``. Rules that make a decodable wide instruction illegal are in ``check`` (module ``check``,
+also found here).
 
 Syllables repeat a lot in programs, so each kind is decoded once per value and remembered; the caches
 are bounded.
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from e2kemu.cpu.bundle import Bundle, DecodeError, aas_indices, layout, split
+from e2kemu.cpu.check import check
 from e2kemu.cpu.decode_alu import (
     CACHE,
     DESTINATIONS,
@@ -343,10 +345,3 @@ def decode_apb(data: bytes | bytearray | memoryview, address: int = 0, offset: i
             )
         )
     return Apb(halves[0], halves[1], address)
-
-
-def check(wide: Wide) -> str | None:
-    """Why the wide instruction is illegal, or None. See ``check.py``; kept here for callers of decode."""
-    from e2kemu.cpu.check import check as rules
-
-    return rules(wide)

@@ -3,7 +3,8 @@
 The array operand is ALS[23:8] (``formats.AAU``). ``aaurw`` and ``aaurr`` have the bits of the array
 stores and loads; the memory access specifier 0x3f selects them. Facts: register codes of the binutils
 port; the index of a register is in the field ``d`` (aad, aadr, aaldi, aalda) or ``ind`` (the others,
-seen in the words of ``aaurrd,5 %aasti1`` and ``aaurw,2 %r4, %aaincr1``).
+seen in the words of ``aaurrd,5 %aasti1`` and ``aaurw,2 %r4, %aaincr1``; of aabf it is inferred from the
+number of registers).
 """
 
 from __future__ import annotations
