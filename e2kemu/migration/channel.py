@@ -86,7 +86,7 @@ class Channel(ABC):
 
         TLS sends close_notify; exec closes the command's standard input, waits for its end and raises
         ChannelError when its status is not 0; the others have nothing to do. Nothing may be written
-        afterwards, and nobody else may be reading. Blocks; ``shutdown`` wakes it.
+        afterwards, and what the peer still sends may be lost. Blocks; ``shutdown`` wakes it.
         """
 
     @abstractmethod

@@ -172,7 +172,8 @@ class TlsChannel(Channel):
         with self._read_lock:
             while True:
                 if self._failure is not None:
-                    raise self._failure
+                    # A new one for each caller: threads must not share an exception and its traceback.
+                    raise type(self._failure)(str(self._failure)) from self._failure
                 if self._at_end:
                     return 0
                 size = self._decrypt(view)
@@ -306,7 +307,9 @@ class TlsChannel(Channel):
             except ssl.SSLWantReadError:
                 pass  # it would wait for the peer's close_notify; ours is made
             except ssl.SSLError as error:
-                self._failure = self._failure or self._session_error(error)
+                # It looked whether the peer has ended as well, and found an alert, or data that nobody wants.
+                if describe_alert(error):
+                    self._failure = self._failure or self._session_error(error)
 
     def shutdown(self) -> None:
         self._inner.shutdown()

@@ -413,6 +413,49 @@ def test_close_after_success_says_goodbye(good: Path) -> None:
         source.writev([b"more"])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_unread_answers_do_not_spoil_the_end(version: str, good: Path) -> None:
+    client = client_creds(good, priority=VERSIONS[version])
+    source, destination = secured(socket_pair(), client, server_creds(good))
+    for _ in range(3):
+        destination.writev([b"answer"])
+    assert source.read(1) == b"a"  # the other records are in our hands already, and nobody wants them
+    source.writev([PAYLOAD[:1000]])
+    serving = Background(lambda: read_all(destination))
+    with destination, source:
+        source.finish()
+        assert serving.result() == PAYLOAD[:1000]
+
+
+def test_finish_does_not_wait_for_a_server_that_has_spoken(good: Path) -> None:
+    source, destination = secured(socket_pair(), client_creds(good), server_creds(good))
+    with source, destination:
+        destination.writev([b"x"])
+        assert source.read(1) == b"x"
+        finishing = Background(source.finish)
+        finishing.result()  # though the destination neither reads nor closes
+
+
+def test_finish_hears_the_alert_while_somebody_else_reads(good: Path, tmp_path: Path) -> None:
+    shutil.copy(good / "ca-cert.pem", tmp_path)
+    server = server_creds(good)
+    source, destination = socket_pair()
+    refusing = Background(lambda: wrap_server(destination, server))
+    inside = wrap_client(source, client_creds(tmp_path, priority=VERSIONS["TLSv1.3"]), "localhost")
+    returning = Background(lambda: inside.read(1))
+
+    def send_all() -> None:
+        inside.writev([b"small guest"])
+        inside.finish()
+
+    for call in (send_all, returning.result):
+        with pytest.raises(TlsError, match="A TLS fatal alert has been received: Certificate is required"):
+            call()
+    with pytest.raises(TlsError, match="No certificate was found"):
+        refusing.result()
+    inside.close()
+
+
 def test_damaged_record_is_an_error_of_the_reader(good: Path) -> None:
     left, right = socket.socketpair()
     raw = SocketChannel(left, "source")
