@@ -107,9 +107,13 @@ class StdioChardev(Chardev):
 
     def open_frontend(self, receive: Receive, event: Event | None = None) -> None:
         super().open_frontend(receive, event)
-        self._reading = True
-        self._loop.add_reader(0, self._readable)
-        self._loop.call_soon(lambda: self.notify("opened"))
+        self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self.notify("opened")
+        if not self._closed:
+            self._reading = True
+            self._loop.add_reader(0, self._readable)
 
     def write(self, data: bytes) -> None:
         self._queue.write(data)

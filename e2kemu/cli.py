@@ -7,11 +7,14 @@ status is the guest's, or 0 for ``quit``, a signal and Ctrl-A x.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from types import FrameType
 
 from e2kemu import trace
 from e2kemu.chardev import Chardev, ChardevSet
@@ -19,7 +22,7 @@ from e2kemu.chardev_mux import Mux, parse_echr
 from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
-from e2kemu.loop import MainLoop
+from e2kemu.loop import QUIT_SIGNALS, MainLoop
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
@@ -49,13 +52,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.write(text)
                 sys.stdout.flush()
             return 0
-        with ExitStack() as undo:
+        with _stoppable(), ExitStack() as undo:
             return _Emulator(given, undo).run()
     except E2kError as error:
         print(f"e2kemu: {error}", file=sys.stderr, flush=True)
         return 1
-    except KeyboardInterrupt:
-        return 1
+    except _Stopped as stopped:
+        print(f"e2kemu: terminating on signal {stopped.signum}", file=sys.stderr, flush=True)
+        return 0
+
+
+class _Stopped(BaseException):
+    """A signal has ended what the main loop does not watch over: the start, or the clean-up."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals raise ``_Stopped``, so that a terminal is put back even when they come early."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise _Stopped(signum)
+
+    old = {signum: signal.signal(signum, stop) for signum in QUIT_SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, action in old.items():
+            signal.signal(signum, action)
 
 
 @contextmanager
@@ -179,6 +209,7 @@ class _Emulator:
         config = checked_config(given)
         if given.text("display") not in (None, "none"):
             raise OptionError(f"-display {given.text('display')}: there is no graphics")
+        self._write_pidfile()
         self._loop = MainLoop()
         self._chardevs = ChardevSet(self._loop)
         undo.callback(self._chardevs.close)
@@ -197,7 +228,6 @@ class _Emulator:
 
     def run(self) -> int:
         """Start what is to be started, run until the end; the exit status."""
-        self._write_pidfile()
         self._loop.on_signal = self._signal
         self._loop.call_soon(self._start)
         return self._loop.run()
@@ -289,7 +319,7 @@ class _Emulator:
         echr = self._given.text("echr")
         for device in self._chardevs.devices.values():
             if isinstance(device, Mux):
-                device.on_exit = lambda: self._leave("host-ui")
+                device.on_exit = self._escape_exit
                 if echr is not None:
                     with _blame("-echr", echr):
                         device.escape = parse_echr(echr)
@@ -320,14 +350,12 @@ class _Emulator:
             print(f"e2kemu: {error}", file=sys.stderr, flush=True)
             self._loop.quit(1)
 
+    def _escape_exit(self) -> None:
+        self._machine.shutdown(0, guest=False, reason="host-ui")
+
     def _signal(self, signum: int) -> None:
         print(f"e2kemu: terminating on signal {signum}", file=sys.stderr, flush=True)
-        self._leave("host-signal")
-
-    def _leave(self, reason: str) -> None:
-        """End with status 0, also with -no-shutdown: that is for guests."""
-        self._machine.shutdown(0, guest=False, reason=reason)
-        self._loop.call_soon(lambda: self._loop.quit(0))
+        self._machine.shutdown(0, guest=False, reason="host-signal")
 
 
 def _remove(path: str) -> None:

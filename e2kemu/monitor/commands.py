@@ -88,8 +88,6 @@ def system_powerdown(ctx: Context) -> None:
 def quit_(ctx: Context) -> None:
     """End the emulator with status 0."""
     ctx.vm.shutdown(0, guest=False, reason="host-qmp-quit")
-    # Behind the machine's own end: also with -no-shutdown, which is for guests, quit means quit.
-    ctx.loop.call_soon(lambda: ctx.loop.quit(0))
     ctx.monitor.suspend()  # what has been typed ahead is not for a dead machine
 
 
