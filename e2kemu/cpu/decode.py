@@ -118,7 +118,7 @@ def _cs0(word: int, call: str) -> Cs0:
 
 
 @lru_cache(maxsize=CACHE)
-def _cs1(word: int, lts0: int | None) -> tuple[tuple[Cs1, ...], tuple[str, ...]]:
+def _cs1(word: int, lts0: int | None, channels: int) -> tuple[tuple[Cs1, ...], tuple[str, ...]]:
     opc, known = f.CS1["opc"].of(word), 0xF0000000
     found: list[Cs1] = []
 
@@ -160,7 +160,11 @@ def _cs1(word: int, lts0: int | None) -> tuple[tuple[Cs1, ...], tuple[str, ...]]
         known |= f.CS1_CALL["ctopc"].mask
         found.append(Cs1(name, fields(f.CS1_CALL, word, "wbs")))
     elif opc == 6:
-        found.append(Cs1("mas", fields(f.CS1_MAS, word, "alc0", "alc2", "alc3", "alc5")))
+        known |= f.CS1_MAS.known
+        names = [f"alc{channel}" for channel in (0, 2, 3, 5) if not channels >> channel & 1]
+        stray = {name: f.CS1_MAS[name].of(word) for name in names if f.CS1_MAS[name].of(word)}
+        if stray:
+            found.append(Cs1("mas", stray))
     elif opc == 7:
         known |= f.CS1_FLUSH.known
         found += [Cs1(field.name) for field in f.CS1_FLUSH if field.of(word)]
@@ -286,7 +290,7 @@ def _wide(bundle: Bundle, version: int, address: int, offset: int) -> Wide:
     if bundle.cs1 is not None:
         if bundle.cs1 >> 28 == 6:
             mas = _mas(bundle.cs1)
-        cs1, more = _cs1(bundle.cs1, bundle.middle[-1] if bundle.middle else None)
+        cs1, more = _cs1(bundle.cs1, bundle.middle[-1] if bundle.middle else None, hs >> 26)
         reserved += more
     if bundle.cs0 is not None:
         cs0 = _cs0(bundle.cs0, cs1[0].name if cs1 else "")

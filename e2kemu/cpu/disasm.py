@@ -335,7 +335,7 @@ def _cs1_line(op: Cs1, wide: Wide) -> str | None:
     if op.name in ("fillr", "fillc"):
         return op.name if version >= 6 else f"unimp {op.name}"
     if op.name in ("mas", "settr", "icall", "hcall"):
-        return None  # printed with the ALC operations, not at all, and with CS0
+        return None  # objdump prints no settr; the calls are printed with CS0, mas with its operation
     return op.name
 
 

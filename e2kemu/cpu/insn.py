@@ -147,7 +147,9 @@ class Cs0:
 class Cs1:
     """One CS1 operation: setwd setbn setbp settr vfrpsz setei setsft wait call icall hcall mas
     flushr flushc fillr fillc vfbg, with its fields by the reference's names (wsz nfx dbl rbs rsz
-    rcur psz rpsz wbs ...). One CS1 word may give several (setwd + setbn + setbp)."""
+    rcur psz rpsz wbs ...). One CS1 word may give several (setwd + setbn + setbp). ``mas`` has the
+    memory access specifiers of channels without operation (alc0 alc2 alc3 alc5); the others are in
+    ``AluInsn.mas``."""
 
     name: str
     fields: Mapping[str, int] = field(default_factory=dict)

@@ -110,6 +110,13 @@ def test_array_writes_of_registers_are_told_from_stores_by_their_specifier() -> 
     assert one(0x10408012, 0x1E080084, 0x600FC000, 0).op.name == "aaurws"
 
 
+def test_a_specifier_is_where_its_operation_is() -> None:
+    found = wide(0x10008012, 0x64D3A585, 0x60010000, 0)
+    assert (found.alu[0].mas, found.cs1) == (4, ())
+    stray = wide(0x10008012, 0x64D3A585, 0x60010001, 0)
+    assert [(op.name, dict(op.fields)) for op in stray.cs1] == [("mas", {"alc5": 1})]
+
+
 def test_a_quad_operation_is_one_operation() -> None:
     old = one(0x14500012, 0x41808184, 0x41808185, 0x01C00000, version=5)
     assert (old.op.name, old.channel, old.pair_channel) == ("ldq", 0, 2)
