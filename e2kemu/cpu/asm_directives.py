@@ -383,7 +383,7 @@ def _macro(asm: Assembler, name: str, parser: Parser, text: str) -> None:
 
 
 def arguments(text: str) -> list[str]:
-    """Arguments of a macro call: split at commas, or at blanks where there is no comma."""
+    """Arguments of a macro call: split at commas, or at blanks where there is no comma; quotes go."""
     parts: list[str] = []
     current, depth, quoted = "", 0, False
     for c in text.strip():
@@ -400,7 +400,7 @@ def arguments(text: str) -> list[str]:
         parts.append(current.strip())
     if len(parts) == 1 and not any(c in parts[0] for c in '"+-*/[(<'):
         parts = parts[0].split()
-    return parts
+    return [part[1:-1] if len(part) > 1 and part[0] == part[-1] == '"' else part for part in parts]
 
 
 def expand(asm: Assembler, macro: MacroText, text: str) -> None:
@@ -411,7 +411,7 @@ def expand(asm: Assembler, macro: MacroText, text: str) -> None:
     for argument in arguments(text):
         key, equals, value = argument.partition("=")
         if equals and key.strip() in names and not value.startswith("="):
-            values[key.strip()] = value.strip()
+            values[key.strip()] = value.strip().strip('"')
         else:
             positional.append(argument)
     if len(positional) > len(names):
