@@ -215,8 +215,9 @@ class Machine:
         return _Sleeper(self.cpus[0])
 
     def shutdown(self, status: int, *, guest: bool, reason: str) -> None:
-        """End the emulator with ``status`` (with no_shutdown, when the guest asks: only stop it). From any
-        thread; the guest executes nothing more, the first request counts. ``reason`` is QEMU's ShutdownCause."""
+        """End the emulator with ``status`` (with no_shutdown, when the guest asks: only stop it). From
+        any thread; the guest executes nothing more, the first request counts. ``reason`` is QEMU's
+        ShutdownCause."""
         with self._gate.condition:
             if self._shutdown is not None:
                 return
