@@ -171,9 +171,7 @@ class TlsChannel(Channel):
         view = byte_view(view)
         with self._read_lock:
             while True:
-                if self._failure is not None:
-                    # A new one for each caller: threads must not share an exception and its traceback.
-                    raise type(self._failure)(str(self._failure)) from self._failure
+                self._raise_failure()
                 if self._at_end:
                     return 0
                 size = self._decrypt(view)
@@ -189,6 +187,13 @@ class TlsChannel(Channel):
                         self._failure = TlsError(f"Unable to read from {self.name}: {CUT}")
                 except ChannelError as error:
                     self._failure = error
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the session, if something did."""
+        failure = self._failure
+        if failure is not None:
+            # A new one for each caller: threads must not share an exception and its traceback.
+            raise type(failure)(str(failure)) from failure
 
     def _decrypt(self, view: memoryview) -> int:
         """Plain text of the records at hand into ``view``; 0 when another record is wanted, or at the end."""
@@ -246,6 +251,7 @@ class TlsChannel(Channel):
             try:
                 self._ssl.write(chunk)
             except ssl.SSLError as error:
+                self._raise_failure()  # the reader may know more, such as the peer's alert
                 text = describe_error(error, self._hostname)
                 raise TlsError(f"Unable to write to {self.name}: {text}") from error
 
