@@ -252,6 +252,10 @@ def decode(data: bytes | bytearray | memoryview, version: int, address: int = 0,
         ) from None
 
 
+_UNUSED = {"ALOPF8": (0xFF0000, 0xC00000), "ALOPF17": (0xE0, 0)}
+"""Format -> bits of ALS without a field, and their value."""
+
+
 def _stray_conditions(
     conditions: Conditions, hs: int, alu: tuple[AluInsn, ...], stub: Stub | None
 ) -> Iterator[str]:
@@ -302,6 +306,13 @@ def _wide(bundle: Bundle, version: int, address: int, offset: int) -> Wide:
     alu = alu_insns(bundle, version, offset, address, mas)
     if cds:
         reserved += (*conditions.reserved, *_stray_conditions(conditions, hs, alu, stub))
+    for insn in alu:
+        unused = _UNUSED.get(insn.op.fmt.name)
+        if unused is not None:
+            mask, expected = unused
+            found = (bundle.als[insn.channel] or 0) & mask
+            if found != expected:
+                reserved += (f"ALS{insn.channel}: {found:#x} in bits that {insn.op.name} does not use",)
     if hs & 0x800:
         reserved += ("HS: bit 11",)
     stray = (hs >> 20 & 0x3F) & ~(hs >> 26)

@@ -170,6 +170,8 @@ def test_a_decode_error_names_syllable_field_and_offset(
         ((0x00000800, 0), 4, "HS: bit 11"),
         ((0x00001001, 0x00000220), 4, "SS: bits 0x200"),
         ((0x00008001, 0x30004000), 4, "CS1: bits 0x4000"),
+        ((0x04000001, 0x2480C84F), 4, "ALS0: 0x800000 in bits that cctope does not use"),
+        ((0x04100011, 0x28818263, 0x02C00000, 0), 6, "ALS0: 0x60 in bits that pcmpeqbop does not use"),
         ((0x00010000, 0x00000461), 4, "CDS: a condition for ALC0, without operation"),
         ((0x00100010, 0, 0x01C00000, 0), 4, "HS: an ALES without ALS, mask 0x1"),
         ((0x04010011, 0x10808182, 0, 0x00008460), 4, "CDS: adds in ALC0 does not merge"),
