@@ -178,6 +178,9 @@ class Device:
 
     def mmio_read(self, offset: int, size: int) -> int:
         """Read ``size`` bytes at ``offset``; bytes that belong to no register read as zero."""
+        whole_reg = self._at.get(offset)
+        if whole_reg is not None and whole_reg.offset == offset and whole_reg.size == size:
+            return self.read_register(whole_reg)
         value = 0
         for start, reg, low, count in self._parts(offset, size, "read"):
             whole = self.read_register(reg)

@@ -130,6 +130,7 @@ class Machine:
             check_transition(self._run_state, state)
             self._run_state = state
             self._update_gate()
+            self.loop.wake()               # a library user's run() waits for the state in its loop
 
     def _update_gate(self) -> None:
         self._gate.open = self._run_state == "running" and self._shutdown is None

@@ -319,3 +319,20 @@ def test_the_bundled_firmware_greets_and_powers_off() -> None:
         assert machine.exit_status == 0
         assert "hello from e2k firmware" in machine.console.text
         assert "elbrus-1.0" in machine.console.text
+
+
+def test_a_loaded_machine_goes_on_exactly_as_the_saved_one_would_have(tmp_path: Path) -> None:
+    def machine(**options: Any) -> Machine:
+        return Machine.build(ram="32M", append="workload=verify start=16M end=24M seed=5", **options)
+
+    path = str(tmp_path / "state")
+    with machine() as one, machine(incoming=True) as two:
+        assert one.step(30_001) == "limit"
+        one.save(path)
+        two.load(path)
+        assert sections(one) == sections(two)
+        assert one.step(20_003) == two.step(20_003) == "limit"
+        assert one.read_reg("pc") == two.read_reg("pc")
+        assert sections(one) == sections(two)
+        assert (one.ram_blocks[0].view == two.ram_blocks[0].view).all()
+        assert one.console.output.endswith(two.console.output)
