@@ -100,7 +100,7 @@ def _dst(code: int) -> Operand:
 
 def _pack_code(op: Op, code: int, middle: tuple[int, ...], version: int) -> Operand:
     """src3; the pack-code operations of v7 take a 32-bit literal there."""
-    if version >= 7 and op.note.startswith("pack code"):
+    if version >= 7 and op.pack_code:
         if code in (0xC0, 0xD0, 0xDC):
             return Operand(Kind.IMM, 0, code)
         if 0xD8 <= code < 0xDC:

@@ -10,8 +10,6 @@ from e2kemu.cpu.isa.alc_fp import COMPARES
 from e2kemu.cpu.isa.alc_simd64 import FIRST, SECOND
 from e2kemu.cpu.isa.notation import ALOPF11, ALOPF12, ALOPF21, row
 
-_PACK_CODE = "pack code: src3 may be a 32-bit literal since v7"
-
 
 def _ext(name: str, cop: int, channels: str, sizes: str = "PPP", *, lo: int = 0xC0, since: int = 5,
          until: int = 7, family: str = "packed128") -> None:
@@ -57,8 +55,8 @@ for _lo, _byte in ((0xC0, 0x00), (0xC2, 0x7F), (0xC4, 0x80), (0xC6, 0xFF)):
     row(f"qpcext_{_byte:#04x}", ALOPF12, 0x35, "DP", "0134", since=6, opc2=0x02, ales_lo=_lo, opce=0xC0, family="packed128")
 for _cop, _name, _sizes in ((0x3C, "qpsgn2mskb", "PS"), (0x3E, "qpswitchw", "PP"), (0x3F, "qpswitchd", "PP")):
     row(_name, ALOPF12, _cop, _sizes, "0134", since=5, opc2=0x02, ales_lo=0xC0, opce=0xC0, family="packed128")
-for _cop, _name, _note in ((0x0D, "qppermb", _PACK_CODE), (0x4D, "qpshufb", ""), (0x6D, "qpmerge", "")):
-    row(_name, ALOPF21, _cop, "PPPP", "0134", since=5, opc2=0x17, family="packed128", note=_note)
+for _cop, _name in ((0x0D, "qppermb"), (0x4D, "qpshufb"), (0x6D, "qpmerge")):
+    row(_name, ALOPF21, _cop, "PPPP", "0134", since=5, opc2=0x17, family="packed128", pack_code=_name == "qppermb")
 
 # --- floats -------------------------------------------------------------------------------------------
 

@@ -84,16 +84,16 @@ for _step, _quantity in ((0, "op"), (8, "ap")):
 PLOG_NAMES = {0x80: "and", 0x96: "xor", 0xD8: "sel3", 0xE8: "mjr", 0xFE: "or"}
 """Truth tables that have a name besides their number."""
 
-for _prefix, _opc2, _family, _channels, _note in (
-    ("plog", 0x10, "packed64", "0134", ""),
-    ("qplog", 0x12, "packed128", {5: "0134", 7: "012345"}, "pack code: src3 may be a 32-bit literal since v7"),
+for _prefix, _opc2, _family, _channels in (
+    ("plog", 0x10, "packed64", "0134"),
+    ("qplog", 0x12, "packed128", {5: "0134", 7: "012345"}),
 ):
     for _table in range(256):
         _name = f"{_prefix}_{_table:#04x}"
         _others = [f"{_prefix}_{_table}"] + ([f"{_prefix}_{PLOG_NAMES[_table]}"] if _table in PLOG_NAMES else [])
         for _alias in (None, *_others):
             row(_alias or _name, ALOPF21, _table & 0x7F, "DDDD", _channels, since=5, opc2=_opc2 + (_table >> 7),
-                family=_family, note=_note, alias_of=_name if _alias else "")
+                family=_family, pack_code=_prefix == "qplog", alias_of=_name if _alias else "")
 
 # --- floats -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from e2kemu.cpu.isa.notation import ALOPF11, ALOPF12, ALOPF21, row
 
 _FOUR = "0134"
-_PACK_CODE = "pack code: src3 may be a 32-bit literal since v7"
 
 for _name, _cop, _opc2, _channels in (
     ("qpmgme", 0x27, 0x01, "0"),
@@ -27,8 +26,8 @@ for _digit in range(8):
     row(f"qptbl_{_digit}", ALOPF21, 0x28 + _digit, "PPPP", _FOUR, since=7, opc2=0x03, family="packed128",
         alias_of=f"qptbl_0x{_digit}")
 
-row("qpinss", ALOPF21, 0x2C, "PSPP", _FOUR, since=7, opc2=0x17, family="packed128", note=_PACK_CODE)
-row("qpinsd", ALOPF21, 0x2D, "PDPP", _FOUR, since=7, opc2=0x17, family="packed128", note=_PACK_CODE)
+row("qpinss", ALOPF21, 0x2C, "PSPP", _FOUR, since=7, opc2=0x17, family="packed128", pack_code=True)
+row("qpinsd", ALOPF21, 0x2D, "PDPP", _FOUR, since=7, opc2=0x17, family="packed128", pack_code=True)
 
 for _lo, _name in enumerate(("qpackhbss", "qpackhbus", "qpackwhss", "qpackwhus"), 0xC0):
     row(_name, ALOPF11, 0x16, "PPP", _FOUR, since=7, opc2=0x03, ales_lo=_lo, family="packed128")

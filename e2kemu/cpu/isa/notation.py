@@ -74,7 +74,8 @@ class Op:
 
     ``cop`` ALS[30:24]; ``opc2`` ALES[15:8]; ``ales_lo`` ALES[7:0] when fixed (None: src3 or imm8);
     ``opce`` the fixed src1 byte (src2 byte for ALOPF16); ``cmpopce`` ALS[7:5] of compares.
-    ``imm8`` is true when ALES[7:0] is an 8-bit literal operand. ``pair`` names the channel pairs of
+    ``imm8`` is true when ALES[7:0] is an 8-bit literal operand, ``pack_code`` when src3 may be a 32-bit
+    literal (from v7 on). ``pair`` names the channel pairs of
     quad operations ("01/34"). ``mas_code`` is the memory address specifier that selects this row where
     another row has the same bits (aaurw and aaurr: 0x3f). ``mas`` says whether a memory address specifier applies; ``load`` and
     ``store`` give the number of bytes accessed (0: none). ``spelled`` are the sizes as register names in
@@ -93,6 +94,7 @@ class Op:
     cmpopce: int | None = None
     mas_code: int | None = None
     imm8: bool = False
+    pack_code: bool = False
     pair: str = ""
     mas: bool = False
     load: int = 0
