@@ -255,7 +255,12 @@ class SourceMachine(SourceValues):
         return 0
 
     def old_tag(self, register: int) -> Src:
-        return 0 if self.clean else self.name(f"T[{index_of(register)}]", 4)
+        if self.clean:
+            return 0
+        # not a name of its own: first asked for inside a condition, it is also wanted outside
+        text = f"T[{index_of(register)}]"
+        self.width[text] = 4
+        return text
 
     def may_keep(self, register: int, halves: int) -> None:
         if self.clean and halves:
