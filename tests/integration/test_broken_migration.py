@@ -81,7 +81,7 @@ def test_a_killed_destination_leaves_the_source_running_and_able_to_migrate(
     start: StartEmulator, tmp_path: Path
 ) -> None:
     source = start("source", *COMMON, "-append", "workload=pages start=16M end=64M rate=3000")
-    source.wait_console("A")
+    source.wait_console("ok\nA")
     source.set_parameters(max_bandwidth=4 << 20)
     victim = start("victim", *COMMON, "-incoming", "defer")
     source.qmp("migrate", uri=tcp(source, victim, tmp_path))
@@ -99,7 +99,7 @@ def test_a_killed_destination_leaves_the_source_running_and_able_to_migrate(
 
 def test_a_killed_source_ends_the_destination_with_one_line(start: StartEmulator, tmp_path: Path) -> None:
     source = start("source", *COMMON, "-append", "workload=pages start=16M end=64M rate=3000")
-    source.wait_console("A")
+    source.wait_console("ok\nA")
     source.set_parameters(max_bandwidth=4 << 20)
     destination = start("destination", *COMMON, "-incoming", "defer")
     source.qmp("migrate", uri=tcp(source, destination, tmp_path))

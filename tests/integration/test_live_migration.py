@@ -32,7 +32,7 @@ def _chain(start: StartEmulator, pki: Path, directory: Path, append: str, ready:
 
 @pytest.mark.timeout(400)
 def test_pages_guest_survives_twenty_live_migrations(start: StartEmulator, pki: Path, tmp_path: Path) -> None:
-    emulators = _chain(start, pki, tmp_path, PAGES, ready="B", progress="B")
+    emulators = _chain(start, pki, tmp_path, PAGES, ready="ok\nAB", progress="B")
     check_pages_guest(emulators)
 
 
@@ -40,7 +40,7 @@ def test_pages_guest_survives_twenty_live_migrations(start: StartEmulator, pki: 
 def test_verify_guest_finds_no_fault_in_twenty_live_migrations(
     start: StartEmulator, pki: Path, tmp_path: Path
 ) -> None:
-    emulators = _chain(start, pki, tmp_path, VERIFY, ready="V", progress="V")
+    emulators = _chain(start, pki, tmp_path, VERIFY, ready="ok\nV", progress="V")
     assert emulators[-1].status() == "running"
     for emulator in emulators:
         assert "FAULT" not in emulator.console()
@@ -61,7 +61,7 @@ def test_memory_of_a_stopped_pair_is_identical(
     how: str, start: StartEmulator, pki: Path, tmp_path: Path
 ) -> None:
     source = start("source", *COMMON, "-append", "workload=pages start=16M end=32M", *tls_object(pki, "client"))
-    source.wait_console("B")
+    source.wait_console("ok\nAB")
     destination = start("destination", *COMMON, "-S", "-incoming", "defer", *tls_object(pki, "server"))
     source.qmp("stop")
     uri = ALL[how](source, destination, tmp_path)
