@@ -111,13 +111,9 @@ def _tail(insn: AluDraft, op: Op, parser: Parser) -> None:
             insn.mas = constant(parser, "mas", 0, 0x7F)
         else:
             at = parser.column
-            if not _merges(op):
+            if not op.merges:
                 raise Trouble(f"{insn.name} has no more operands", at)
             insn.merge = (*insn.merge, guard(parser))
-
-
-def _merges(op: Op) -> bool:
-    return op.family == "merge" or op.name.startswith(("merge", "pmrgp", "qpmrgp")) or "merge" in op.note
 
 
 def _bits(op: Op, slot: str) -> int:
@@ -163,7 +159,7 @@ def _operand(draft: Draft, insn: AluDraft, op: Op, slot: str, parser: Parser) ->
         return Operand(Kind.IMM, constant(parser, f"{insn.name}: the first operand", 0, 31))
     if slot == "src2" and not is_register:
         return draft.immediate.operand(parser, _bits(op, slot), 16)
-    if slot == "src3" and not is_register and draft.version >= 7:
+    if slot == "src3" and not is_register and op.pack_code and draft.version >= 7:
         operand = draft.immediate.operand(parser, 32, 0)
         return Operand(
             Kind.LIT32,
@@ -246,7 +242,7 @@ def _mmu_operands(draft: Draft, insn: AluDraft, op: Op, parser: Parser) -> None:
 def _icalld(draft: Draft, insn: AluDraft, parser: Parser) -> None:
     parser.need("wbs")
     parser.need("=")
-    insn.operands["src1"] = Operand(Kind.B, constant(parser, "wbs", 0, 0x7F))  # the byte is the number itself
+    insn.operands["imm8"] = constant(parser, "wbs", 0, 0x7F)
     parser.need(",")
     insn.operands["src2"] = _operand(draft, insn, insn.rows[0], "src2", parser)
     parser.need(",")

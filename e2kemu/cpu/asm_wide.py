@@ -35,12 +35,11 @@ class Patch:
     column: int
 
 
-def _second_channel(op: Op, channel: int, version: int) -> int | None:
-    """The other channel of a quad operation; instruction set v7 encodes one half only."""
-    if version < 7:
-        for pair in op.pair.split("/") if op.pair else ():
-            if pair[0] == str(channel):
-                return int(pair[1])
+def _second_channel(op: Op, channel: int) -> int | None:
+    """The other channel of a quad operation: occupied, even where v7 encodes one half only."""
+    for pair in op.pair.split("/") if op.pair else ():
+        if pair[0] == str(channel):
+            return int(pair[1])
     return None
 
 
@@ -53,7 +52,7 @@ def _choices(insn: AluDraft, version: int) -> list[tuple[Op, int, int | None]]:
                 continue
             if op.pair and all(pair[0] != str(channel) for pair in op.pair.split("/")):
                 continue
-            found.append((op, channel, _second_channel(op, channel, version)))
+            found.append((op, channel, _second_channel(op, channel)))
             break
     return found
 

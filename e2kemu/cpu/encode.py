@@ -196,7 +196,7 @@ def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dic
     aau: dict[int, int] = {}
     open_ones: list[Operand] = []
     for insn in wide.alu:
-        for operand in (insn.src2, insn.src3):
+        for operand in (insn.src3, insn.src2):
             if operand is not None and operand.kind in _LITERALS:
                 if operand.code is None:
                     open_ones.append(operand)
@@ -220,6 +220,7 @@ def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dic
 
 
 def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool = False) -> int:
+    """The ALS of an operation, or (``second``) of the other half of a quad one: the next registers."""
     op = insn.op
     word = ALS["cop"].put(op.cop) | ALS["sm"].put(insn.sm)
 
@@ -227,42 +228,35 @@ def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool
         if operand is None:
             return NONE
         result = _operand_byte(operand, codes)
-        if second and operand.kind in (Kind.B, Kind.R, Kind.G) and _is_quad(insn, slot):
+        if second and operand.kind in (Kind.B, Kind.R, Kind.G) and slot in op.paired_slots:
             return result + 1 if operand.kind is not Kind.B else (result + 1) & 0x7F
         return result
 
+    result = byte("dst", insn.dst) if insn.dst is not None else byte("src4", insn.src4)
     if insn.aau is not None:
         opce1 = insn.aau.opce1
         if insn.aau.literal is not None:
             opce1 = opce1 & ~AAU["lt"].mask | AAU["lt"].put(aau[insn.channel] + 1)
-        return word | opce1 << 8 | byte("src4", insn.src4 or insn.dst)
+        return word | opce1 << 8 | result
     src1 = byte("src1", insn.src1) if insn.src1 is not None or op.opce is None else op.opce
+    if insn.imm8 is not None and not op.imm8:
+        src1 = insn.imm8  # the window base of icalld
     src2 = byte("src2", insn.src2)
-    dst = byte("dst", insn.dst if insn.dst is not None else insn.src4)
     if insn.sreg is not None:
-        if "dst" in op.fmt.slots:
+        if insn.dst is not None:
             src1, src2 = insn.sreg, NONE
         else:
-            dst = insn.sreg
+            result = insn.sreg
     elif insn.pred is not None:
-        dst = (op.cmpopce or 0) << 5 | insn.pred
-    return word | ALS["src1"].put(src1) | ALS["src2"].put(src2) | ALS["dst"].put(dst)
-
-
-def _is_quad(insn: AluInsn, slot: str) -> bool:
-    op = insn.op
-    if slot == "src1" and (op.load or op.store):
-        return False
-    slots = [s if s != "src4" else "dst" for s in op.fmt.slots]
-    name = "dst" if slot == "src4" else slot
-    return name in slots and slots.index(name) < len(op.sizes) and op.sizes[slots.index(name)] == "Q"
+        result = (op.cmpopce or 0) << 5 | insn.pred
+    return word | ALS["src1"].put(src1) | ALS["src2"].put(src2) | ALS["dst"].put(result)
 
 
 def _ales(insn: AluInsn, codes: dict[int, int]) -> int | None:
     op = insn.op
     if not op.fmt.long:
         return None
-    if insn.imm8 is not None:
+    if insn.imm8 is not None and op.imm8:
         low = insn.imm8
     elif insn.src3 is not None:
         low = _operand_byte(insn.src3, codes)
@@ -304,7 +298,7 @@ class _Conditions:
 def _conditions(wide: Wide) -> list[int]:
     conditions = _Conditions()
     for insn in wide.alu:
-        channels = (insn.channel,) if insn.pair_channel is None else (insn.channel, insn.pair_channel)
+        channels = _channels(insn, wide.version)
         for guards, kind in ((insn.guards, 0), (insn.merge, 2)):
             for guard in sorted(guards, key=lambda guard: guard.is_pcnt):
                 for channel in channels:
@@ -358,7 +352,7 @@ def _cs0(cs0: Cs0) -> int:
             raise EncodeError(f"{cs0.name}: displacement {cs0.disp:#x} is not a multiple of 8 within 1 GiB")
         param = cs0.disp >> 3 & CS0["param"].of(-1)
     else:
-        param = cs0.param if op.type is None else op.type
+        param = cs0.param or op.type or 0
     return _word(CS0, {"ctpr": cs0.ctpr, "opc": op.opc, "param": param})
 
 
@@ -443,6 +437,22 @@ def _aas(wide: Wide) -> tuple[tuple[int | None, ...], int]:
     return tuple(aas), mask
 
 
+def _channels(insn: AluInsn, version: int) -> tuple[int, ...]:
+    """The channels an operation has syllables in: instruction set v7 encodes one half of a quad one."""
+    if insn.pair_channel is None or version >= 7:
+        return (insn.channel,)
+    return insn.channel, insn.pair_channel
+
+
+def _mas(wide: Wide) -> dict[str, int]:
+    """The fields of the MAS word: those of operations, and those the word has for nobody."""
+    fields = {name: value for op in wide.cs1 if op.name == "mas" for name, value in op.fields.items()}
+    for insn in wide.alu:
+        if insn.mas:
+            fields.update({f"alc{channel}": insn.mas for channel in _channels(insn, wide.version)})
+    return fields
+
+
 def _needs_ales_word(op: Op, channel: int, version: int) -> bool:
     """Whether the ALES word must be there although it holds the default: instruction set v4 was the first
     with that word and wants it for the operations that came to ALC2 and ALC5 with it."""
@@ -452,29 +462,22 @@ def _needs_ales_word(op: Op, channel: int, version: int) -> bool:
 def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
     """The syllables of ``wide``, and where its symbolic literals went. Raises EncodeError."""
     literals = Literals()
-    cs1 = _cs1(wide.cs1, literals)
-    mas = {
-        f"alc{channel}": insn.mas
-        for insn in wide.alu
-        if insn.mas
-        for channel in (insn.channel, insn.pair_channel)
-        if channel is not None
-    }
+    cs1 = _cs1(tuple(op for op in wide.cs1 if op.name != "mas"), literals)
+    mas = _mas(wide)
     if mas:
         if cs1 is not None:
-            raise EncodeError(f"mas and {wide.cs1[0].name} cannot be in one wide instruction: both need CS1")
+            name = next(op.name for op in wide.cs1 if op.name != "mas")
+            raise EncodeError(f"mas and {name} cannot be in one wide instruction: both need CS1")
         cs1 = CS1["opc"].put(6) | _word(CS1_MAS, mas)
     codes, aau = _place_literals(wide, literals)
     als: list[int | None] = [None] * 6
     ales: list[int | None] = [None] * 6
     explicit = False
     for insn in wide.alu:
-        for channel, second in ((insn.channel, False), (insn.pair_channel, True)):
-            if channel is None:
-                continue
+        for channel in _channels(insn, wide.version):
             if als[channel] is not None:
                 raise EncodeError(f"two operations in channel {channel}")
-            als[channel] = _als(insn, codes, aau, second)
+            als[channel] = _als(insn, codes, aau, channel != insn.channel)
             ales[channel] = _ales(insn, codes)
             explicit = explicit or _needs_ales_word(insn.op, channel, wide.version)
     aas, aa = _aas(wide)
