@@ -289,7 +289,6 @@ class _MigrationPass(Qapi):
 for _name, _data in {
     "STOP": None,
     "RESUME": None,
-    "POWERDOWN": None,
     "SHUTDOWN": _Shutdown,
     "RESET": _Shutdown,
     "MIGRATION": _Migration,
