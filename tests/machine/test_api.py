@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,28 @@ def test_a_loaded_machine_goes_on_exactly_as_the_saved_one_would_have(tmp_path: 
         assert sections(one) == sections(two)
         assert (one.ram_blocks[0].view == two.ram_blocks[0].view).all()
         assert one.console.output.endswith(two.console.output)
+
+
+def test_the_dirty_log_loses_no_store_of_a_running_guest() -> None:
+    append = "workload=verify start=16M end=24M seed=3"
+    with Machine.build(ram="32M", append=append) as machine:
+        machine.run(timeout=60, until=b"V")
+        block = machine.ram_blocks[0]
+        block.harvest_dirty()
+        shadow = block.view.copy().reshape(-1, block.page_size)
+        pages = block.view.reshape(-1, block.page_size)
+        copied = 0
+        machine.start()
+        for _ in range(40):
+            with machine.quiesced():
+                dirty = block.harvest_dirty()
+            # as a migration does: the guest goes on while its pages are copied
+            shadow[dirty] = pages[dirty]
+            copied += int(dirty.sum())
+            time.sleep(0.003)
+        machine.stop()
+        dirty = block.harvest_dirty()
+        shadow[dirty] = pages[dirty]
+        assert copied > 100
+        assert (shadow == pages).all()
+        assert "FAULT" not in machine.console.text
