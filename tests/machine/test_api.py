@@ -362,3 +362,12 @@ def test_the_dirty_log_loses_no_store_of_a_running_guest() -> None:
         assert copied > 100
         assert (shadow == pages).all()
         assert "FAULT" not in machine.console.text
+
+
+def test_the_firmware_starts_a_kernel(tmp_path: Path) -> None:
+    code = assemble(HEAD + put("kernel") + leave(9), version=4, base=0x180_0000).data
+    kernel = tmp_path / "kernel.elf"
+    kernel.write_bytes(elf(address=0x180_0000, data=code, size=len(code)))
+    with Machine.build(ram="64M", kernel=str(kernel)) as machine:
+        assert machine.run(timeout=60) == "exit"
+        assert (machine.exit_status, machine.console.text[-6:]) == (9, "kernel")
