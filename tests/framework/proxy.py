@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import struct
 import threading
@@ -29,35 +30,32 @@ class CuttingProxy:
             client, _ = self._listener.accept()
             self._listener.close()
             with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                back = threading.Thread(target=self._copy_back, args=(server, client), daemon=True)
-                back.start()
-                self._copy(client, server)
+                self._forward(client, server)
                 if self._reset:
                     for end in (client, server):
                         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                if self._cut_at is None:
-                    server.shutdown(socket.SHUT_WR)
-                    back.join(30)
         except OSError:
             pass  # one end went away by itself
         finally:
             self.done.set()
 
-    def _copy(self, client: socket.socket, server: socket.socket) -> None:
-        while data := client.recv(65536):
-            if self._cut_at is not None and len(self.stream) + len(data) > self._cut_at:
-                data = data[: self._cut_at - len(self.stream)]
-                self.stream += data
-                server.sendall(data)
-                return
-            self.stream += data
-            server.sendall(data)
-
-    @staticmethod
-    def _copy_back(server: socket.socket, client: socket.socket) -> None:
-        try:
-            while data := server.recv(65536):
-                client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # cut
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        """Copy both ways, in one thread so that closing a socket really ends it, until the cut or both ends."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ, server)
+            selector.register(server, selectors.EVENT_READ, client)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    here, there = key.fileobj, key.data
+                    assert isinstance(here, socket.socket)
+                    data = here.recv(65536)
+                    if here is client and self._cut_at is not None:
+                        data = data[: self._cut_at - len(self.stream)]
+                    if here is client:
+                        self.stream += data
+                    there.sendall(data)
+                    if self._cut_at is not None and len(self.stream) >= self._cut_at:
+                        return
+                    if not data:
+                        selector.unregister(here)
+                        there.shutdown(socket.SHUT_WR)

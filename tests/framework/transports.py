@@ -59,7 +59,17 @@ def _with_tls(plain: Prepare, hostname: str | None = None) -> Prepare:
     return prepare
 
 
-PLAIN: dict[str, Prepare] = {"tcp": tcp, "unix": unix, "fd": fd, "exec": execute}
+def _without_tls(plain: Prepare) -> Prepare:
+    def prepare(source: Emulator, destination: Emulator, directory: Path) -> str:
+        source.set_parameters(tls_creds="", tls_hostname="")
+        return plain(source, destination, directory)
+
+    return prepare
+
+
+PLAIN: dict[str, Prepare] = {
+    "tcp": _without_tls(tcp), "unix": _without_tls(unix), "fd": _without_tls(fd), "exec": _without_tls(execute)
+}  # fmt: skip
 TLS: dict[str, Prepare] = {
     "tls-tcp": _with_tls(tcp),
     "tls-unix": _with_tls(unix, "localhost"),

@@ -37,7 +37,14 @@ def _record(start: StartEmulator, source: Emulator) -> bytes:
     assert source.wait_migration()["status"] == "completed"
     proxy.done.wait(30)
     destination.close()
+    _wake(source)
     return bytes(proxy.stream)
+
+
+def _wake(source: Emulator) -> None:
+    """Out of postmigrate: QEMU lets a source that has given its guest away migrate only after a ``cont``."""
+    source.qmp("cont")
+    source.qmp("stop")
 
 
 def _boundaries(stream: bytes) -> list[int]:
@@ -56,7 +63,8 @@ def test_a_cut_at_every_section_boundary_leaves_the_source_whole(start: StartEmu
     source = start("source", *SMALL, *TICKS)
     source.wait_console("tick 2\n")
     source.qmp("stop")
-    places = _boundaries(_record(start, source))
+    stream = _record(start, source)
+    places = _boundaries(stream)
     assert len(places) > 10
     for number, place in enumerate(places):
         destination, port = _destination(start, f"cut{number}", "-S")
@@ -65,8 +73,7 @@ def test_a_cut_at_every_section_boundary_leaves_the_source_whole(start: StartEmu
         info = source.wait_migration()
         if info["status"] == "completed":
             # without a return path the source cannot know that its last bytes were lost
-            destination.close()
-            continue
+            assert False, (place, len(stream))
         assert info["status"] == "failed", (place, info)
         assert info["error-desc"], (place, info)
         assert source.status() in ("paused", "postmigrate")
@@ -105,4 +112,4 @@ def test_a_killed_source_ends_the_destination_with_one_line(start: StartEmulator
     source.qmp("migrate", uri=tcp(source, destination, tmp_path))
     source.wait_migration("active")
     source.process.kill()
-    _expect_one_line_exit(destination, r"ram.*offset")
+    _expect_one_line_exit(destination, r"offset 0x")
