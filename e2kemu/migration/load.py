@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from e2kemu import trace
-from e2kemu.errors import E2kError, StreamError
+from e2kemu.errors import ChannelError, E2kError, StreamError
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram_load import RamLoader
 from e2kemu.migration.registry import RAM_IDSTR, RAM_INSTANCE, RAM_VERSION, Registry, unknown_section
@@ -81,9 +81,21 @@ class StreamLoader:
         self._ram_ids: set[int] = set()
         self._ended: set[int] = set()
         self._loaded: set[tuple[str, int]] = set()
+        self._section = ""  # idstr of the section being read
+        self._last = "the configuration"  # what was read last, for errors between two sections
 
     def load(self) -> None:
-        """Header, configuration, all elements, vmdescription. Raises StreamError and ChannelError."""
+        """Header, configuration, all elements, vmdescription. Raises StreamError.
+
+        A channel that fails is a StreamError here too: where the stream broke off is worth knowing.
+        """
+        try:
+            self._load()
+        except ChannelError as error:
+            where = "" if self._section else f" after {self._last}"
+            raise StreamError(f"{error}{where}", section=self._section, offset=self._r.position) from error
+
+    def _load(self) -> None:
         self._load_header()
         elements: Mapping[int, Callable[[int], None]] = {
             ElementType.SECTION_START: self._section_start,
@@ -94,7 +106,9 @@ class StreamLoader:
         }
         while True:
             at = self._r.position
-            kind = self._byte("the type of the next section")
+            if self._r.at_end():
+                raise StreamError(f"the stream ends early, after {self._last}", offset=at)
+            kind = self._r.be8()
             if kind == ElementType.EOF:
                 break
             handler = elements.get(kind)
@@ -153,6 +167,7 @@ class StreamLoader:
             self._ended.add(section_id)
 
     def _load_ram(self, section_id: int) -> None:
+        self._section = RAM_IDSTR
         try:
             self._ram.load(self._r)
         except StreamError as error:
@@ -165,10 +180,13 @@ class StreamLoader:
         handler = self._registry.find(idstr, instance_id, version, start)
         if trace.mask & Log.MIGRATION:
             trace.log(f"migration: load section {section_id} '{idstr}' {instance_id} at {start:#x}")
+        self._section = idstr
         try:
             handler.load(self._r, version)
         except StreamError as error:
             raise _failed_device(idstr, instance_id, error) from error
+        except ChannelError:
+            raise
         except E2kError as error:
             problem = StreamError(str(error), section=idstr, offset=self._r.position)
             raise _failed_device(idstr, instance_id, problem) from error
@@ -203,6 +221,8 @@ class StreamLoader:
                 offset=at,
             )
         self._r.skip(5)
+        self._section = ""
+        self._last = f"section '{idstr}'"
 
     def _check_complete(self) -> None:
         """The device state has ended: nothing that this machine needs may be missing."""
