@@ -1,4 +1,4 @@
-"""The devices by name: ``-device help``, and the tests that hold for every device."""
+"""The devices by name: what the tests that hold for every device go over."""
 
 from __future__ import annotations
 
@@ -15,11 +15,3 @@ _DEVICES: tuple[type[Device], ...] = (IoPorts, LtTimer, Serial8250, Sic, TestDev
 def all_devices() -> dict[str, type[Device]]:
     """Every device class by its name, sorted."""
     return {device.name: device for device in sorted(_DEVICES, key=lambda device: device.name)}
-
-
-def help_text() -> str:
-    """One line per device: its name and the first line of its documentation."""
-    lines = ["Devices of the board:"]
-    for name, device in all_devices().items():
-        lines.append(f'name "{name}", desc "{(device.__doc__ or "").strip().splitlines()[0]}"')
-    return "\n".join(lines) + "\n"
