@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from e2kemu.errors import StreamError
 from e2kemu.wire import Reader, Writer
 
 
@@ -128,10 +129,15 @@ class VirtualClock:
         w.be64(now)
 
     def load(self, r: Reader, version: int) -> None:
-        """Read the section's body: sets the time. Version 1 has no nanoseconds: time is then kept."""
+        """Read the section's body: sets the time. Version 1 has no nanoseconds: time is then kept.
+
+        Raises StreamError.
+        """
         ticks = _signed(r.be64())
         r.skip(8)
         ns = _signed(r.be64()) if version >= 2 else self.now()
+        if ns < 0:
+            raise StreamError(f"virtual time is {ns} ns", section=self.idstr, offset=r.position)
         self._tick_lead = ticks - ns
         self.set(ns)
 

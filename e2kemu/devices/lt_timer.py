@@ -80,7 +80,6 @@ class LtTimer(Device):
         [
             counter_limit, start_value, counter, control, wd_counter_low, wd_limit, wd_control,
             counter_start_ns, wd_start_ns, reset_ns, power_latch, reset_latch,
-            vm.timer("expiry"), vm.timer("wd_expiry"),
         ],
         post_load="_post_load",
     )  # fmt: skip
@@ -174,6 +173,9 @@ class LtTimer(Device):
     def _set_wd(self, ticks: int) -> None:
         self.wd_counter_low = ticks
         self.wd_start_ns = self._clock.now() - ticks * NS_PER_TICK
+        self._arm_wd()
+
+    def _arm_wd(self) -> None:
         if self.wd_control & WD_RUN and not self.wd_control & WD_EVENT:
             self.wd_expiry.arm(self.wd_start_ns + self.wd_limit * NS_PER_TICK)
         else:
@@ -216,4 +218,10 @@ class LtTimer(Device):
         return self.reset_latch
 
     def _post_load(self, version: int) -> None:
+        now = self._clock.now()
+        for reg in (type(self).counter_start_ns, type(self).wd_start_ns, type(self).reset_ns):
+            if self.values[reg.name] > now:
+                raise ValueError(f"{reg.name} is in the future")
         self._update_line()
+        self._arm()
+        self._arm_wd()

@@ -42,6 +42,9 @@ TRIGGER_LEVELS = (1, 4, 8, 14)
 """Bytes in the FIFO that interrupt, by FCR bits 7:6."""
 
 BAUD_BASE = 115200
+LONGEST_TIMEOUT_NS = 40 * 1_000_000_000 * 0xFFFF // BAUD_BASE
+"""Four characters at the lowest baud rate."""
+
 BACKLOG_LIMIT = 1 << 20
 """Input bytes kept while the guest does not read; more is dropped, as on a real line."""
 
@@ -264,4 +267,8 @@ class Serial8250(Device):
         self.fifo_timeout.cancel()
 
     def _post_load(self, version: int) -> None:
+        expire = self.fifo_timeout.expire
+        if expire is not None and expire > self._clock.now() + LONGEST_TIMEOUT_NS:
+            self.fifo_timeout.cancel()
+            raise ValueError(f"fifo_timeout {expire} is too far in the future")
         self._update()

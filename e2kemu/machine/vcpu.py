@@ -22,6 +22,9 @@ ASK_AGAIN = 0.005
 """Seconds after which a CPU that has not left its loop is asked again (the request may have come just
 before it entered)."""
 
+LONGEST_WAIT = 3600.0
+"""Seconds after which a sleeping CPU's thread looks at its time again: a guest may ask for any number."""
+
 SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets another thread run. A vCPU computes all the time and so always uses
 its interval up: with the default of 5 ms every answer of the main loop or a migration thread would wait
@@ -156,5 +159,5 @@ class VcpuThread:
                         cpu.idle_until = None
                         self.parked = False
                         return True
-                gate.condition.wait(None if wait is None else wait / 1e9)
+                gate.condition.wait(None if wait is None else min(wait / 1e9, LONGEST_WAIT))
         return False

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.core import Device, Reg
@@ -97,6 +99,28 @@ def test_a_state_cut_short_is_refused_and_the_description_has_its_size(name: str
     for cut in range(head):
         with pytest.raises(StreamError, match=f"Failed to load {plain.name}:"):
             MAKE[name]().section().load(BytesReader(saved[:cut]), section.version)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [name for name in DEVICES if all_devices()[name].vmstate])
+@given(data=st.binary(min_size=64, max_size=64), now=st.integers(0, 1 << 50))
+def test_any_bytes_load_or_are_refused_and_the_device_lives(name: str, data: bytes, now: int) -> None:
+    device = MAKE[name]()
+    clock = next((item for item in vars(device).values() if isinstance(item, VirtualClock)), VirtualClock())
+    clock.set(now)
+    section = device.section()
+    assert section is not None
+    try:
+        section.load(BytesReader(data), section.version)
+    except StreamError:
+        pass
+    deadline = clock.next_deadline()
+    assert deadline is None or deadline < now + 3600 * 10**9
+    clock.start()
+    clock.run_expired()
+    for offset in range(0, device.size, 4):
+        device.mmio_write(offset, 4, device.mmio_read(offset, 4))
+    body(device)
+    device.reset()
 
 
 @pytest.mark.parametrize("name", DEVICES)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from e2kemu.clock import VirtualClock
+from e2kemu.errors import StreamError
 from e2kemu.wire import BytesReader, Writer
 
 
@@ -80,3 +83,5 @@ def test_ticks_of_another_rate_survive_and_version_1_keeps_the_time() -> None:
     assert w.getvalue() == body
     clock.load(BytesReader(body[:16]), 1)
     assert clock.now() == 0x10
+    with pytest.raises(StreamError, match="virtual time is -1 ns in section 'timer'"):
+        clock.load(BytesReader(b"\xff" * 24), 2)
