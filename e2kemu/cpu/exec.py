@@ -113,6 +113,7 @@ class Cpu:
             self.reference.bind()
         left = NO_LIMIT if limit is None else limit
         flag = core.exit_flag
+        met_tag = False
         while True:
             if self.idle_until is not None:
                 flag[0] = 0
@@ -125,11 +126,17 @@ class Cpu:
             before = left
             watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU))
             try:
-                left = self._watched(left) if watched else self._blocks(left)
+                if met_tag:
+                    met_tag = False
+                    table = self.reference.table(Config.of(self.state))
+                    self.state.X[_PC], _, left = self._tagged(table, self.state.X[_PC], left)
+                else:
+                    left = self._watched(left) if watched else self._blocks(left)
             except Left as out:
                 left = out.left
                 self.state.X[_PC] = out.pc
                 if out.cause is None:
+                    met_tag = True
                     continue
                 if not isinstance(out.cause, Trap):
                     raise out.cause from None
