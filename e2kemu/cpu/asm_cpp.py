@@ -133,15 +133,13 @@ class Reader:
                 return out + text[at : match.start()]
             if found == "/*":
                 out += text[at : match.start()]
-                rest = text[match.end() :]
-                while "*/" not in rest:
+                start, text = match.start(), text[match.start() :]
+                while "*/" not in text[2:]:
                     if source.at >= len(source.lines):
-                        raise Trouble("unterminated comment", match.start() + 1)
-                    rest = self._take(source)
-                    out, text = "", rest
-                end = rest.index("*/") + 2
-                at = len(text) - len(rest) + end
-                out += " " * (at - len(out))
+                        raise Trouble("unterminated comment", start + 1)
+                    text += " " + self._take(source)
+                at = text.index("*/", 2) + 2
+                out += " " * at
                 continue
             out += text[at : match.end()]
             at = match.end()

@@ -97,7 +97,8 @@ class Parser:
         if not self.toks:
             return 0
         kind, value, column = self.toks[-1]
-        return int(column) + (len(str(value)) if kind in ("id", "op", "local") else 1)
+        width = len(value) if kind in ("id", "op", "local") else len(value) + 1 if kind == "reg" else 1
+        return column + width
 
     def peek(self, value: str) -> bool:
         """Whether the next token is this operator or name."""

@@ -159,6 +159,9 @@ class Immediate:
         if kind == "id" and name in _FORCED:
             parser.at += 1
             return self._forced(parser, _FORCED[name])
+        if kind == "id" and name == "_lt_pack_code":
+            parser.at += 1
+            return Operand(Kind.LIT32, pack_code(parser))
         tree = parser.expression()
         value = evaluate(tree)
         if value is None or value.base is not None:
@@ -207,6 +210,63 @@ def number_operand(number: int, bits: int, small: int, column: int = 0) -> Opera
     if -0x8000_0000 <= signed < 0x8000_0000:
         return Operand(Kind.LIT32, signed & 0xFFFF_FFFF)
     return Operand(Kind.LIT64, signed & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+_PACK_NAMES = {
+    **{f"lt_{name}": n for n, name in enumerate(
+        ("shuffle", "extract", "shift", "interleave", "signextend", "zeroextend", "insert"))},
+    **{f"lt_{size}": n for n, size in enumerate("bhwd")},
+}  # fmt: skip
+_PACK_COUNTS = {"d": 2, "w": 4, "h": 8, "b": 16}
+
+
+def _pack_part(name: str, index: int, value: int) -> int | None:
+    """The bits of one ``name[index] = value`` of a pack code, None when there is no such part."""
+    width = {"opc": (4, 0), "fmt": (2, 4), "fmt1": (2, 6)}.get(name)
+    if width is not None:
+        return value << width[1] if index < 0 and value >> width[0] == 0 else None
+    kind, _, rest = name.partition("_")
+    size, _, part = rest.partition("_")
+    count = _PACK_COUNTS.get(size, 0)
+    if not 0 <= index < count or part not in ("", "lo", "hi"):
+        return None
+    if kind == "mask" and not part:
+        return value << 8 + index if value < 2 else None
+    if kind != "pos":
+        return None
+    if size == "b":
+        return value << 8 if index == 0 and not part and value < 16 else None
+    step = 1 if size == "d" else 2
+    low, high = value & (1 << step) - 1, value >> step
+    if part:
+        return (value << 8 + step * index if part == "lo" else value << 24 + index) if not high else None
+    return low << 8 + step * index | high << 24 + index if high < 2 else None
+
+
+def pack_code(parser: Parser) -> int:
+    """``[opc=lt_shuffle+fmt=lt_w+pos_w[0]=1]`` behind ``_lt_pack_code``: a 32-bit literal. Raises Trouble."""
+    parser.need("[")
+    word = 0
+    while True:
+        kind, name, column = parser.toks[parser.at] if not parser.done else ("", "", parser.column)
+        parser.at += 1
+        index = -1
+        if parser.take("["):
+            index = constant(parser, "the index", 0, 15)
+            parser.need("]")
+        parser.need("=")
+        number_kind, value, at = parser.toks[parser.at] if not parser.done else ("", "", parser.column)
+        parser.at += 1
+        number: int | None = int(value) if number_kind == "num" else _PACK_NAMES.get(str(value))
+        if number is None:
+            raise Trouble("expected a number or a name of a pack code", at)
+        bits = _pack_part(name, index, number) if kind == "id" else None
+        if bits is None:
+            raise Trouble("no such part of a pack code", column)
+        word |= bits
+        if parser.take("]"):
+            return word
+        parser.need("+")
 
 
 def _key(tree: Tree) -> str:
