@@ -45,6 +45,8 @@ class Chardev:
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self.answers = False
+        """Output answers input: a peer that does not read shall not be heard until it does (monitors)."""
         self._receive: Receive | None = None
         self._event: Event | None = None
 
@@ -241,7 +243,8 @@ class ChardevSet:
         self.devices: dict[str, Chardev] = {}
         self.stdio_signals = True
         """Whether Ctrl-C on a terminal kills the emulator under plain ``stdio``; never under a mux."""
-        self._stdio_taken = False
+        self.stdio_refusal = ""
+        """Why nobody may use ``stdio``; empty: it is free. Its first user makes it taken."""
 
     def frontend(self, spec: str, label: str) -> Chardev:
         """What a serial port or monitor asked for by ``spec`` shall use. Raises OptionError.
@@ -304,9 +307,9 @@ class ChardevSet:
         if label in self.devices:
             raise OptionError(f"Duplicate ID '{label}' for chardev")
         if kind == "stdio":
-            if self._stdio_taken:
-                raise OptionError("cannot use stdio by multiple character devices")
-            self._stdio_taken = True
+            if self.stdio_refusal:
+                raise OptionError(self.stdio_refusal)
+            self.stdio_refusal = "cannot use stdio by multiple character devices"
         base = _make(kind, options, label, self.loop, signals=self.stdio_signals and not mux)
         self.devices[label] = Mux(base, label) if mux else base
         return self.devices[label]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 from contextlib import suppress
 
-from e2kemu.chardev import CHUNK, Chardev, Event, OutputQueue, Receive
+from e2kemu.chardev import CHUNK, HIGH_WATER, Chardev, Event, OutputQueue, Receive
 from e2kemu.errors import OptionError
 from e2kemu.loop import MainLoop
 from e2kemu.options import Options
 
+PATIENCE = 0.05
+"""Seconds between looks whether a peer that does not read has begun to."""
 MAX_FDS = 16
 """Descriptors accepted in one message."""
 
@@ -133,6 +136,10 @@ class SocketChardev(Chardev):
         peer = self._peer
         if peer is None:
             return
+        if self.answers and self._queue is not None and self._queue.queued > HIGH_WATER:
+            self._loop.remove_reader(peer.fileno())
+            self._loop.call_later(PATIENCE, self._listen_again)
+            return
         try:
             data = self._read(peer)
         except BlockingIOError:
@@ -143,6 +150,10 @@ class SocketChardev(Chardev):
             self.input(data)
         else:
             self._drop(listen_again=True)
+
+    def _listen_again(self) -> None:
+        if self._peer is not None:
+            self._loop.add_reader(self._peer.fileno(), self._readable)
 
     def _read(self, peer: socket.socket) -> bytes:
         if peer.family != socket.AF_UNIX:
@@ -209,7 +220,9 @@ def _open_unix(device: SocketChardev, path: str, *, server: bool, wait: bool) ->
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket a dead server left behind; one that answers is left for bind to refuse."""
+    """Remove the socket a dead server left behind; anything else is left for bind to refuse."""
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

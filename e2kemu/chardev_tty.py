@@ -177,7 +177,10 @@ class PtyChardev(Chardev):
         self._timer: TimerHandle | None = None
         self._closed = False
         print(f"char device redirected to {self.path} (label {label})", flush=True)
-        self._look()
+
+    def open_frontend(self, receive: Receive, event: Event | None = None) -> None:
+        super().open_frontend(receive, event)
+        self._loop.call_soon(self._look)  # whoever is there already has waited for its user
 
     @property
     def is_terminal(self) -> bool:

@@ -52,14 +52,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.write(text)
                 sys.stdout.flush()
             return 0
+        parent = _to_background() if given.flag("daemonize") else None
         with _stoppable(), ExitStack() as undo:
-            return _Emulator(given, undo).run()
+            return _Emulator(given, undo, parent).run()
     except E2kError as error:
         print(f"e2kemu: {error}", file=sys.stderr, flush=True)
         return 1
     except _Stopped as stopped:
         print(f"e2kemu: terminating on signal {stopped.signum}", file=sys.stderr, flush=True)
         return 0
+
+
+def _to_background() -> int:
+    """Go on in a child with a session of its own; returns the descriptor to tell the parent by.
+
+    The parent stays until the child is ready (a byte comes: status 0) or has failed (none does: 1).
+    """
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    if os.fork():
+        os.close(writing)
+        os._exit(0 if os.read(reading, 1) else 1)
+    os.close(reading)
+    os.setsid()
+    return writing
 
 
 class _Stopped(BaseException):
@@ -200,10 +216,14 @@ def checked_config(given: Given) -> MachineConfig:
 
 
 class _Emulator:
-    """One emulator from options to exit; ``undo`` collects what must happen at the end, whatever happens."""
+    """One emulator from options to exit; ``undo`` collects what must happen at the end, whatever happens.
 
-    def __init__(self, given: Given, undo: ExitStack) -> None:
+    ``parent`` is the descriptor of ``_to_background`` with -daemonize.
+    """
+
+    def __init__(self, given: Given, undo: ExitStack, parent: int | None) -> None:
         self._given = given
+        self._parent = parent
         self._undo = undo
         self._log()
         config = checked_config(given)
@@ -250,7 +270,12 @@ class _Emulator:
         """
         given = self._given
         serials, monitors = given.all("serial"), given.all("monitor")
-        terminal = given.flag("nographic") or given.text("display") is None
+        background = given.flag("daemonize")
+        if background and given.flag("nographic"):
+            raise OptionError("-nographic: cannot be used with -daemonize")
+        if background:
+            self._chardevs.stdio_refusal = "cannot use stdio with -daemonize"
+        terminal = given.flag("nographic") or (given.text("display") is None and not background)
         muxed = any(spec.startswith("mon:") for spec in serials)
         defaults = terminal and not given.flag("nodefaults")
         default_monitor = not (monitors or given.all("qmp") or given.all("mon") or muxed)
@@ -346,9 +371,21 @@ class _Emulator:
                         self._migration.start_incoming(uri)
             elif not self._given.flag("S"):
                 self._machine.start()
+            self._ready()
         except E2kError as error:
             print(f"e2kemu: {error}", file=sys.stderr, flush=True)
             self._loop.quit(1)
+
+    def _ready(self) -> None:
+        """With -daemonize: leave the terminal, let the parent go."""
+        if self._parent is None:
+            return
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(nothing, fd)
+        os.close(nothing)
+        os.write(self._parent, b"!")
+        os.close(self._parent)
 
     def _escape_exit(self) -> None:
         self._machine.shutdown(0, guest=False, reason="host-ui")

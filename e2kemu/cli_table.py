@@ -77,6 +77,7 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
         _row("no-shutdown", "", "stop before shutdown"),
         _row("nodefaults", "", "don't create default devices"),
         _row("pidfile", "file", "write PID to 'file'"),
+        _row("daemonize", "", "daemonize once the consoles, the machine and the migration are set up"),
         _row("d", "item1,...", "enable logging of specified items ('-d help' for list)"),
         _row("D", "logfile", "output log to logfile (default stderr)", "logfile"),
     )),
@@ -105,7 +106,7 @@ REFUSED = {
         (True, "not supported", "sandbox run-with runas chroot compat action watchdog-action plugin dfilter"),
         (True, "not supported", "seed"),
         (True, "not supported", "add-fd set parallel audio audiodev iscsi prom-env option-rom dump-vmstate"),
-        (False, "not supported", "daemonize snapshot usb enable-kvm preconfig no-user-config overcommit"),
+        (False, "not supported", "snapshot usb enable-kvm preconfig no-user-config overcommit"),
     )
     for name in names.split()
 }

@@ -128,6 +128,7 @@ class HmpMonitor(Monitor):
             self._lines = EditedLines(self._show, self._accept, self._complete, ctx.loop)
         else:
             self._lines = PlainLines(self._show, self._accept)
+        chardev.answers = True
         chardev.open_frontend(self._receive, self._event)
 
     # -- Monitor

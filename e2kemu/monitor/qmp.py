@@ -60,6 +60,7 @@ class QmpMonitor(Monitor):
         self._oob = False
         self._suspended = 0
         self._requests: deque[Any] = deque()
+        chardev.answers = True
         chardev.open_frontend(self._receive, self._event)
 
     # -- Monitor

@@ -115,6 +115,20 @@ def test_a_unix_server_takes_one_client_after_the_other(running: RunningLoop, tm
     assert not path.exists()
 
 
+def test_a_dead_servers_socket_is_replaced_and_nothing_else(running: RunningLoop, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    device = running.do(lambda: running.chardevs.open(f"unix:{path},server=on,wait=off", "c"))
+    with pytest.raises(OptionError, match="Address already in use"):
+        running.do(lambda: running.chardevs.open(f"unix:{path},server=on,wait=off", "d"))
+    running.do(device.close)
+    path.write_text("precious")
+    with pytest.raises(OptionError, match="Address already in use"):
+        running.do(lambda: running.chardevs.open(f"unix:{path},server=on,wait=off", "e"))
+    assert path.read_text() == "precious"
+
+
 def test_descriptors_arrive_with_the_bytes_and_only_the_newest_are_kept(
     running: RunningLoop, tmp_path: Path
 ) -> None:

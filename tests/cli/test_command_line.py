@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +54,7 @@ def test_a_process_that_cannot_start_says_so_in_one_line_with_status_1(tmp_path:
         assert options[-1] in one_line(result.returncode, result.stdout, result.stderr)
 
 
-def test_help_shows_every_option_in_qemus_shape() -> None:
+def test_help_shows_every_option_in_qemus_shape(capfd: pytest.CaptureFixture[str]) -> None:
     text = run("-help").stdout
     assert text.startswith("e2kemu emulator version 1.0.0\nusage: e2kemu [options]\n\nStandard options:\n")
     assert "-h or -help     display this help and exit\n" in text
@@ -62,8 +65,9 @@ def test_help_shows_every_option_in_qemus_shape() -> None:
             assert f"-{option.names[0]}" in text
             assert option.help
     assert max(map(len, text.splitlines())) <= 100
-    assert run("--help").stdout == text
-    assert run("-h").stdout == text
+    for option in ("--help", "-h"):
+        assert main([option]) == 0
+        assert capfd.readouterr().out == text
 
 
 @pytest.mark.parametrize(
@@ -80,8 +84,9 @@ def test_help_as_a_value_lists_the_choices(
     assert errors == ""
 
 
-def test_version() -> None:
-    assert run("-version").stdout == "e2kemu emulator version 1.0.0\n"
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-version"]) == 0
+    assert capfd.readouterr().out == "e2kemu emulator version 1.0.0\n"
 
 
 def test_wrong_options_are_one_line(tmp_path: Path, refused: Refused) -> None:
@@ -143,7 +148,7 @@ def test_every_refused_option_of_qemu_says_why(refused: Refused) -> None:
     assert not set(REFUSED) & set(OPTIONS)
     assert "no ramdisk" in refused("-initrd", "x")
     assert refused("-initrd", "x").startswith("-initrd x: ")
-    assert refused("-daemonize") == "-daemonize: not supported"
+    assert refused("-snapshot") == "-snapshot: not supported"
     assert refused("-vga", "std") == "-vga std: not supported"
     assert refused("-nic", "user") == "-nic user: no machine type has a network card"
 
@@ -173,3 +178,25 @@ def test_signals_end_it_orderly(tmp_path: Path) -> None:
         assert errors.decode() == f"e2kemu: terminating on signal {signum}\n"
         assert not pidfile.exists()
         assert not path.exists()
+
+
+def test_daemonize_returns_when_it_is_ready_or_has_failed(tmp_path: Path) -> None:
+    options = (*machine_options(tmp_path), "-daemonize", "-pidfile", str(tmp_path / "pid"))
+    sockets = ("-qmp", f"unix:{tmp_path}/qmp,server=on,wait=off", "-incoming", "defer")
+    result = run(*options, *sockets)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "qmp"))
+            assert client.recv(100).startswith(b'{"QMP"')
+        assert os.getsid(pid) == pid
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for wrong in (("-serial", "stdio"), ("-nographic",), ("-kernel", str(tmp_path / "missing"))):
+        result = run(*options, *wrong)
+        assert wrong[0] in one_line(result.returncode, result.stdout, result.stderr)

@@ -7,13 +7,15 @@ import json
 import os
 import random
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
 
 from e2kemu.monitor.dispatch import QMP
 from tests.monitor.conftest import Emulator
-from tests.monitor.processes import RawQmp
+from tests.monitor.processes import RawQmp, machine_options, start
 
 
 def error(reply: dict[str, object]) -> tuple[str, str]:
@@ -94,8 +96,8 @@ def test_errors_are_in_the_words_of_qemu(qmp: RawQmp, request_: object, text: st
 
 def test_requests_may_come_in_any_pieces(qmp: RawQmp) -> None:
     text = b'{"execute":"query-name","id":"{\\"}"}{"execute":"query-name"}  \n {"execute":"query-name"}'
-    for start in range(0, len(text), 3):
-        qmp.send(text[start : start + 3])
+    for at in range(0, len(text), 3):
+        qmp.send(text[at : at + 3])
     assert qmp.reply()["id"] == '{"}'
     assert [qmp.reply(), qmp.reply()] == [{"return": {"name": "tested"}}] * 2
 
@@ -209,3 +211,35 @@ def test_memory_is_saved_to_a_file(qmp: RawQmp, emulator: Emulator) -> None:
     assert error(qmp.ask(json.dumps(request).encode()))[1].startswith("Invalid addr 0x000000007fff0000")
     request["arguments"] = {"val": 0, "size": 4, "filename": "/nonexistent/file"}
     assert error(qmp.ask(json.dumps(request).encode()))[1].startswith("Could not open '/nonexistent/file'")
+
+
+def test_a_client_that_asks_and_never_reads_costs_no_memory(emulator: Emulator) -> None:
+    def resident() -> int:
+        with open(f"/proc/{emulator.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096
+
+    client = emulator.qmp()
+    client.negotiate()
+    before = resident()
+    client.socket.settimeout(1.0)
+    with pytest.raises(TimeoutError):
+        client.send(b'{"execute": "query-qmp-schema"}' * 100_000)
+    assert resident() - before < 64 << 20
+    hmp = emulator.hmp()
+    assert hmp.ask("p 1") == "1\n"
+    hmp.socket.close()
+    client.close()
+
+
+def test_server_on_alone_waits_for_the_first_client(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    options = (*machine_options(tmp_path), "-display", "none", "-qmp", f"unix:{path},server=on")
+    process = start(*options, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    assert line == f"e2kemu: info: waiting for connection on: disconnected:unix:{path},server=on\n"
+    client = RawQmp(path, process)
+    client.negotiate()
+    client.send(b'{"execute": "quit"}')
+    assert process.wait(30) == 0
+    process.stderr.close()
