@@ -88,6 +88,15 @@ def load(ex: WideExecution, one: Staged) -> None:
         ex.result(one, m.get(first), m.get(fault))
 
 
+def _loop_stores(m: Any) -> V:
+    """Whether a store in loop mode happens: not in the prologue (pcnt), and not in the last turn (LOOP_END)
+    unless the remainder strmd asks for it."""
+    lsr = m.sreg(LSR)
+    running = m.eq(m.and_(lsr, 31 << 48), 0)
+    last = m.and_(m.ult(m.and_(lsr, 0xFFFF_FFFF), 2), m.eq(m.and_(m.lshr(lsr, 32), 0x3F), 0x20))
+    return m.and_(running, m.xor(m.and_(last, m.eq(m.and_(lsr, 127 << 53), 0)), 1))
+
+
 def store(ex: WideExecution, one: Staged) -> None:
     """Phase 3: the store."""
     m, insn = ex.m, one.insn
@@ -95,8 +104,7 @@ def store(ex: WideExecution, one: Staged) -> None:
         return
     permitted = m.xor(one.diag, 1)
     if ex.wide.loop_mode:
-        lsr = m.sreg(LSR)
-        permitted = m.and_(permitted, m.eq(m.and_(lsr, 31 << 48), 0))
+        permitted = m.and_(permitted, _loop_stores(m))
     values = [value for value, _ in one.sources]
     if not (isinstance(one.mark, int) and not one.mark):
         mark = m.select(one.mark, 0x4000_0000_4000_0000, 0)
