@@ -124,7 +124,7 @@ def one_operation(draw: st.DrawFn) -> tuple[int, AluInsn]:
 
 
 @given(one_operation(), st.integers(0, 7), st.booleans())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_a_random_operation_survives_encode_and_decode(
     case: tuple[int, AluInsn], nop: int, loop_mode: bool
 ) -> None:
@@ -144,7 +144,7 @@ def test_the_random_rows_are_most_of_the_table() -> None:
 
 
 @given(st.lists(st.tuples(literals.filter(lambda o: o.kind is not Kind.IMM)), min_size=1, max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_literals_that_are_placed_read_back(operands: list[tuple[Operand]]) -> None:
     alu = tuple(AluInsn(n, ADDD, src1=R1, src2=operand, dst=R1) for n, (operand,) in enumerate(operands))
     wide = Wide(4, 0, alu=alu)
