@@ -8,10 +8,12 @@ connected is discarded. A Unix client may send descriptors (SCM_RIGHTS); they st
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 import sys
 from contextlib import suppress
+from typing import Any
 
 from e2kemu.chardev import CHUNK, HIGH_WATER, Chardev, Event, OutputQueue, Receive
 from e2kemu.errors import OptionError
@@ -25,7 +27,7 @@ MAX_FDS = 16
 
 
 class SocketChardev(Chardev):
-    """One connection at a time over a stream socket; ``listener`` is None for a client."""
+    """One connection at a time over a stream socket, accepted from listeners or (a client) made once."""
 
     kind = "socket"
 
@@ -33,7 +35,7 @@ class SocketChardev(Chardev):
         super().__init__(label)
         self._loop = loop
         self._name = name
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._unlink: str | None = None
         self._peer: socket.socket | None = None
         self._peer_name = ""
@@ -43,17 +45,18 @@ class SocketChardev(Chardev):
 
     # -- setting up
 
-    def listen(self, listener: socket.socket, unlink: str | None, *, wait: bool) -> None:
-        """Serve on ``listener``; with ``wait`` return when the first client is there."""
-        self._listener = listener
+    def listen(self, listeners: list[socket.socket], unlink: str | None, *, wait: bool) -> None:
+        """Serve on ``listeners``; with ``wait`` return when the first client is there."""
+        self._listeners = listeners
         self._unlink = unlink
+        for listener in listeners:
+            listener.setblocking(False)
         if wait:
             print(f"e2kemu: info: waiting for connection on: {self.describe()}", file=sys.stderr, flush=True)
-            connection, _ = listener.accept()
-            self._adopt(connection)
+            select.select(listeners, [], [])
+            self._accept()
         else:
-            listener.setblocking(False)
-            self._loop.add_reader(listener.fileno(), self._accept)
+            self._await_client()
 
     def attach(self, connection: socket.socket) -> None:
         """Use an established connection (a client's)."""
@@ -83,14 +86,14 @@ class SocketChardev(Chardev):
 
     def close(self) -> None:
         self.flush()
-        listener, self._listener = self._listener, None
+        listeners, self._listeners = self._listeners, []
         self._drop(listen_again=False)
-        if listener is not None:
+        for listener in listeners:
             self._loop.remove_reader(listener.fileno())
             listener.close()
-            if self._unlink is not None:
-                with suppress(OSError):
-                    os.unlink(self._unlink)
+        if listeners and self._unlink is not None:
+            with suppress(OSError):
+                os.unlink(self._unlink)
 
     def take_fds(self) -> list[int]:
         fds, self._fds = self._fds, []
@@ -98,21 +101,29 @@ class SocketChardev(Chardev):
 
     def describe(self) -> str:
         state = f" <-> {self._peer_name}" if self._peer is not None and self._peer_name else ""
+        name = self._name
+        if self._listeners and self._unlink is None:
+            name = f"{name.rpartition(':')[0]}:{self._listeners[0].getsockname()[1]}"
         prefix = "" if self._peer is not None else "disconnected:"
-        server = ",server=on" if self._listener is not None else ""
-        return f"{prefix}{self._name}{server}{state}"
+        server = ",server=on" if self._listeners else ""
+        return f"{prefix}{name}{server}{state}"
 
     # -- connection
 
+    def _await_client(self) -> None:
+        for listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._accept)
+
     def _accept(self) -> None:
-        if self._listener is None:
+        """Take the first client that waits on any listener."""
+        for listener in self._listeners:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                continue  # nobody here, or gone again
+            self._adopt(connection)
+            self._start()
             return
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return
-        self._adopt(connection)
-        self._start()
 
     def _adopt(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -121,8 +132,8 @@ class SocketChardev(Chardev):
             with suppress(OSError):
                 host, port = connection.getpeername()[:2]
                 self._peer_name = f"{host}:{port}"
-        if self._listener is not None:
-            self._loop.remove_reader(self._listener.fileno())
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
         self._peer = connection
         # A dead peer shows as readable too: the reader is who drops the connection.
         self._queue = OutputQueue(self._loop, connection.fileno(), connection.send)
@@ -179,9 +190,8 @@ class SocketChardev(Chardev):
             for fd in self.take_fds():
                 os.close(fd)
             self.notify("closed")
-        if listen_again and self._listener is not None:
-            self._listener.setblocking(False)
-            self._loop.add_reader(self._listener.fileno(), self._accept)
+        if listen_again:
+            self._await_client()
 
 
 def open_socket(kind: str, options: Options, label: str, loop: MainLoop) -> SocketChardev:
@@ -216,7 +226,7 @@ def _open_unix(device: SocketChardev, path: str, *, server: bool, wait: bool) ->
         endpoint.close()
         action = "bind" if server else "connect"
         raise OptionError(f"Failed to {action} socket '{path}': {error.strerror or error}") from error
-    device.listen(endpoint, path, wait=wait)
+    device.listen([endpoint], path, wait=wait)
 
 
 def _remove_stale(path: str) -> None:
@@ -249,25 +259,33 @@ def _open_tcp(device: SocketChardev, address: str, *, server: bool, wait: bool) 
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror as error:
         raise OptionError(f"address resolution failed for {address}: {error.strerror}") from error
+    listeners: list[socket.socket] = []
     last: OSError | None = None
     for family, kind, protocol, _, where in found:
         endpoint = socket.socket(family, kind, protocol)
         try:
-            if server:
-                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                endpoint.bind(where)
-                endpoint.listen(1)
-            else:
+            if not server:
                 endpoint.connect(where)
+                device.attach(endpoint)
+                return
+            _bind(endpoint, where, listeners)
+            listeners.append(endpoint)
         except OSError as error:
             endpoint.close()
             last = error
-            continue
-        if server:
-            device.listen(endpoint, None, wait=wait)
-        else:
-            device.attach(endpoint)
+    if listeners:
+        device.listen(listeners, None, wait=wait)
         return
     action = "find an available port" if server else "connect to"
     reason = last.strerror if last is not None else "no address"
     raise OptionError(f"Failed to {action} '{address}': {reason}")
+
+
+def _bind(endpoint: socket.socket, where: Any, others: list[socket.socket]) -> None:
+    """Listen on every address of a name; all on one port, also when the system chooses it."""
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if endpoint.family == socket.AF_INET6:
+        endpoint.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    port = others[0].getsockname()[1] if others else where[1]
+    endpoint.bind((where[0], port, *where[2:]))
+    endpoint.listen(1)

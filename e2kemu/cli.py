@@ -44,6 +44,7 @@ REGISTERED = (commands, commands_memory, info, migration_commands, tls_creds)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit status."""
+    _open_missing()
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments)
         text = _asked_for(given)
@@ -61,6 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Stopped as stopped:
         print(f"e2kemu: terminating on signal {stopped.signum}", file=sys.stderr, flush=True)
         return 0
+
+
+def _open_missing() -> None:
+    """Standard descriptors that are closed would be handed out again, to sockets for example."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
 
 
 def _to_background() -> int:
