@@ -71,7 +71,7 @@ class Machine:
         """Whether the guest runs once its state has arrived (or at once); ``stop`` and ``cont`` change it
         while the machine is in "inmigrate"."""
         self.exit_status: int | None = None
-        """The status the guest has ended with."""
+        """The status the guest has ended with; None again after a reset."""
         self._run_state = "inmigrate" if config.incoming else "prelaunch"
         self._gate = Gate(lock, self.clock)
         self._threads: list[VcpuThread] = []
@@ -257,7 +257,7 @@ class Machine:
             self.shutdown(0, guest=guest, reason=reason)
             return
         with self._gate.still():
-            self._shutdown = None
+            self._shutdown = self.exit_status = None
             for device in self.devices:
                 device.reset()
             for hook in self.on_reset:

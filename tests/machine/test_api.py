@@ -108,6 +108,9 @@ def test_a_guest_prints_and_ends_with_its_status(boot: Callable[..., Machine]) -
         machine.run()
     with pytest.raises(StateError, match="the guest has ended with status 7"):
         machine.step()
+    machine.reset()
+    assert machine.run(timeout=60) == "exit"
+    assert (machine.console.text, machine.exit_status) == ("hello\n" * 2, 7)
 
 
 def test_run_stops_at_what_it_was_told_and_the_guest_stands(boot: Callable[..., Machine]) -> None:
