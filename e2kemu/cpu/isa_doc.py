@@ -64,8 +64,8 @@ def _chapters() -> tuple[tuple[str, Callable[[Op], bool]], ...]:
         ("Memory", lambda op: op.mas or bool(op.load or op.store) or op.fmt.name in ("ALOPF3", "ALOPF13")),
         ("Floating point, 80 bits", lambda op: op.family == "fp80"),
         ("Floating point", lambda op: op.family == "fp"),
-        ("Packed, 128 bits", lambda op: op.family in ("packed128", "fp-packed128")),
-        ("Packed, 64 bits", lambda op: op.family in ("packed64", "fp-packed64")),
+        ("Packed, 128 bits", lambda op: op.family in ("packed128", "fp-packed128") or op.name == "qpmrgp"),
+        ("Packed, 64 bits", lambda op: op.family in ("packed64", "fp-packed64") or op.name == "pmrgp"),
         ("Integer compares into predicates", lambda op: op.fmt.name in ("ALOPF7", "ALOPF8")),
         ("Integer, moves, tags and the rest", lambda op: True),
     )

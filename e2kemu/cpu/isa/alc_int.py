@@ -459,22 +459,6 @@ row("odtoap", ALOPF11, 0x54, "QDQ", "0134", until=2, opc2=0x01, ales_lo=0xC0, pa
 row("cast", ALOPF11, 0x55, "QQQ", "0134", until=2, opc2=0x01, ales_lo=0xC0, pair="01/34")
 
 
-@alu("mpsadbh", ALOPF11, 0x58, "DDD", "14", since=3, opc2=0x01, ales_lo=0xC0)
-def mpsadbh(v: V, a: V, b: V) -> V:
-    """Four 16-bit sums of absolute byte differences: lane i sums |a[i+k] - b[k]| over k = 0..3."""
-    def byte(x: V, index: int) -> V:
-        return v.and_(v.lshr(x, v.const(8 * index)), v.const(0xFF))
-
-    result = v.const(0)
-    for lane in range(4):
-        total = v.const(0)
-        for k in range(4):
-            x, y = byte(a, lane + k), byte(b, k)
-            total = v.add(total, v.select(v.ult(x, y), v.sub(y, x), v.sub(x, y)))
-        result = v.or_(result, v.shl(total, v.const(16 * lane)))
-    return result
-
-
 # --- operations that give x86 flags (support of binary translation): not described ------------------
 
 _FLAG_WIDTHS = (("s_fb", 0x04, 1), ("s_fh", 0x05, 1), ("s_fw", 0x06, 1), ("d_fd", 0x07, 3))

@@ -1,6 +1,7 @@
 """Packed operations on the 128-bit registers of v5 and later (``qp...``).
 
 The last letter is the size of an element: b 8, h 16, w 32, d 64 bits; s and d 32 and 64 bits of floats.
+Meanings of the integer operations: ``packed`` and ``packed_moves``, mostly those of the 64-bit twins.
 Facts: the operation tables of the binutils port.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 from e2kemu.cpu.isa.alc_fp import COMPARES
 from e2kemu.cpu.isa.alc_simd64 import FIRST, SECOND
 from e2kemu.cpu.isa.notation import ALOPF11, ALOPF12, ALOPF21, row
+from e2kemu.cpu.isa.packed_moves import meaning_of
 
 
 def _ext(name: str, cop: int, channels: str, sizes: str = "PPP", *, lo: int = 0xC0, since: int = 5,
          until: int = 7, family: str = "packed128") -> None:
-    row(name, ALOPF11, cop, sizes, channels, since=since, until=until, opc2=0x02, ales_lo=lo, family=family)
+    row(name, ALOPF11, cop, sizes, channels, since=since, until=until, opc2=0x02, ales_lo=lo, family=family,
+        meaning=meaning_of(name))
 
 
 # --- integers -----------------------------------------------------------------------------------------
@@ -49,14 +52,18 @@ for _cop, _name, _sizes in (
     (0x69, "qpmulhrsh", "PPP"), (0x6A, "qphminposuh", "PPD"), (0x6B, "qpmpsadbh", "PSP"),
 ):
     _ext(_name, _cop, "14", _sizes)
-_ext("qpmrgp", 0x60, "0134", since=6)
+_ext("qpmrgp", 0x60, "0134", since=6, family="merge")
 
 for _lo, _byte in ((0xC0, 0x00), (0xC2, 0x7F), (0xC4, 0x80), (0xC6, 0xFF)):
-    row(f"qpcext_{_byte:#04x}", ALOPF12, 0x35, "DP", "0134", since=6, opc2=0x02, ales_lo=_lo, opce=0xC0, family="packed128")
+    _name = f"qpcext_{_byte:#04x}"
+    row(_name, ALOPF12, 0x35, "DP", "0134", since=6, opc2=0x02, ales_lo=_lo, opce=0xC0, family="packed128",
+        meaning=meaning_of(_name))
 for _cop, _name, _sizes in ((0x3C, "qpsgn2mskb", "PS"), (0x3E, "qpswitchw", "PP"), (0x3F, "qpswitchd", "PP")):
-    row(_name, ALOPF12, _cop, _sizes, "0134", since=5, opc2=0x02, ales_lo=0xC0, opce=0xC0, family="packed128")
+    row(_name, ALOPF12, _cop, _sizes, "0134", since=5, opc2=0x02, ales_lo=0xC0, opce=0xC0, family="packed128",
+        meaning=meaning_of(_name))
 for _cop, _name in ((0x0D, "qppermb"), (0x4D, "qpshufb"), (0x6D, "qpmerge")):
-    row(_name, ALOPF21, _cop, "PPPP", "0134", since=5, opc2=0x17, family="packed128", pack_code=_name == "qppermb")
+    row(_name, ALOPF21, _cop, "PPPP", "0134", since=5, opc2=0x17, family="packed128", pack_code=_name == "qppermb",
+        meaning=meaning_of(_name))
 
 # --- floats -------------------------------------------------------------------------------------------
 

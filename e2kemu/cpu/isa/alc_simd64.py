@@ -1,6 +1,7 @@
 """Packed operations on 64-bit registers: integers of 8, 16, 32, 64 bits, floats of 32 and 64 bits.
 
 The last letter is the size of an element: b 8, h 16, w 32, d 64 bits; s and d 32 and 64 bits of floats.
+Meanings of the integer operations: ``packed`` and ``packed_moves``.
 Facts: the operation tables of the binutils port.
 """
 
@@ -8,13 +9,15 @@ from __future__ import annotations
 
 from e2kemu.cpu.isa.alc_fp import ALL_SINCE_4, COMPARES
 from e2kemu.cpu.isa.notation import ALOPF2, ALOPF11, ALOPF12, ALOPF17, ALOPF21, Channels, row
+from e2kemu.cpu.isa.packed_moves import meaning_of, plog
 
 EXPLICIT_ALES = "in channels 2 and 5 the ALES word must be there"
 """Note of operations whose ALES2 or ALES5 is the default and yet must be stored."""
 
 
-def _ext(name: str, cop: int, channels: Channels, sizes: str = "DDD", *, opc2: int = 0x01, since: int = 1) -> None:
-    row(name, ALOPF11, cop, sizes, channels, since=since, opc2=opc2, ales_lo=0xC0, family="packed64")
+def _ext(name: str, cop: int, channels: Channels, sizes: str = "DDD", *, opc2: int = 0x01, since: int = 1,
+         family: str = "packed64") -> None:
+    row(name, ALOPF11, cop, sizes, channels, since=since, opc2=opc2, ales_lo=0xC0, family=family, meaning=meaning_of(name))
 
 
 # --- integers, channels 0 and 3 ---------------------------------------------------------------------
@@ -52,48 +55,52 @@ _ext("pmulubhh", 0x1D, "14", since=2)
 for _cop, _name in ((0x68, "pmaddubsh"), (0x69, "pmulhrsh"), (0x6A, "phminposuh"), (0x6B, "packuswh")):
     _ext(_name, _cop, "14", since=3)
 _ext("pmullw", 0x26, "14", since=5)
+_ext("mpsadbh", 0x58, "14", since=3)
 
 # With an 8-bit literal in ALES.
 for _cop, _name, _sizes in ((0x0C, "psrlqh", "DDD"), (0x0D, "psrlql", "DDD"), (0x0E, "psllqh", "DDD"),
                             (0x0F, "psllql", "DDD"), (0x16, "pshufw", "DDD"), (0x1E, "pextrh", "DDS"),
                             (0x1F, "pinsh", "DDD")):
-    row(_name, ALOPF11, _cop, _sizes, "14", opc2=0x01, imm8=True, family="packed64")
-row("pshufh", ALOPF12, 0x17, "DD", "14", opc2=0x01, opce=0xC0, imm8=True, family="packed64")
+    row(_name, ALOPF11, _cop, _sizes, "14", opc2=0x01, imm8=True, family="packed64", meaning=meaning_of(_name))
+row("pshufh", ALOPF12, 0x17, "DD", "14", opc2=0x01, opce=0xC0, imm8=True, family="packed64", meaning=meaning_of("pshufh"))
 
 # --- integers, four channels --------------------------------------------------------------------------
 
 _ext("psrcw", 0x16, "0134", opc2=0x02, since=5)
 _ext("psrcd", 0x17, "0134", opc2=0x02, since=5)
-_ext("pmrgp", 0x40, "0134", since=6)
+_ext("pmrgp", 0x40, "0134", since=6, family="merge")
 for _cop, _name in ((0x48, "pandd"), (0x49, "pandnd"), (0x4A, "pord"), (0x4B, "pxord")):
     _ext(_name, _cop, "0134")
-row("pshufb", ALOPF21, 0x4D, "DDDD", "0134", since=2, opc2=0x0F, family="packed64")
-row("pmerge", ALOPF21, 0x6D, "DDDD", "0134", since=2, opc2=0x0F, family="packed64")
-row("popcnts", ALOPF2, 0x66, "SS", "14", since=2, opce=0xC0, family="packed64")
-row("popcntd", ALOPF2, 0x67, "DD", "14", since=2, opce=0xC0, family="packed64")
+for _cop, _name in ((0x4D, "pshufb"), (0x6D, "pmerge")):
+    row(_name, ALOPF21, _cop, "DDDD", "0134", since=2, opc2=0x0F, family="packed64", meaning=meaning_of(_name))
+for _cop, _name, _sizes in ((0x66, "popcnts", "SS"), (0x67, "popcntd", "DD")):
+    row(_name, ALOPF2, _cop, _sizes, "14", since=2, opce=0xC0, family="packed64", meaning=meaning_of(_name))
 row("pistofs", ALOPF2, 0x3D, "DD", "0134", opce=0xCC, family="packed64")
 
 # Compares into a predicate: "ap" all elements, "op" any of them.
 for _step, _quantity in ((0, "op"), (8, "ap")):
     for _code, (_relation, _size) in enumerate((r, s) for r in ("eq", "gt") for s in "bhwd"):
         for _prefix, _cop, _sizes, _family in (("p", 0x28, "DDB", "packed64"), ("qp", 0x2C, "PPB", "packed128")):
-            row(f"{_prefix}cmp{_relation}{_size}{_quantity}", ALOPF17, _cop, _sizes, "03", since=6, opc2=0x02,
-                ales_lo=0xC0 + _step + _code, nops=2, family=_family)
+            _name = f"{_prefix}cmp{_relation}{_size}{_quantity}"
+            row(_name, ALOPF17, _cop, _sizes, "03", since=6, opc2=0x02, ales_lo=0xC0 + _step + _code, nops=2,
+                family=_family, meaning=meaning_of(_name))
 
 # Any function of three bits, by its truth table.
 PLOG_NAMES = {0x80: "and", 0x96: "xor", 0xD8: "sel3", 0xE8: "mjr", 0xFE: "or"}
 """Truth tables that have a name besides their number."""
 
-for _prefix, _opc2, _family, _channels in (
-    ("plog", 0x10, "packed64", "0134"),
-    ("qplog", 0x12, "packed128", {5: "0134", 7: "012345"}),
+# The vendor's syntax has 64-bit names for the 128-bit registers of qplog.
+for _prefix, _opc2, _family, _sizes, _channels in (
+    ("plog", 0x10, "packed64", "DDDD", "0134"),
+    ("qplog", 0x12, "packed128", "PPPP", {5: "0134", 7: "012345"}),
 ):
     for _table in range(256):
-        _name = f"{_prefix}_{_table:#04x}"
+        _name, _meaning = f"{_prefix}_{_table:#04x}", plog(_table)
         _others = [f"{_prefix}_{_table}"] + ([f"{_prefix}_{PLOG_NAMES[_table]}"] if _table in PLOG_NAMES else [])
         for _alias in (None, *_others):
-            row(_alias or _name, ALOPF21, _table & 0x7F, "DDDD", _channels, since=5, opc2=_opc2 + (_table >> 7),
-                family=_family, pack_code=_prefix == "qplog", alias_of=_name if _alias else "")
+            row(_alias or _name, ALOPF21, _table & 0x7F, _sizes, _channels, since=5, opc2=_opc2 + (_table >> 7),
+                spelled="DDDD", family=_family, pack_code=_prefix == "qplog", alias_of=_name if _alias else "",
+                meaning=_meaning)
 
 # --- floats -------------------------------------------------------------------------------------------
 
