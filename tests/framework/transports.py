@@ -84,7 +84,7 @@ def migrate(source: Emulator, destination: Emulator, directory: Path, how: str, 
     As QEMU's own tests do: a low bandwidth and downtime limit until a pass was made, then none.
     Raises AssertionError (with both ends' words) when it did not complete.
     """
-    source.set_parameters(max_bandwidth=60 << 20, downtime_limit=1)
+    source.set_parameters(max_bandwidth=200 << 20, downtime_limit=1)
     uri = ALL[how](source, destination, directory)
     source.qmp("migrate", uri=uri)
     _wait_for_round(source, 2, timeout)
