@@ -15,7 +15,7 @@ from e2kemu.errors import OptionError
 SUFFIXES = {"B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 """Size suffixes (upper case) and the power of two each stands for."""
 
-_SIZE = re.compile(r"(\d*)(?:\.(\d*))?([a-zA-Z]?)")
+_SIZE = re.compile(r"([0-9]{0,40})(?:\.([0-9]{0,40}))?([a-zA-Z]?)")
 _LIMIT = 1 << 64
 
 
@@ -26,7 +26,7 @@ def parse_size(text: str, default_suffix: str = "B", name: str = "size") -> int:
     needs a scale greater than a byte and is cut to whole bytes. Raises OptionError naming ``name``.
     """
     wrong = OptionError(f"Parameter '{name}' expects a non-negative number below 2^64")
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,40}", text):
         value = int(text, 16) << SUFFIXES[default_suffix]
         if value >= _LIMIT:
             raise wrong

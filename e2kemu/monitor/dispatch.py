@@ -48,7 +48,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self.fds: dict[str, int] = {}
-        """Named descriptors (``getfd``); the monitor owns them until ``take_fd``."""
+        """Named descriptors (``getfd``); the monitor's until ``take_fd``, also when its client goes."""
 
     def print(self, text: str, end: str = "\n") -> None:
         """Show text to the person (nothing on QMP)."""
@@ -80,11 +80,6 @@ class Monitor:
             os.close(self.fds.pop(name))
         elif not missing_ok:
             raise CommandError(f"File descriptor named '{name}' not found")
-
-    def close_fds(self) -> None:
-        """Close all that are left (the monitor goes away)."""
-        for name in list(self.fds):
-            self.close_fd(name)
 
 
 @dataclass

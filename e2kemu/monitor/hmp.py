@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from e2kemu.chardev import Chardev
@@ -119,7 +120,8 @@ class HmpMonitor(Monitor):
         self._suspended = 0
         self._prompting = False
         self._waiting = bytearray()
-        self._queue: list[str] = []
+        self._queue: deque[str] = deque()
+        self._working = False
         self._lines: Lines
         if edited:
             # Only people need it: its library takes a while to load.
@@ -173,7 +175,8 @@ class HmpMonitor(Monitor):
         elif event == "closed":
             self._lines.reset()
             self._greeted = self._prompting = False
-            self.close_fds()
+            self._queue.clear()
+            self._waiting.clear()
 
     def _greet(self) -> None:
         if not self._greeted:
@@ -206,15 +209,16 @@ class HmpMonitor(Monitor):
     def _accept(self, line: str) -> None:
         """A line is complete. Further ones of the same input wait while a command is suspended."""
         self._queue.append(line)
-        if len(self._queue) == 1:
+        if not self._working:
             self._work()
 
     def _work(self) -> None:
+        self._working = True
         while self._queue and not self._suspended and not self._loop.quitting:
             self._prompting = False
-            execute(self._ctx, self._queue[0])
-            del self._queue[0]
+            execute(self._ctx, self._queue.popleft())
             self._prompt()
+        self._working = False
 
     def _resumed(self) -> None:
         self._suspended = max(0, self._suspended - 1)

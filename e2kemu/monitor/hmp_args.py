@@ -169,7 +169,7 @@ class ArgumentReader:
     def _format(self) -> Format:
         if self._text[self._at : self._at + 1] != "/":
             return Format()
-        match = re.compile(r"/(\d*)([^\s]*)").match(self._text, self._at)
+        match = re.compile(r"/(\d{0,18})([^\s]*)").match(self._text, self._at)
         assert match is not None  # it begins with a slash
         self._at = match.end()
         self._skip()

@@ -100,7 +100,6 @@ class QmpMonitor(Monitor):
             self._stream = JsonStream()
             self._negotiated = self._oob = False
             self._requests.clear()
-            self.close_fds()
         if event == "opened":
             version = {
                 "qemu": dict(zip(("major", "minor", "micro"), QEMU_VERSION, strict=True)),

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,7 @@ def test_the_terminal_is_as_before_however_it_ends(tmp_path: Path, options: tupl
     if "-kernel" not in options:
         while termios.tcgetattr(slave) == before:
             assert process.poll() is None
+            time.sleep(0.01)
         assert not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO)
         os.set_blocking(master, False)
         process.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 
 import pytest
@@ -126,4 +127,22 @@ def test_running_and_stopping_is_seen_in_both_monitors(emulator: Emulator, qmp: 
     assert hmp.ask("stop") == ""
     qmp.ask(b'{"execute": "system_reset"}')
     assert hmp.ask("info status") == "VM status: paused (prelaunch)\n"
+    hmp.socket.close()
+
+
+def test_random_lines_are_answered_and_never_break_anything(emulator: Emulator) -> None:
+    seed = 20262
+    print(f"seed {seed}")
+    source = random.Random(seed)
+    lasting = {"quit", "logfile", "memsave", "pmemsave", "migrate", "migrate_incoming", "cont"}
+    harmless = sorted(set(HMP) - lasting)
+    words = [*INFO, "-d", "-a", "/4xg", "/3i", "0xff0000", "$r0", "(1+2", '"a b"', "on", "=,=", "id=a", "-1",
+             "\x7f", "é", "%s%n", "tls-creds-x509,id=a", "/", "''", "9" * 30, "/" + "9" * 5000]  # fmt: skip
+    hmp = emulator.hmp()
+    for _ in range(300):
+        line = " ".join([source.choice(harmless), *source.choices(words, k=source.randrange(4))])
+        output = hmp.ask(line)
+        assert "internal error" not in output, line
+        assert "Traceback" not in output, line
+    assert hmp.ask("p 1") == "1\n"
     hmp.socket.close()
