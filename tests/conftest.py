@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from e2kemu.migration.certs import make_pki
 
+from e2kemu.migration.certs import make_pki
 from e2kemu.process import Emulator
 
 StartEmulator = Callable[..., Emulator]

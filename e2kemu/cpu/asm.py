@@ -2,7 +2,7 @@
 
 ``assemble`` takes MCST's gas syntax (``asm_parser``: operations, ``asm_directives``: directives,
 ``asm_cpp``: preprocessor), goes over it once, lays the sections out behind each other and fills in what
-depends on addresses. ``Image`` gives a flat image or (``elf``) a static executable.
+depends on addresses. ``Image`` is a flat image; ELF files are the business of ``asm_elf``.
 
 A wide instruction is written in braces, or is one operation outside of them; then the assembler adds
 the ``nop`` that the operation needs before its result may be used (``no_strict_delay`` turns it off).
@@ -23,8 +23,6 @@ from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Place, Token, Trouble, to
 from e2kemu.cpu.asm_wide import Patch, finish
 
 MAX_DIAGNOSTICS = 20
-_ORDER = {"ax": 0, "a": 1, "aw": 2}
-PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +31,47 @@ class Image:
 
     ``sections`` are those with flag ``a`` in order of address. ``data`` is the flat image: all bytes from
     ``base`` to the end of the last section with contents (``.bss`` behind it has an address and no
-    bytes). ``symbols`` holds every defined name but local ones (``.L``, ``1:``); ``globals`` those that
-    were made global. ``entry`` is ``_start``, or ``base`` when there is none.
+    bytes). ``symbols`` holds every defined name but local ones (``.L``, ``1:``). ``entry`` is ``_start``, or
+    ``base`` when there is none.
     """
 
     base: int
     data: bytes
     symbols: dict[str, int]
-    globals: frozenset[str]
     entry: int
     version: int
     sections: tuple[Section, ...]
-    kinds: dict[str, tuple[str, int, str]]
-    """Symbol name -> (type, size, section name), for the symbol table."""
 
 
 @dataclass
-class _Fixup:
+class Fixup:
+    """A value in ``section`` at ``offset`` that depends on the layout.
+
+    ``kind`` "lit64": a 64-bit literal whose low word is at ``offset``; "disp": a displacement in CS0 there,
+    ``origin`` being the offset of its wide instruction; a number: bytes of data.
+    """
+
     section: Section
     offset: int
-    origin: int  # offset of the wide instruction (displacements)
-    kind: str  # "lit64", "disp", "1" "2" "4" "8" "16": bytes
+    origin: int
+    kind: str
     tree: Tree
     place: Place
+
+    def store(self, data: bytearray, value: int) -> None:
+        """Write ``value`` (for "disp" the distance in bytes) into ``data``. Raises Trouble."""
+        at = self.offset
+        if self.kind == "lit64":
+            raw = _number_bytes(value, 8, 0)
+            data[at : at + 4], data[at - 4 : at] = raw[:4], raw[4:]
+        elif self.kind == "disp":
+            if value % 8 or not -(1 << 30) <= value < 1 << 30:
+                raise Trouble(f"the target is {value:#x} bytes away: not a multiple of 8 within 1 GiB")
+            word = int.from_bytes(data[at : at + 4], "little") & 0xF000_0000 | value >> 3 & 0xFFF_FFFF
+            data[at : at + 4] = word.to_bytes(4, "little")
+        else:
+            size = int(self.kind)
+            data[at : at + size] = _number_bytes(value, size, 0)
 
 
 class Assembler:
@@ -84,7 +100,7 @@ class Assembler:
         self.section = Section(".text", "ax")
         self.sections[".text"] = self.section
         self.last_section = self.section
-        self._fixups: list[_Fixup] = []
+        self.fixups: list[Fixup] = []
         self._locals: dict[int, int] = {}
         self._draft: Draft | None = None
         self._draft_place: Place | None = None
@@ -160,7 +176,7 @@ class Assembler:
         if value is not None and value.base is None:
             self.put(_number_bytes(value.offset, size, column))
             return
-        self._fixups.append(_Fixup(self.section, self.section.size, 0, str(size), tree, self._place(column)))
+        self.fixups.append(Fixup(self.section, self.section.size, 0, str(size), tree, self._place(column)))
         if self.section.nobits:
             raise Trouble(f"section {self.section.name} holds no bytes", column)
         self.put(bytes(size))
@@ -322,28 +338,24 @@ class Assembler:
         self.put(data)
 
     def _patch(self, section: Section, origin: int, patch: Patch) -> None:
-        self._fixups.append(
-            _Fixup(section, origin + patch.offset, origin, patch.kind, patch.tree, self._place(patch.column))
+        self.fixups.append(
+            Fixup(section, origin + patch.offset, origin, patch.kind, patch.tree, self._place(patch.column))
         )
 
     # --- layout ---
 
-    def image(self, base: int, separate: bool = False) -> Image:
-        """Give addresses from ``base`` on and fill in the values. ``separate`` puts writable sections on
-        pages of their own (an executable). Raises AsmError."""
+    def image(self, base: int) -> Image:
+        """Give addresses from ``base`` on and fill in the values. Raises AsmError."""
         order = sorted(
             (s for s in self.sections.values() if "a" in s.flags),
-            key=lambda s: (s.nobits, 1 if "w" in s.flags else 0, 0 if "x" in s.flags else 1),
+            key=lambda s: (s.nobits, "w" in s.flags, "x" not in s.flags),
         )
-        address, writable = base, False
+        address = base
         for section in order:
-            if separate and "w" in section.flags and not writable:
-                writable = True
-                address = (address + PAGE - 1) // PAGE * PAGE
             address += -address % section.align
             section.address = address
             address += section.size
-        for fixup in self._fixups:
+        for fixup in self.fixups:
             self._apply(fixup)
             if len(self._diagnostics) >= MAX_DIAGNOSTICS:
                 break
@@ -353,53 +365,26 @@ class Assembler:
         for section in filled:
             data[section.address - base : section.address - base + section.size] = section.data
         symbols: dict[str, int] = {}
-        kinds: dict[str, tuple[str, int, str]] = {}
         for symbol in self.symbols.values():
             if symbol.name.startswith(("\1", ".L")) or not (symbol.defined or symbol.tree is not None):
                 continue
-            value = evaluate(symbol.tree if symbol.tree is not None else ("sym", symbol), True)
+            value = evaluate(("sym", symbol), True)
             if value is not None and value.base is None:
                 symbols[symbol.name] = value.offset
-                section_name = symbol.section.name if symbol.section is not None else ""
-                kinds[symbol.name] = (symbol.type, symbol.size, section_name)
-        names = frozenset(s.name for s in self.symbols.values() if s.binding in ("global", "weak"))
-        return Image(
-            base,
-            bytes(data),
-            symbols,
-            names,
-            symbols.get("_start", base),
-            self.first_version,
-            tuple(s for s in order if s.size),
-            kinds,
-        )
+        entry = symbols.get("_start", base)
+        return Image(base, bytes(data), symbols, entry, self.first_version, tuple(s for s in order if s.size))
 
-    def _apply(self, fixup: _Fixup) -> None:
+    def _apply(self, fixup: Fixup) -> None:
         try:
             value = evaluate(fixup.tree, True)
             if value is None:
                 raise Trouble("the value is not known")
             if isinstance(value.base, Symbol):
-                raise Trouble(f"symbol {_readable(value.base.name)} is not defined")
-            data, at = fixup.section.data, fixup.offset
-            if fixup.kind == "lit64":
-                raw = _number_bytes(value.offset, 8, 0)
-                data[at : at + 4], data[at - 4 : at] = raw[:4], raw[4:]
-            elif fixup.kind == "disp":
-                distance = value.offset - (fixup.section.address + fixup.origin)
-                if distance % 8 or not -(1 << 30) <= distance < 1 << 30:
-                    raise Trouble(f"the target is {distance:#x} bytes away: not a multiple of 8 within 1 GiB")
-                word = int.from_bytes(data[at : at + 4], "little") & 0xF000_0000 | distance >> 3 & 0xFFF_FFFF
-                data[at : at + 4] = word.to_bytes(4, "little")
-            else:
-                size = int(fixup.kind)
-                data[at : at + size] = _number_bytes(value.offset, size, 0)
+                raise Trouble(f"symbol {value.base.readable} is not defined")
+            distance = fixup.section.address + fixup.origin if fixup.kind == "disp" else 0
+            fixup.store(fixup.section.data, value.offset - distance)
         except Trouble as trouble:
             self._diagnostics.append(Diagnostic(fixup.place, trouble.reason))
-
-
-def _readable(name: str) -> str:
-    return name[1:].partition("\1")[0] + "f" if name.startswith("\1") else name
 
 
 def _number_bytes(number: int, size: int, column: int) -> bytes:
@@ -417,17 +402,15 @@ def assemble(
     include_path: Iterable[str | Path] = (),
     defines: dict[str, str] | None = None,
     strict_delay: bool = True,
-    separate: bool = False,
 ) -> Image:
     """Assemble ``text`` for instruction set ``version`` (1..7), to be loaded at ``base``.
 
     ``filename`` names the source in diagnostics and is where ``.include`` and ``.incbin`` look first, then
-    in ``include_path``. ``strict_delay`` False leaves out the implicit nops; ``separate`` lays the image
-    out as an executable, writable sections on pages of their own. Raises AsmError.
+    in ``include_path``. ``strict_delay`` False leaves out the implicit nops. Raises AsmError.
     """
     assembler = Assembler(version, tuple(Path(p) for p in include_path), defines, strict_delay)
     assembler.run(text, filename)
-    return assembler.image(base, separate)
+    return assembler.image(base)
 
 
 def assemble_file(path: str | Path, **options: Any) -> Image:

@@ -1,4 +1,4 @@
-"""``e2kemu-as``: assemble one source into a flat image (``--raw``) or a static ELF executable."""
+"""``e2kemu-as``: assemble one source into a flat image, a relocatable object or a static executable."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import sys
 from pathlib import Path
 
 from e2kemu.cpu.asm import assemble
-from e2kemu.cpu.asm_elf import MACHINES, executable
+from e2kemu.cpu.asm_elf import assemble_object, executable
 from e2kemu.cpu.asm_lexer import AsmError
-from e2kemu.cpu.isa.models import MODELS
+from e2kemu.elf.constants import MACHINES
 from e2kemu.errors import E2kError, OptionError
 
-ELF_BASE = 0x10000
-"""Where an executable starts when --base does not say."""
 
-
-def version_of(name: str) -> tuple[int, int]:
-    """(instruction set version, machine of e_flags) of ``-cpu``: v1..v7 or a model. Raises OptionError."""
-    if len(name) == 2 and name[0] == "v" and name[1] in "1234567":
-        return int(name[1]), int(name[1])
-    if name in MODELS:
-        return MODELS[name].version, MACHINES[name]
-    raise OptionError(f"unknown CPU '{name}': use v1..v7 or {', '.join(MODELS)}")
+def version_of(name: str) -> int:
+    """Instruction set version of ``-cpu``: v1..v7 or a CPU model. Raises OptionError."""
+    machine = MACHINES.get(name)
+    if machine is None or not machine.version:
+        known = ", ".join(m.name for m in MACHINES.values() if m.version)
+        raise OptionError(f"unknown CPU '{name}': known are {known}")
+    return machine.version
 
 
 def _number(text: str) -> int:
@@ -41,12 +38,15 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-cpu", default="e8c", metavar="CPU", help="v1..v7 or a CPU model (default: %(default)s)"
     )
-    parser.add_argument("--raw", action="store_true", help="write a flat image instead of an ELF executable")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--raw", action="store_true", help="write a flat image instead of an executable")
+    kind.add_argument("-c", action="store_true", help="write a relocatable object instead of an executable")
     parser.add_argument(
         "--base",
         type=_number,
         metavar="ADDR",
-        help=f"load address (default: 0 with --raw, {ELF_BASE:#x} without)",
+        help="address of the image (default: 0) or of the executable's code (default: behind its headers "
+        "at 0x10000)",
     )
     parser.add_argument(
         "-I", action="append", default=[], metavar="DIR", help="look for included files there"
@@ -62,21 +62,20 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status 0, or 1 with diagnostics on stderr."""
     options = _options(argv)
     try:
-        version, machine = version_of(options.cpu)
-        defines = {name.partition("=")[0]: name.partition("=")[2] or "1" for name in options.D}
+        version = version_of(options.cpu)
+        given = {
+            "filename": "<stdin>" if options.file == "-" else options.file,
+            "include_path": options.I,
+            "defines": {name.partition("=")[0]: name.partition("=")[2] or "1" for name in options.D},
+            "strict_delay": not options.no_strict_delay,
+        }
         text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text()
-        base = options.base if options.base is not None else 0 if options.raw else ELF_BASE
-        image = assemble(
-            text,
-            version=version,
-            base=base,
-            include_path=options.I,
-            defines=defines,
-            filename="<stdin>" if options.file == "-" else options.file,
-            strict_delay=not options.no_strict_delay,
-            separate=not options.raw,
-        )
-        Path(options.o).write_bytes(image.data if options.raw else executable(image, machine))
+        if options.raw:
+            data = assemble(text, version=version, base=options.base or 0, **given).data
+        else:
+            made = assemble_object(text, cpu=options.cpu, **given)
+            data = made.to_bytes() if options.c else executable([made], options.base, options.o)
+        Path(options.o).write_bytes(data)
     except AsmError as error:
         print(error.render(), file=sys.stderr)
         return 1

@@ -1,140 +1,141 @@
-"""An assembled program as a static ELF executable.
+"""An assembled source as an ELF file: a relocatable object, or a static executable linked from it.
 
-ELF64, little endian, ET_EXEC, EM_MCST_ELBRUS (175), e_flags = machine << 24. One PT_LOAD for code and
-constants, one for data (on pages of its own), section headers and a symbol table for tools.
+Files and links are those of ``e2kemu.elf``. What depends on addresses of other sections or on symbols
+of other files becomes a relocation: R_E2K_64_ABS_LIT for 64-bit literals, R_E2K_DISP for branches
+(the addend has the offset of CS0 in its wide instruction), R_E2K_64_ABS and R_E2K_32_ABS for data.
 """
 
 from __future__ import annotations
 
-from struct import pack
+from collections.abc import Iterable
+from pathlib import Path
 
-from e2kemu.cpu.asm import PAGE, Image
-from e2kemu.cpu.asm_expr import Section
+from e2kemu.cpu.asm import Assembler, Fixup
+from e2kemu.cpu.asm_expr import Section, Symbol, evaluate
+from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Trouble
+from e2kemu.elf import model
+from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, machine_named
+from e2kemu.elf.linker import LinkOptions, link
+from e2kemu.elf.writer import ObjectFile
 
-EM_MCST_ELBRUS = 175
-MACHINES = {"e2s": 3, "e8c": 19, "e1cp": 20, "e8c2": 5, "e12c": 21, "e16c": 22, "e2c3": 23, "e2c+": 2}
-"""CPU model -> machine number in e_flags; a bare version is its own number."""
-
-_TYPES = {"function": 2, "object": 1, "STT_FUNC": 2, "STT_OBJECT": 1}
-
-
-def _table(names: list[str]) -> tuple[bytes, dict[str, int]]:
-    data, at = bytearray(b"\0"), {"": 0}
-    for name in names:
-        if name not in at:
-            at[name] = len(data)
-            data += name.encode() + b"\0"
-    return bytes(data), at
+_FLAGS = {"a": SectionFlag.ALLOC, "w": SectionFlag.WRITE, "x": SectionFlag.EXEC, "M": SectionFlag.MERGE,
+          "S": SectionFlag.STRINGS, "T": SectionFlag.TLS}  # fmt: skip
+_TYPES = {"function": SymbolType.FUNC, "STT_FUNC": SymbolType.FUNC, "object": SymbolType.OBJECT,
+          "STT_OBJECT": SymbolType.OBJECT}  # fmt: skip
+_BINDINGS = {"global": Binding.GLOBAL, "weak": Binding.WEAK}
+_KINDS = {"lit64": "R_E2K_64_ABS_LIT", "disp": "R_E2K_DISP", "8": "R_E2K_64_ABS", "4": "R_E2K_32_ABS"}
 
 
-def _symbols(image: Image, indices: dict[str, int]) -> tuple[bytes, bytes, int]:
-    """The symbol table, its strings and the number of local symbols."""
-    names = sorted(image.symbols, key=lambda name: (name in image.globals, image.symbols[name]))
-    strings, at = _table(names)
-    data = bytearray(24)
-    for name in names:
-        kind, size, section = image.kinds[name]
-        info = (1 if name in image.globals else 0) << 4 | _TYPES.get(kind, 0)
-        data += pack(
-            "<IBBHQQ",
-            at[name],
-            info,
-            0,
-            indices.get(section, 0xFFF1),
-            image.symbols[name] & 0xFFFF_FFFF_FFFF_FFFF,
-            size,
+DATA_ALIGN = 16
+"""Least alignment of the standard data sections, as the vendor's assembler has it."""
+
+
+class _Writer:
+    """One source on its way into an object."""
+
+    def __init__(self, assembler: Assembler, cpu: str | int, name: str) -> None:
+        self.assembler = assembler
+        self.file = ObjectFile(cpu, name=name)
+        self.sections: dict[int, model.Section] = {}
+        self.symbols: dict[int, model.Symbol] = {}
+        self.diagnostics: list[Diagnostic] = []
+
+    def write(self) -> ObjectFile:
+        """The object. Raises AsmError."""
+        for section in self.assembler.sections.values():
+            self._section(section)
+        for symbol in self.assembler.symbols.values():
+            if not symbol.name.startswith(("\1", ".L")) and symbol.name != "":
+                self._define(symbol)
+        for fixup in self.assembler.fixups:
+            try:
+                self._fixup(fixup)
+            except Trouble as trouble:
+                self.diagnostics.append(Diagnostic(fixup.place, trouble.reason))
+        if self.diagnostics:
+            raise AsmError(self.diagnostics)
+        return self.file
+
+    def _section(self, section: Section) -> None:
+        flags = SectionFlag(0)
+        for letter in section.flags:
+            flags |= _FLAGS.get(letter, SectionFlag(0))
+        kind = SectionType.NOBITS if section.nobits else None
+        align = (
+            max(section.align, DATA_ALIGN) if section.name in (".data", ".rodata", ".bss") else section.align
         )
-    return bytes(data), strings, 1 + sum(name not in image.globals for name in names)
+        made = self.file.section(section.name, flags, align, type=kind)
+        if section.nobits:
+            made.reserve(section.size)
+        else:
+            made.data += section.data
+        self.sections[id(section)] = made
+
+    def _define(self, symbol: Symbol) -> None:
+        """Make the ELF symbol of ``symbol``, unless nothing defines or declares it."""
+        value = evaluate(("sym", symbol))
+        home: model.Section | Special = Special.UNDEFINED
+        binding = _BINDINGS.get(symbol.binding, Binding.LOCAL)
+        offset = 0
+        if value is not None and value.base is None:
+            home, offset = Special.ABSOLUTE, value.offset
+        elif value is not None and isinstance(value.base, Section):
+            home, offset = self.sections[id(value.base)], value.offset
+        elif not symbol.binding:
+            return
+        self.symbols[id(symbol)] = self.file.symbol(
+            symbol.name, home, offset, size=symbol.size, binding=binding,
+            type=_TYPES.get(symbol.type, SymbolType.NOTYPE))  # fmt: skip
+
+    def _target(self, base: Section | Symbol) -> model.Symbol:
+        if isinstance(base, Section):
+            return self.sections[id(base)].symbol
+        if base.name.startswith("\1"):
+            raise Trouble(f"symbol {base.readable} is not defined")
+        if id(base) not in self.symbols:
+            self.symbols[id(base)] = self.file.symbol(base.name, binding=Binding.GLOBAL)
+        return self.symbols[id(base)]
+
+    def _fixup(self, fixup: Fixup) -> None:
+        section = self.sections[id(fixup.section)]
+        value = evaluate(fixup.tree)
+        if value is None:
+            raise Trouble("the value depends on where the sections lie: no relocation can say that")
+        if value.base is fixup.section and fixup.kind == "disp":
+            fixup.store(section.data, value.offset - fixup.origin)
+        elif value.base is None:
+            if fixup.kind == "disp":
+                raise Trouble("a branch to a number")
+            fixup.store(section.data, value.offset)
+        else:
+            kind = _KINDS.get(fixup.kind)
+            if kind is None:
+                raise Trouble(f"no relocation has {fixup.kind} bytes")
+            # a literal's relocation stands at its high word, which comes first
+            offset = fixup.offset - 4 if fixup.kind == "lit64" else fixup.offset
+            addend = value.offset + (fixup.offset - fixup.origin if fixup.kind == "disp" else 0)
+            section.relocate(offset, kind, self._target(value.base), addend)
 
 
-def _segment(sections: list[Section], flags: int, start: int, low: int | None = None) -> tuple[bytes, int]:
-    """A program header for ``sections``; file offsets are ``start`` + address - first address."""
-    first = sections[0].address if low is None else low
-    filled = [s for s in sections if not s.nobits]
-    file_end = max((s.address + s.size for s in filled), default=first)
-    memory_end = max(s.address + s.size for s in sections)
-    return pack(
-        "<IIQQQQQQ", 1, flags, start, first, first, file_end - first, memory_end - first, PAGE
-    ), file_end - first
+def assemble_object(
+    text: str,
+    *,
+    cpu: str | int = "v4",
+    filename: str = "<text>",
+    include_path: Iterable[str | Path] = (),
+    defines: dict[str, str] | None = None,
+    strict_delay: bool = True,
+) -> ObjectFile:
+    """Assemble ``text`` into a relocatable object for ``cpu`` (v1..v7 or a CPU model). Raises AsmError,
+    and OptionError for an unknown ``cpu``."""
+    paths = tuple(Path(path) for path in include_path)
+    assembler = Assembler(machine_named(cpu).version, paths, defines, strict_delay)
+    assembler.run(text, filename)
+    return _Writer(assembler, cpu, filename).write()
 
 
-def executable(image: Image, machine: int) -> bytes:
-    """The ELF file of ``image`` (assembled with ``separate=True``); ``machine`` goes into e_flags."""
-    groups = [
-        [s for s in image.sections if "w" not in s.flags],
-        [s for s in image.sections if "w" in s.flags],
-    ]
-    groups = [group for group in groups if group]
-    header_size = 64 + 56 * len(groups)
-    out = bytearray(header_size)
-    headers = bytearray()
-    offsets: dict[str, int] = {}
-    for group in groups:
-        flags = (
-            4
-            | (1 if any("x" in s.flags for s in group) else 0)
-            | (2 if any("w" in s.flags for s in group) else 0)
-        )
-        start = len(out) + (group[0].address - len(out)) % PAGE
-        header, size = _segment(group, flags, start)
-        headers += header
-        out += bytes(start + size - len(out))
-        for section in group:
-            offsets[section.name] = start + section.address - group[0].address
-            if not section.nobits:
-                out[offsets[section.name] : offsets[section.name] + section.size] = section.data
-    indices = {section.name: i + 1 for i, section in enumerate(image.sections)}
-    symtab, strtab, local = _symbols(image, indices)
-    names, at = _table([*indices, ".symtab", ".strtab", ".shstrtab"])
-    table = bytearray(64)
-    for section in image.sections:
-        bits = 2 | ("w" in section.flags) | ("x" in section.flags) << 2
-        table += pack(
-            "<IIQQQQIIQQ",
-            at[section.name],
-            8 if section.nobits else 1,
-            bits,
-            section.address,
-            offsets[section.name],
-            section.size,
-            0,
-            0,
-            section.align,
-            0,
-        )
-    count = len(image.sections) + 4
-    for name, kind, data, link, info, entry in (
-        (".symtab", 2, symtab, count - 2, local, 24),
-        (".strtab", 3, strtab, 0, 0, 0),
-        (".shstrtab", 3, names, 0, 0, 0),
-    ):
-        out += bytes(-len(out) % 8)
-        table += pack(
-            "<IIQQQQIIQQ", at[name], kind, 0, 0, len(out), len(data), link, info, 8 if entry else 1, entry
-        )
-        out += data
-    out += bytes(-len(out) % 8)
-    section_headers = len(out)
-    out += table
-    out[:64] = (
-        b"\x7fELF\x02\x01\x01"
-        + bytes(9)
-        + pack(
-            "<HHIQQQIHHHHHH",
-            2,
-            EM_MCST_ELBRUS,
-            1,
-            image.entry,
-            64,
-            section_headers,
-            machine << 24,
-            64,
-            56,
-            len(groups),
-            64,
-            count,
-            count - 1,
-        )
-    )
-    out[64 : 64 + len(headers)] = headers
-    return bytes(out)
+def executable(objects: Iterable[ObjectFile], base: int | None = None, name: str = "") -> bytes:
+    """A static executable of ``objects`` that starts at ``_start``; ``base`` is the address of its code
+    (None: behind the headers at 0x10000). Raises ImageError."""
+    starts = {} if base is None else {".text": base}
+    return link(list(objects), LinkOptions(starts=starts, name=name)).executable.to_bytes()

@@ -48,6 +48,11 @@ class Symbol:
     size: int = 0
     fixed: bool = False  # label or .equiv: may not be defined again
 
+    @property
+    def readable(self) -> str:
+        """The name for a message: a local label as it was written."""
+        return self.name[1:].partition("\1")[0] + "f" if self.name.startswith("\1") else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -282,6 +282,10 @@ class SourceMachine(SourceValues):
     def ext(self, register: int) -> Src:
         return self.name(f"E[{index_of(register)}]", 64)
 
+    def old_ext(self, register: int) -> Src:
+        # not a name of its own, as the old tag
+        return f"E[{index_of(register)}]"
+
     def write_ext(self, register: int, value: Src) -> None:
         self.commits.append((f"E[{index_of(register)}]", value))
 
@@ -406,6 +410,9 @@ class SourceMachine(SourceValues):
         self.emit(f" D[{address} >> {PAGE}] = 1")
         self.emit("else:")
         self.emit(f" {call}")
+
+    def store_if(self, condition: Src, address: Src, size: int, value: Src) -> None:
+        self.if_(condition, lambda: self.store(address, size, value))
 
     # -- windows and transfers -----------------------------------------------------------------------
 

@@ -91,6 +91,8 @@ class DirectMachine(PyValues):
     def ext(self, register: int) -> int:
         return self.state.E[self._index(register)]
 
+    old_ext = ext
+
     def write_reg(self, register: int, value: int, tag: int, halves: int) -> None:
         index = self._index(register)
         self.state.R[index], self.state.T[index] = value, tag
@@ -149,6 +151,9 @@ class DirectMachine(PyValues):
             self.core.st(address, size, value)
         elif not (self.aligned and address & (size - 1)):
             self.core.st_speculative(address, size, value)
+
+    def store_if(self, condition: int, address: int, size: int, value: int) -> None:
+        self.if_(condition, lambda: self.store(address, size, value))
 
     # -- windows and transfers -----------------------------------------------------------------------
 

@@ -81,8 +81,13 @@ def load(ex: WideExecution, one: Staged) -> None:
     if insn.mas & 7 in (2, 3) and insn.channel in (0, 3) and insn.dst is not None and not insn.op.pair:
         register = ex.destination(one)
         if register is not None:
-            m.put(ex.mlock, m.or_(m.get(ex.mlock), m.xor(m.eq(m.get(first), m.old_reg(register)), 1)))
-    if insn.op.pair:
+            same = m.eq(m.get(first), m.old_reg(register))
+            if insn.op.sizes[-1] == "P":
+                same = m.and_(same, m.eq(m.get(second), m.old_ext(register)))
+            m.put(ex.mlock, m.or_(m.get(ex.mlock), m.xor(same, 1)))
+    if insn.op.sizes[-1] == "P":
+        ex.result(one, m.or_(m.get(first), m.shl(m.get(second), 64, 128)), m.get(fault))
+    elif insn.op.pair:
         ex.pair_result(one, m.get(first), m.get(second), m.get(fault))
     else:
         ex.result(one, m.get(first), m.get(fault))
@@ -107,7 +112,8 @@ def store(ex: WideExecution, one: Staged) -> None:
         permitted = m.and_(permitted, _loop_stores(m))
     values = [value for value, _ in one.sources]
     if not (isinstance(one.mark, int) and not one.mark):
-        mark = m.select(one.mark, 0x4000_0000_4000_0000, 0)
+        marks = 0x4000_0000_4000_0000 * (1 << 64 | 1) if insn.op.sizes[-1] == "P" else 0x4000_0000_4000_0000
+        mark = m.select(one.mark, marks, 0)
         values[2:] = [m.or_(value, mark) for value in values[2:]]
 
     def access() -> None:

@@ -4,7 +4,8 @@ A meaning in ``cpu/isa`` computes with opaque *values* through a builder ``v``. 
 the same functions: ``PyValues`` here (Python integers: the oracle), the source builder of the
 reference tier (Python text, compiled once per wide instruction) and, later, LLVM. A value is an
 unsigned number of a known width; the caller names a width only where it differs from ``v.bits``, the
-width of the operation (32 for S forms, 64 for D forms: the letter of its first source).
+width of the operation (32 for S forms, 64 for D forms, 128 for P forms: the letter of its first source).
+An 8-bit literal operand is no value but a plain number.
 
 Rules that keep the three equal: no Python ``if`` on a value (use ``select``), shift counts below the
 width (mask them first). A division by zero gives some number: ``trap_if`` first.
@@ -73,6 +74,9 @@ class Values(Protocol[V]):
 
     def store(self, address: V, size: int, value: V) -> None:
         """Write the low ``size`` bytes of ``value``."""
+
+    def store_if(self, condition: V, address: V, size: int, value: V) -> None:
+        """``store`` when the one-bit ``condition`` is 1."""
 
     def merge_condition(self) -> V:
         """The MRGC predicate of this channel: 1 selects the second source."""

@@ -11,6 +11,8 @@ The order makes it atomic and parallel:
 All reads are of values from before the wide instruction. Results are staged in *slots* that start with
 the register's old value, so a false guard leaves it, and of two writers the higher channel wins.
 
+A 128-bit register (size P) is a register with its extension, which holds the high half and has no tag of its own.
+
 Tags: ``m.tag(register, mask)`` are those of the halves that an operation uses. A machine may be *clean*: it
 runs on the assumption that what it reads is numeric; it checks this at its entry, its tags are the
 constant 0, and ``m.settle`` leaves to a machine that keeps tags when a tag would come up.
@@ -37,6 +39,9 @@ M48 = (1 << 48) - 1
 HIGH = 0xFFFF_FFFF_0000_0000
 DIAGNOSTIC_BITS = 0x4000_0000_4000_0000
 """Set in a result that becomes diagnostic, per half."""
+
+WIDTHS = {"S": 32, "P": 128}
+"""Letter of a size -> bits, where they are not 64."""
 
 
 class Ended(Exception):
@@ -74,7 +79,8 @@ class WideExecution:
         self.after = cfg
         """Configuration after this wide instruction, as far as it is known without its condition."""
         self.targets: dict[int, Target] = {}
-        self.extensions: list[tuple[int, V]] = []
+        self.extensions: dict[int, V] = {}
+        """Register -> slot of its extension."""
         self.predicates: dict[int, V] = {}
         self.sregs: list[tuple[int, V]] = []
         self.late: list[Callable[[], None]] = []
@@ -171,7 +177,7 @@ class WideExecution:
     def _operand(self, operand: Operand, letter: str) -> tuple[V, V]:
         """Value (in the operand's width) and tag of a source."""
         m = self.m
-        width = 32 if letter == "S" else 64
+        width = WIDTHS.get(letter, 64)
         if operand.kind is Kind.IMM:
             return operand.value, 0
         literal_bits = {Kind.LIT16: 16, Kind.LIT32: 32, Kind.LIT64: 64}.get(operand.kind)
@@ -179,8 +185,10 @@ class WideExecution:
             number = operand.value
             if number >> (literal_bits - 1):
                 number -= 1 << literal_bits
-            return number & (1 << width) - 1, 0
+            return number & (1 << min(width, 64)) - 1, 0
         register = self.cfg.register(operand, self.cfg.size)
+        if width == 128:
+            return m.or_(m.reg(register), m.shl(m.ext(register), 64, 128)), m.tag(register, 15)
         return m.trunc(m.reg(register), width), m.tag(register, 3 if width == 32 else 15)
 
     def _prepare(self, insn: AluInsn) -> Staged:
@@ -188,8 +196,10 @@ class WideExecution:
         m, op = self.m, insn.op
         condition, diag = self.guard(insn.guards)
         one = Staged(insn, condition, diag)
-        letters = set(op.sizes) - set("SDBQ")
-        if op.meaning is None or letters or (op.pair and not (op.load or op.store)):
+        letters = set(op.sizes) - set("SDBPQ")
+        # what a literal in the place of a pack code asks for is not known
+        coded = op.pack_code and insn.src3 is not None and insn.src3.kind not in (Kind.R, Kind.B, Kind.G)
+        if op.meaning is None or letters or coded or (op.pair and not (op.load or op.store)):
             m.if_(condition, lambda: m.trap(traps.EXC_ILLEGAL_OPCODE, op.name))
             one.condition = 0
             return one
@@ -216,7 +226,7 @@ class WideExecution:
                     one.sources.append(self._operand(operand, letter))
         if op.family not in ("merge", "field", "movt", "gettag", "puttag", "movx", "movfi"):
             one.tag = self.any_tag([tag for _, tag in one.sources])
-        m.bits = 32 if op.sizes[0] == "S" else 64
+        m.bits = WIDTHS.get(op.sizes[0], 64)
         _FAMILIES.get("memory" if op.load or op.store else op.family, WideExecution._compute)(self, one)
 
     def any_tag(self, tags: list[V]) -> V:
@@ -319,11 +329,8 @@ class WideExecution:
         if family == "movif":
             extension = m.and_(one.sources[1][0], 0xFFFF)
         if insn.dst.kind in (Kind.R, Kind.B, Kind.G):
-            register = self.cfg.register(insn.dst, self.new_size)
             m.bits = 64
-            staged = m.slot(m.ext(register))
-            m.put(staged, extension)
-            self.extensions.append((register, staged))
+            self._stage_extension(self.cfg.register(insn.dst, self.new_size), extension)
         self.result(one, one.sources[0][0], diag)
 
     def _getsp(self, one: Staged) -> None:
@@ -375,6 +382,13 @@ class WideExecution:
         m.put(slot, value)
         self.sregs.append((number, slot))
 
+    def _stage_extension(self, register: int, value: V) -> None:
+        """The extension of a register gets ``value`` at the end of the wide instruction."""
+        m = self.m
+        if register not in self.extensions:
+            self.extensions[register] = m.slot(m.old_ext(register))
+        m.put(self.extensions[register], value)
+
     def result(self, one: Staged, value: V, diag: V) -> None:
         """Stage a result; ``diag`` (a bit) makes it diagnostic."""
         m, insn = self.m, one.insn
@@ -387,8 +401,13 @@ class WideExecution:
         if insn.op.sizes[-1] == "S":
             value = m.trunc(value, 32)
         if not (isinstance(diag, int) and not diag):
-            mark = DIAGNOSTIC_BITS if insn.op.sizes[-1] == "D" else DIAGNOSTIC_BITS & 0xFFFF_FFFF
+            mark = (DIAGNOSTIC_BITS << 64 | DIAGNOSTIC_BITS) & (1 << WIDTHS.get(insn.op.sizes[-1], 64)) - 1
             value = m.or_(value, m.select(diag, mark, 0))
+        if insn.op.sizes[-1] == "P":
+            register = self.destination(one)
+            if register is not None:
+                self._stage_extension(register, m.lshr(value, 64))
+            value = m.trunc(value, 64)
         self.write(one, value, m.select(diag, 5, 0))
 
     def _stage_predicate(self, one: Staged, value: V, diag: V) -> None:
@@ -471,7 +490,7 @@ class WideExecution:
                 m.set_window(self.cfg.size, self.new_size, 1 - op.fields.get("nfx", 0), dbl)
         for register, target in self.targets.items():
             m.write_reg(register, m.get(target.value), m.get(target.tag), 15 if not target.low_only else 3)
-        for register, slot in self.extensions:
+        for register, slot in self.extensions.items():
             m.write_ext(register, m.get(slot))
         for number, slot in self.predicates.items():
             m.write_pred(number, slot)

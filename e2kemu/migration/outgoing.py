@@ -176,8 +176,12 @@ class OutgoingMigration:
                 undo.pop_all()
         except (ChannelError, _CancelledError) as error:
             raise self._cause(error) from error
-        self._machine.set_run_state("postmigrate")
         self.statistics.finish()
+        try:
+            self._machine.set_run_state("postmigrate")
+        except StateError as error:
+            # Somebody ended the stopped guest here meanwhile; it lives at the destination all the same.
+            self._log(str(error))
         self._state.move(status.COMPLETED)
         self._log("completed")
 

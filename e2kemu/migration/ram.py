@@ -8,9 +8,9 @@ A record is be64 (offset of the page in its block | flags), the block's name unl
 page: 4096 bytes (PAGE) or one zero byte (ZERO). The last block is remembered over section boundaries.
 
 ``RamSaver`` keeps one dirty flag per page, all set at the start; ``sync`` adds what the guest has written
-since the last time. A page's flag is cleared *before* its bytes are read, so a store that comes later
-marks it again: at worst a page is sent twice, never too seldom. Pages go out in batches built by numpy: the
-guest's vCPU may be a Python thread, so what counts is how seldom this thread needs the interpreter.
+since the last time. The machine's log is emptied *before* the pages in it are read, so a store that comes
+later is in the next one: at worst a page is sent twice, never too seldom. Pages go out in batches built by
+numpy: the guest's vCPU may be a Python thread, so what counts is how seldom this thread needs the interpreter.
 """
 
 from __future__ import annotations
@@ -122,20 +122,25 @@ class RamSaver:
         out.be64(Flag.EOS)
 
     def save_pages(self, out: StreamWriter, limit: int) -> bool:
-        """Records for about ``limit`` bytes of dirty pages, at least one; False: nothing is dirty."""
-        index, state = self._next_batch(max(1, min(BATCH_PAGES, limit // PAGE_RECORD)))
+        """Records for about ``limit`` bytes of dirty pages, at least one; False: nothing is dirty.
+
+        Zero pages hardly count against the limit, so there may be many of them.
+        """
+        index, state = self._next_batch(BATCH_PAGES)
         if state is None:
             return False
+        pages = state.pages[index[0] : index[-1] + 1] if is_run(index) else state.pages[index]
+        zero = zero_pages(pages) if self._detect_zero() else np.zeros(len(index), dtype=np.bool_)
+        allowed = max(1, limit // PAGE_RECORD)
+        if allowed < BATCH_PAGES:
+            end = int(np.searchsorted(np.cumsum(~zero), allowed, side="right"))
+            index, pages, zero = index[:end], pages[:end], zero[:end]
+        self._at = (self._at[0], int(index[-1]) + 1)
         state.dirty[index] = False
         state.pending -= len(index)
         self._counters.remaining -= len(index) * PAGE_SIZE
-        self._send(out, state, index)
+        self._send(out, state, index, pages, zero)
         return True
-
-    def save_end(self, out: StreamWriter) -> None:
-        """All that is left; then the body of END is complete but for its EOS."""
-        while self.save_pages(out, BATCH_PAGES * PAGE_RECORD):
-            pass
 
     # -- dirty log
 
@@ -178,17 +183,21 @@ class RamSaver:
             while state.pending and page < len(state.dirty):
                 found = np.flatnonzero(state.dirty[page : page + SCAN_PAGES])[:limit]
                 if len(found):
-                    index = found.astype(np.int64) + page
-                    self._at = (block_index, int(index[-1]) + 1)
-                    return index, state
+                    self._at = (block_index, page)
+                    return found.astype(np.int64) + page, state
                 page += SCAN_PAGES
             block_index, page = (block_index + 1) % len(self._blocks), 0
         return np.empty(0, dtype=np.int64), None
 
-    def _send(self, out: StreamWriter, state: _BlockState, index: npt.NDArray[np.int64]) -> None:
+    def _send(
+        self,
+        out: StreamWriter,
+        state: _BlockState,
+        index: npt.NDArray[np.int64],
+        pages: Pages,
+        zero: npt.NDArray[np.bool_],
+    ) -> None:
         before, total = out.position, len(index)
-        pages = state.pages[index[0] : index[-1] + 1] if is_run(index) else state.pages[index]
-        zero = zero_pages(pages) if self._detect_zero() else np.zeros(len(index), dtype=np.bool_)
         zeros = int(np.count_nonzero(zero))
         if self._named is not state.block:
             # The first record of a block bears its name; afterwards all are alike.

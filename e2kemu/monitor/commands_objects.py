@@ -38,20 +38,19 @@ class ChardevInfo(Qapi):
 # -- objects ---------------------------------------------------------------------------------------
 
 
-def _as_text(name: str, value: object) -> str:
-    """A property as ``-object`` would write it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise CommandError(f"Invalid parameter type for '{name}', expected: string")
+def _add(store: objects.ObjectStore, values: dict[str, Any]) -> None:
+    """Create an object from JSON. ``values`` has qom-type and id, both texts."""
+    properties: dict[str, str] = {}
+    for name, value in values.items():
+        if name not in ("qom-type", "id"):
+            properties |= objects.flatten(value, name)
+    store.add(values["qom-type"], values["id"], properties)
 
 
 @command("object-add", arguments=ObjectAdd, raw=True)
 def object_add(ctx: Context, values: dict[str, Any]) -> None:
     """Create an object."""
-    rest = {k: _as_text(k, v) for k, v in values.items() if k not in ("qom-type", "id")}
-    ctx.objects.add(values["qom-type"], values["id"], rest)
+    _add(ctx.objects, values)
 
 
 @command("object-del")
@@ -61,7 +60,14 @@ def object_del(ctx: Context, id: str) -> None:
 
 
 def add_from_text(store: objects.ObjectStore, text: str) -> None:
-    """``TYPE,id=ID,...`` as in ``-object``. Raises OptionError."""
+    """``TYPE,id=ID,...`` or a JSON object, as in ``-object``. Raises OptionError."""
+    if text.startswith("{"):
+        try:
+            msgspec.json.decode(text, type=ObjectAdd)
+            _add(store, msgspec.json.decode(text, type=dict[str, Any]))
+        except msgspec.MsgspecError as error:
+            raise OptionError(f"invalid JSON object: {error}") from error
+        return
     options = Options(text, implied="qom-type")
     kind = options.require("qom-type")
     ident = options.require("id")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from e2kemu.cpu.isa.lanes import halves, split
 from e2kemu.cpu.isa.notation import ALOPF1, ALOPF3, ALOPF11, ALOPF13, alu, row
 
 V = Any
@@ -59,6 +60,27 @@ def stq(v: V, a: V, b: V, low: V, high: V) -> None:
     address = v.add(a, b, 64)
     v.store(address, 8, low)
     v.store(v.add(address, v.const(8, 64), 64), 8, high)
+
+
+
+@alu("ldqp", ALOPF11, 0x61, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+def ldqp(v: V, a: V, b: V) -> tuple[V, V]:
+    """Load 16 bytes into a 128-bit register."""
+    return ldq(v, a, b)
+
+
+@alu("stqp", ALOPF13, 0x21, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+def stqp(v: V, a: V, b: V, value: V) -> None:
+    """Store the 16 bytes of a 128-bit register."""
+    stq(v, a, b, *halves(v, value))
+
+
+@alu("stmqp", ALOPF13, 0x11, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+def stmqp(v: V, a: V, b: V, value: V) -> None:
+    """Store those bytes of a 128-bit register at src1 whose bits in src2 are 1 (bit 0: the lowest byte)."""
+    for index, byte in enumerate(split(v, value, 8, 128)):
+        chosen = v.trunc(v.lshr(b, v.const(index, 64), 64), 1)
+        v.store_if(chosen, v.add(a, v.const(index, 64), 64), 1, byte)
 
 
 # The trap handler's own load and store, which repeat an access out of the trap cellar.
@@ -111,13 +133,10 @@ for _index, _rights in enumerate("rwp"):
         store=16)
 
 # 128-bit registers
-row("ldqp", ALOPF11, 0x61, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
 row("ldcudqp", ALOPF11, 0x68, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
 row("ldgdqp", ALOPF11, 0x69, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
 row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("stmqp", ALOPF13, 0x11, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
 row("stgdmqp", ALOPF13, 0x19, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
 row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
-row("stqp", ALOPF13, 0x21, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
 row("stgdqp", ALOPF13, 0x29, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
 row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
