@@ -79,7 +79,7 @@ def flatten(value: object, name: str) -> dict[str, str]:
 
 
 def numbered(properties: Mapping[str, str], name: str) -> list[dict[str, str]]:
-    """The list of objects ``name.0.member``, ``name.1.member``... Raises OptionError when a number is missing."""
+    """The objects ``name.0.member``, ``name.1.member``... Raises OptionError when a number is missing."""
     elements: dict[int, dict[str, str]] = {}
     for key, value in properties.items():
         if not key.startswith(f"{name}."):
