@@ -6,6 +6,7 @@ status is the guest's, or 0 for ``quit``, a signal and Ctrl-A x.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ from e2kemu.machine.config import ACCELERATORS, MachineConfig
 from e2kemu.machine.machine import Machine
 from e2kemu.migration import commands as migration_commands
 from e2kemu.migration import tls_creds
+from e2kemu.migration.address import Address, from_channels
 from e2kemu.migration.service import MigrationService
 from e2kemu.monitor import commands, commands_memory, info
 from e2kemu.monitor.commands_objects import add_from_text, object_help
@@ -199,6 +201,16 @@ def _smp(given: Given) -> int:
         number = options.get_number("cpus", 1)
         options.finish()
         return number
+
+
+def _incoming_address(text: str) -> str | Address:
+    """``-incoming``: a URI, or a migration channel in JSON. Raises OptionError."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return from_channels([json.loads(text)])
+    except ValueError as error:
+        raise OptionError(f"JSON parse error, {error}") from error
 
 
 def _uuid(given: Given) -> uuid.UUID | None:
@@ -378,7 +390,7 @@ class _Emulator:
             if uri is not None:
                 if uri != "defer":
                     with _blame("-incoming", uri):
-                        self._migration.start_incoming(uri)
+                        self._migration.start_incoming(_incoming_address(uri))
             elif not self._given.flag("S"):
                 self._machine.start()
             self._ready()

@@ -71,7 +71,8 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     ("Debug/Expert options", (
         _row("S", "", "freeze CPU at startup (use 'c' to start execution)"),
         _row("incoming", "uri|defer", "prepare for incoming migration on tcp:host:port, unix:path, fd:fd,\n"
-             "exec:cmd, file:path[,offset=n]; defer: wait for migrate_incoming"),
+             "exec:cmd, file:path[,offset=n], or a channel in JSON;\n"
+             "defer: wait for migrate_incoming"),
         _row("only-migratable", "", "allow only migratable devices"),
         _row("no-reboot", "", "exit instead of rebooting"),
         _row("no-shutdown", "", "stop before shutdown"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -141,6 +142,18 @@ def test_a_busy_port_is_named(tmp_path: Path, refused: Refused) -> None:
             assert line.endswith("Address already in use")
         line = refused(*machine_options(tmp_path), "-nographic", "-incoming", f"tcp:127.0.0.1:{port}")
         assert line.startswith(f"-incoming tcp:127.0.0.1:{port}: ")
+
+
+def test_an_incoming_channel_may_be_written_in_json(tmp_path: Path, refused: Refused) -> None:
+    address = {"transport": "socket", "type": "unix", "path": str(tmp_path / "in")}
+    text = json.dumps({"channel-type": "main", "addr": address})
+    process = start(*machine_options(tmp_path), "-display", "none", "-incoming", text)
+    connect(tmp_path / "in", process).close()  # a source that says nothing
+    assert process.wait(30) == 1
+    assert "JSON parse error" in refused(*machine_options(tmp_path), "-nographic", "-incoming", "{")
+    assert "'addr' is missing" in refused(
+        *machine_options(tmp_path), "-nographic", "-incoming", '{"channel-type": "main"}'
+    )
 
 
 def test_every_refused_option_of_qemu_says_why(refused: Refused) -> None:
