@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
-from e2kemu import trace
+from e2kemu import authz, secret, trace
 from e2kemu.chardev import Chardev, ChardevSet
 from e2kemu.chardev_mux import Mux, parse_echr
 from e2kemu.cli_table import Given, help_text, parse, version_text
@@ -40,7 +40,7 @@ from e2kemu.monitor.qmp import EventBroadcast, QmpMonitor
 from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
-REGISTERED = (commands, commands_memory, info, migration_commands, tls_creds)
+REGISTERED = (commands, commands_memory, info, migration_commands, tls_creds, authz, secret)
 """Imported for the commands and object types they declare."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from e2kemu import cli, objects
 from e2kemu.cli import main
 from e2kemu.cli_table import OPTIONS, REFUSED, SECTIONS
 from tests.monitor.processes import PROGRAM, connect, machine_options, start
@@ -213,3 +215,10 @@ def test_daemonize_returns_when_it_is_ready_or_has_failed(tmp_path: Path) -> Non
     for wrong in (("-serial", "stdio"), ("-nographic",), ("-kernel", str(tmp_path / "missing"))):
         result = run(*options, *wrong)
         assert wrong[0] in one_line(result.returncode, result.stdout, result.stderr)
+
+
+def test_every_object_type_can_be_created() -> None:
+    source = Path(cli.__file__).parent
+    declared = re.findall(r'(?m)^@user_object\("([a-z0-9-]+)"\)', "".join(p.read_text() for p in source.rglob("*.py")))
+    assert len(declared) >= 4
+    assert sorted(objects.TYPES) == sorted(declared)

@@ -165,6 +165,24 @@ def test_events_and_replies_come_in_order_with_a_timestamp(qmp: RawQmp) -> None:
     assert 0 <= event["timestamp"]["microseconds"] < 1_000_000
 
 
+def test_objects_come_and_go(qmp: RawQmp, emulator: Emulator) -> None:
+    rules = [{"match": "CN=a", "policy": "allow"}]
+    arguments = {"qom-type": "authz-list", "id": "who", "policy": "deny", "rules": rules}
+    request = json.dumps({"execute": "object-add", "arguments": arguments}).encode()
+    assert qmp.ask(request) == {"return": {}}
+    assert error(qmp.ask(request))[1].startswith("attempt to add duplicate property 'who'")
+    listing = b'{"execute": "qom-list", "arguments": {"path": "/objects"}}'
+    assert qmp.ask(listing)["return"] == [{"name": "who", "type": "child<authz-list>"}]
+    hmp = emulator.hmp()
+    assert hmp.ask("object_del who") == ""
+    assert hmp.ask('object_add {"qom-type":"authz-simple","id":"one","identity":"x"}') == ""
+    assert hmp.ask("object_del one") == ""
+    for wrong in ('{"qom-type":"authz-simple"}', "{zz", "authz-simple,id=a,colour=red", "authz-simple,id=9"):
+        assert hmp.ask(f"object_add {wrong}").startswith("Error: ")
+    hmp.socket.close()
+    assert qmp.ask(listing)["return"] == []
+
+
 def test_out_of_band_needs_its_capability_and_a_command_that_allows_it(emulator: Emulator) -> None:
     client = emulator.qmp()
     client.negotiate()
