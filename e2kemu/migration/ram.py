@@ -10,7 +10,7 @@ page: 4096 bytes (PAGE) or one zero byte (ZERO). The last block is remembered ov
 ``RamSaver`` keeps one dirty flag per page, all set at the start; ``sync`` adds what the guest has written
 since the last time. The machine's log is emptied *before* the pages in it are read, so a store that comes
 later is in the next one: at worst a page is sent twice, never too seldom. Pages go out in batches built by
-numpy: the guest's vCPU may be a Python thread, so what counts is how seldom this thread needs the interpreter.
+numpy: the guest's vCPU may be a Python thread, so what counts is how seldom this one needs the interpreter.
 """
 
 from __future__ import annotations
@@ -210,9 +210,7 @@ class RamSaver:
             self._send_full(out, index[~zero] if some else index, pages[~zero] if some else pages)
         self._count(zeros, total, out.position - before)
 
-    def _send_named(
-        self, out: StreamWriter, block: MigratableBlock, page: int, data: Pages, zero: bool
-    ) -> None:
+    def _send_named(self, out: StreamWriter, block: MigratableBlock, page: int, data: Pages, zero: bool) -> None:
         out.be64(page << PAGE_BITS | (Flag.ZERO if zero else Flag.PAGE))
         out.string8(block.idstr)
         out.raw(b"\0" if zero else data.tobytes())

@@ -110,8 +110,12 @@ class Peer:
         self._thread.start()
 
     def _run(self) -> None:
-        connection, _ = self._server.accept()
-        self._server.close()
+        try:
+            connection, _ = self._server.accept()
+        except OSError:
+            return  # closed: nobody came
+        finally:
+            self._server.close()
         with connection:
             connection.sendall(self._answer)
             while len(self.received) < self._size:
@@ -123,6 +127,10 @@ class Peer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def join(self) -> None:
+        try:
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept
+        except OSError:
+            pass  # somebody came
         self._thread.join(20)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import random
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -143,11 +146,75 @@ def test_the_destinations_verdict_reaches_the_source(side: MakeSide) -> None:
     assert source.service.wait(30) == "failed"
     assert source.service.query()["error-desc"] == "RP: Sibling indicated error 1"
     assert destination.wait_incoming() == "failed"
-    assert (
-        "error while loading state for instance 0x0 of device 'timer'"
-        in destination.service.query()["error-desc"]
-    )
+    assert "error while loading state for instance 0x0 of device 'timer'" in destination.service.query()["error-desc"]
     assert source.machine.run_state == "prelaunch"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"\0\1\0\4\0\0\0\5", "RP: Sibling indicated error 5"),
+        (b"\0\1\0\2\0\0", "return path: SHUT of 2 bytes instead of 4"),
+        (b"\xff\xff\xff\xff", "return path: unexpected message 0xffff of 65535 bytes"),
+        (b"\0\3\0\4abcd", "return path: unexpected message 0x3 of 4 bytes"),
+    ],
+)
+def test_a_destination_that_answers_nonsense_is_told_apart(side: MakeSide, answer: bytes, message: str) -> None:
+    source = side(16 * PAGE, LapWriter(16, 1))
+    source.machine.start()
+    source.service.migrate(Peer(1 << 30, answer=PONG + answer).uri)
+    assert source.service.wait(30) == "failed"
+    assert source.service.query()["error-desc"].startswith(message)
+    assert source.machine.is_running()
+
+
+def test_random_answers_never_cost_the_source_its_guest(side: MakeSide) -> None:
+    chance = random.Random(7)
+    source = side(16 * PAGE)
+    source.machine.run_state = "paused"
+    for number in range(60):
+        answer = PONG + chance.randbytes(chance.randint(1, 40))
+        if chance.random() < 0.5:
+            answer = PONG * 3 + b"\0" + bytes([chance.randrange(8)]) + chance.randbytes(chance.randint(1, 9))
+        if b"\0\1\0\4\0\0\0\0" in answer:
+            continue  # by chance the right answer
+        peer = Peer(chance.choice([0, 100, 300]), answer=answer, reset=bool(number % 2))
+        source.service.migrate(peer.uri)
+        assert source.service.wait(30) == "failed", answer
+        assert source.machine.run_state == "paused"
+        assert "\n" not in source.service.query()["error-desc"]
+        peer.join()
+
+
+def test_failed_and_cancelled_migrations_leave_nothing_behind(side: MakeSide) -> None:
+    source = side(16 * PAGE)
+    source.machine.run_state = "paused"
+
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    before = left()
+    for number in range(40):
+        peer = Peer(number * 50)
+        source.service.migrate(peer.uri)
+        if number % 2:
+            source.service.cancel()
+        assert source.service.wait(30) in ("failed", "cancelled")
+        peer.join()
+    for _ in range(20):
+        there = side(16 * PAGE, incoming=True)
+        source.service.migrate(there.listen())
+        assert source.service.wait(30) == "completed"
+        assert there.wait_incoming() == "completed"
+        there.service._incoming.join(10)  # type: ignore[union-attr]
+        there.machine.close()
+        source.machine.run_state = "paused"
+        del there
+    gc.collect()
+    after = left()
+    # a little more for what the test runner itself may have opened
+    assert after[0] <= before[0] + 3, (before, after)
+    assert after[1] <= before[1] + 1, (before, after)
 
 
 # -- cancel ----------------------------------------------------------------------------------------
@@ -376,6 +443,4 @@ def test_sections_that_do_not_fit_are_named(recorded: bytes) -> None:
     ping = next(r for r in commands if r.name == "PING")
     assert "MIG_CMD 0x63 unknown (len 0x4)" in changed(ping.start + 1, b"\0\x63")
     assert "POSTCOPY_ADVISE needs capability postcopy-ram, which is off" in changed(ping.start + 1, b"\0\x03")
-    assert "OPEN_RETURN_PATH received with bad length - expecting 0, got 4" in changed(
-        ping.start + 1, b"\0\x01"
-    )
+    assert "OPEN_RETURN_PATH received with bad length - expecting 0, got 4" in changed(ping.start + 1, b"\0\x01")
