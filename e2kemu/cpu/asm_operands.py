@@ -285,37 +285,39 @@ def condition(parser: Parser, mlock: bool = False) -> Condition:
     """What follows ``?`` behind ct, call, ibranch, done: SS ctcond. ``mlock``: rbranch, whose
     condition is ``%MLOCK || ...`` without saying so. Raises Trouble."""
     start = parser.column
-    if mlock or _name_is(parser, "MLOCK"):
-        if not mlock:
-            parser.at += 1
-            if not parser.take("||"):
-                return Condition(8, 0)
+    if mlock or _take_name(parser, "MLOCK"):
+        if not mlock and not parser.take("||"):
+            return Condition(8, 0)
         return _local(parser, 8, 9)
     negated = parser.take("~")
-    if not negated and _name_is(parser, "LOOP_END"):
-        parser.at += 1
+    if not negated and _take_name(parser, "LOOP_END"):
         return Condition(4, 0)
-    if not negated and _name_is(parser, "NOT_LOOP_END"):
-        parser.at += 1
+    if not negated and _take_name(parser, "NOT_LOOP_END"):
         return Condition(5, 0)
     number = predicate(parser)
     if parser.take("||"):
-        if not _name_is(parser, "LOOP_END"):
+        if not _take_name(parser, "LOOP_END"):
             raise Trouble("only %LOOP_END may follow '||'", parser.column)
-        parser.at += 1
         return Condition(14 if negated else 6, number)
     if parser.take("&&"):
-        if not _name_is(parser, "NOT_LOOP_END"):
+        if not _take_name(parser, "NOT_LOOP_END"):
             raise Trouble("only %NOT_LOOP_END may follow '&&'", parser.column)
-        parser.at += 1
         return Condition(7 if negated else 15, number)
     if parser.peek(","):
         raise Trouble("a control transfer has one condition", start)
     return Condition(3 if negated else 2, number)
 
 
-def _name_is(parser: Parser, name: str) -> bool:
-    return not parser.done and parser.toks[parser.at][:2] == ("reg", name)
+def _take_name(parser: Parser, name: str) -> bool:
+    """Consume ``%NAME`` or ``#NAME`` if it is next."""
+    rest = parser.toks[parser.at : parser.at + 2]
+    if rest and rest[0][:2] == ("reg", name):
+        parser.at += 1
+        return True
+    if len(rest) == 2 and rest[0][:2] == ("op", "#") and rest[1][:2] == ("id", name):
+        parser.at += 2
+        return True
+    return False
 
 
 _ALC_INDEX = {0: 0, 1: 1, 3: 2, 4: 3}

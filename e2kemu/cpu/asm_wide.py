@@ -131,7 +131,7 @@ def _alu(draft: Draft) -> tuple[AluInsn, ...]:
         )
     for _, _, column in increments.values():
         raise Trouble("incr needs an array store or load in its channel", column)
-    return tuple(sorted(insns, key=lambda insn: insn.channel))
+    return tuple(insns)
 
 
 def _stub(draft: Draft) -> Stub | None:

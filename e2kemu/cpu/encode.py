@@ -1,10 +1,10 @@
 """``insn.Wide`` -> syllables -> bytes: the inverse of decode, and the assembler's last step.
 
-What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals get the first place
-where they fit or are there already (64-bit ones first, then 32, then 16; the fewest LTS words; a half of LTS0
-first, the high one before the low one), conditions get CDS halves in the order of the channels, ALES2 and
-ALES5 get their word when a value needs it. Operands that carry their ``code`` keep it. Bit positions
-are those of ``isa.formats``, the layout is ``bundle.build``.
+What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals go, larger ones first and
+then in the order of ``Wide.alu``, to the first place where they are already or else fit, such that the
+fewest LTS words are used (a half of LTS0 first, the high one before the low one); conditions get CDS
+halves in that order; ALES2 and ALES5 get their word when a value needs it. Operands that carry their
+``code`` keep it. Bit positions are those of ``isa.formats``, the layout is ``bundle.build``.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from e2kemu import Machine
-from e2kemu.cpu.asm import assemble, assemble_file
-from e2kemu.cpu.asm_elf import executable
+from e2kemu.cpu.asm import assemble_file
+from e2kemu.cpu.asm_elf import assemble_object, executable
 from e2kemu.cpu.decode import check, decode
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,14 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 def boot(append: str, *, cpu: str = "e8c", kernel: Path | None = None, ram: str = "64M") -> Machine:
     return Machine.build(ram=ram, cpu=cpu, append=append, kernel=str(kernel) if kernel else None)
+
+
+def make_kernel(path: Path, text: str, filename: str = "<text>") -> dict[str, int]:
+    """Assemble and link a kernel at 16 MiB into ``path``; its symbols."""
+    path.write_bytes(executable([assemble_object(text, cpu="v3", filename=filename)], START))
+    with open(path, "rb") as stream:
+        symbols = ELFFile(stream).get_section_by_name(".symtab").iter_symbols()
+        return {symbol.name: symbol["st_value"] for symbol in symbols}
 
 
 def mix(x: int) -> int:
@@ -131,13 +140,14 @@ def test_a_bad_argument_is_one_line_and_status_2(append: str, reason: str) -> No
 
 def test_a_trap_is_reported_with_its_place_and_status_3(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel"
-    text = "_start: { setwd wsz=16, nfx=1 }\naddd 0, 0, %r3\nhere: sdivd %r3, %r3, %r4\naddd %r4, 1, %r5\n"
-    image = assemble(text, version=3, base=START, separate=True)
-    kernel.write_bytes(executable(image, 3))
+    text = (
+        ".global _start\n_start: { setwd wsz=16, nfx=1 }\naddd 0, 0, %r3\nhere: sdivd %r3, %r3, %r4\naddd %r4, 1, %r5\n"
+    )
+    symbols = make_kernel(kernel, text)
     with boot("", kernel=kernel) as machine:
         assert machine.run(timeout=60) == "exit"
         assert machine.exit_status == 3
-        expected = f"\nTRAP tir={1 << 34:016x} ip={image.symbols['here']:016x}\n"
+        expected = f"\nTRAP tir={1 << 34:016x} ip={symbols['here']:016x}\n"
         assert machine.console.text.endswith(expected)
 
 
@@ -147,6 +157,7 @@ def test_a_kernel_starts_with_the_boot_information_in_r0_and_r1_and_the_window_o
     kernel = tmp_path / "kernel"
     text = """
         .text
+        .global _start
     _start:
         { nop 5 ; rrd %wd, %r2 }
         { nop 5 ; rrd %br, %r3 }
@@ -161,12 +172,11 @@ def test_a_kernel_starts_with_the_boot_information_in_r0_and_r1_and_the_window_o
         .align 8
     found: .skip 32
     """
-    image = assemble(text, version=3, base=START, separate=True)
-    kernel.write_bytes(executable(image, 3))
+    symbols = make_kernel(kernel, text)
     with boot("", kernel=kernel) as machine:
         assert machine.run(timeout=60) == "exit"
         assert machine.exit_status == 42
-        r0, r1, wd, br = struct.unpack("<4Q", machine.read_mem(image.symbols["found"], 32))
+        r0, r1, wd, br = struct.unpack("<4Q", machine.read_mem(symbols["found"], 32))
     assert (r0, r1) == (0x00FF0000, 0x00FF0000)
     assert (wd >> 16 & 0x7FF, wd >> 32 & 0x7FF) == (16 * 8, 8 * 8)
     assert br & 0xFFF == 4 | 3 << 6
@@ -185,9 +195,7 @@ def test_ticks_are_counted_every_100_ms_of_virtual_time() -> None:
     assert numbers == [str(n + 1) for n in range(len(numbers))]
 
 
-@pytest.mark.parametrize(
-    ("pages", "rate"), [(37, ""), (64, ""), (3, ""), (37, " rate=2000"), (5, " rate=30")]
-)
+@pytest.mark.parametrize(("pages", "rate"), [(37, ""), (64, ""), (3, ""), (37, " rate=2000"), (5, " rate=30")])
 def test_pages_steps_the_first_byte_of_every_page_in_order(pages: int, rate: str) -> None:
     end = START + pages * PAGE
     with boot(f"workload=pages start=16M end={end:#x}{rate}") as machine:
@@ -273,8 +281,8 @@ def test_verify_finds_one_flipped_bit() -> None:
 @pytest.mark.parametrize("name", SELFTESTS)
 def test_the_self_tests_of_the_guest_pass(tmp_path: Path, name: str, cpu: str) -> None:
     kernel = tmp_path / name
-    image = assemble_file(ROOT / "firmware" / "selftest" / f"{name}.s", version=3, base=START, separate=True)
-    kernel.write_bytes(executable(image, 3))
+    source = ROOT / "firmware" / "selftest" / f"{name}.s"
+    make_kernel(kernel, source.read_text(), str(source))
     with boot("", cpu=cpu, kernel=kernel) as machine:
         assert machine.run(timeout=60) == "exit"
         text, status = machine.console.text, machine.exit_status
@@ -287,12 +295,9 @@ def test_the_self_tests_of_the_guest_pass(tmp_path: Path, name: str, cpu: str) -
 def test_a_self_test_reports_what_is_wrong(tmp_path: Path) -> None:
     source = ROOT / "firmware" / "selftest" / "wrong.s"
     text = '#include "selftest.inc"\n TEST wrong\n addd 0, 6, %r20\n CHECK "six", %r20, 7\n END_TEST\n'
-    image = assemble(text, version=3, base=START, separate=True, filename=str(source))
     kernel = tmp_path / "wrong"
-    kernel.write_bytes(executable(image, 3))
+    make_kernel(kernel, text, str(source))
     with boot("", kernel=kernel) as machine:
         assert machine.run(timeout=60) == "exit"
         assert machine.exit_status == 1
-        assert (
-            "FAIL got, expected: 0000000000000006 0000000000000007 six\nsome failed\n" in machine.console.text
-        )
+        assert "FAIL got, expected: 0000000000000006 0000000000000007 six\nsome failed\n" in machine.console.text
