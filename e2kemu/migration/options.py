@@ -123,6 +123,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         quoted=True,
     ),
     Parameter(
+        "tls-authz", "", "4.0", "id of the authz object that the client's name must pass; empty: any", quoted=True
+    ),
+    Parameter(
         "max-bandwidth",
         128 * MIB,
         "2.8",
@@ -252,6 +255,10 @@ class MigrationParameters:
     @property
     def tls_hostname(self) -> str:
         return str(self._values["tls-hostname"])
+
+    @property
+    def tls_authz(self) -> str:
+        return str(self._values["tls-authz"])
 
     @property
     def zero_page_detection(self) -> bool:

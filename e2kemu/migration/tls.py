@@ -32,9 +32,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from e2kemu import trace
-from e2kemu.errors import ChannelError, TlsError
+from e2kemu.errors import ChannelError, E2kError, TlsError
 from e2kemu.migration.channel import Buffer, Channel, byte_view
-from e2kemu.migration.tls_creds import TlsCreds
+from e2kemu.migration.tls_creds import Authorize, TlsCreds
+from e2kemu.migration.tls_dn import subject_of
 from e2kemu.migration.tls_errors import CUT, describe_alert, describe_error
 
 CHUNK = 256 << 10
@@ -48,6 +49,9 @@ GOODBYE_SECONDS = 2.0
 
 VERDICT_SECONDS = 5.0
 """What ``finish`` waits for the peer's end, see below."""
+
+ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+"""A record: the fatal alert access_denied (RFC 5246, section 7.2), in clear."""
 
 
 def wrap_client(
@@ -75,8 +79,11 @@ def _wrap(
         context = creds.make_context(side)
         if context.check_hostname and not hostname:
             raise TlsError("No hostname for certificate validation")
-        tls = TlsChannel(channel, context, hostname if side == "client" else None)
-        tls.handshake(timeout)
+        tls = TlsChannel(channel, context, hostname if context.check_hostname else None, creds.authorize)
+        try:
+            tls.handshake(timeout)
+        except TlsError as error:
+            raise creds.explain(context, error) from error
         creds.check_session(tls.cipher)
         return tls
     except BaseException:
@@ -87,11 +94,18 @@ def _wrap(
 class TlsChannel(Channel):
     """A TLS session on ``inner``; a server's when ``context`` is a server's."""
 
-    def __init__(self, inner: Channel, context: ssl.SSLContext, hostname: str | None) -> None:
+    def __init__(
+        self,
+        inner: Channel,
+        context: ssl.SSLContext,
+        hostname: str | None,
+        authorize: Authorize | None = None,
+    ) -> None:
         super().__init__(inner.name)
         self.supports_return_path = inner.supports_return_path
         self._inner = inner
         self._hostname = hostname
+        self._authorize = authorize
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         server = context.protocol == ssl.PROTOCOL_TLS_SERVER
@@ -154,6 +168,12 @@ class TlsChannel(Channel):
             except ssl.SSLError as error:
                 failure = TlsError(describe_error(error, self._hostname, handshake=True))
                 failure.__cause__ = error
+            if done and self._authorize is not None:
+                try:
+                    self._authorize(subject_of(self._ssl.getpeercert(True) or b""))
+                except E2kError as error:
+                    failure = TlsError(str(error))
+                    self._refuse()
         if failure is None:
             self._flush()
             return done
@@ -162,6 +182,25 @@ class TlsChannel(Channel):
         except ChannelError:
             pass
         raise failure
+
+    def _refuse(self) -> None:
+        """Make the alert for a peer whose certificate is good, but who may not. OpenSSL's lock is held.
+
+        Python's ssl cannot send an alert. In TLS 1.2 our end of the handshake has not left yet, and what comes
+        instead is in clear. In TLS 1.3 the peer believes itself done and expects a record with our keys, which
+        OpenSSL makes for a record that it cannot accept.
+        """
+        if self._ssl.version() == "TLSv1.3":
+            self._incoming.read()
+            self._incoming.write(ACCESS_DENIED)
+            try:
+                while self._ssl.read(CHUNK):
+                    pass
+            except ssl.SSLError:
+                pass  # "unexpected message", and so says the alert
+        else:
+            self._outgoing.read()
+            self._outgoing.write(ACCESS_DENIED)
 
     # -- data
 

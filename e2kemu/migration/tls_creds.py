@@ -11,49 +11,98 @@ verify-peer=on|off                     server: the client must have a certificat
                                        always verifies the server
 sanity-check=on|off                    look for certificates that cannot work (on), see `tls_check`
 priority=TEXT                          see `tls_priority` (NORMAL)
+passwordid=ID                          a `secret` that opens an encrypted key file
 =====================================  ====================================================================
 
 The files are read once, when the object is made. Another kind of credentials is another `TlsCreds` subclass
-with its ``@user_object``.
+with its ``@user_object``: `tls_creds_anon`, `tls_creds_psk`.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 from e2kemu.errors import OptionError, TlsError
 from e2kemu.migration.tls_check import check_credentials
 from e2kemu.migration.tls_priority import parse_priority
-from e2kemu.objects import ObjectStore, user_object
+from e2kemu.objects import ObjectStore, check_properties, user_object
 from e2kemu.options import parse_bool
+from e2kemu.secret import find_secret
 
 CA_CERT = "ca-cert.pem"
 CA_CRL = "ca-crl.pem"
 DH_PARAMS = "dh-params.pem"
 
+FFDHE3072 = """\
+-----BEGIN DH PARAMETERS-----
+MIIBiAKCAYEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEfz9zeNVs7ZRkDW7w09N75nAI4YbRvydbmyQd62R0mkff3
+7lmMsPrBhtkcrv4TCYUTknC0EwyTvEN5RPT9RFLi103TZPLiHnH1S/9croKrnJ32
+nuhtK8UiNjoNq8Uhl5sN6todv5pC1cRITgq80Gv6U93vPBsg7j/VnXwl5B0rZsYu
+N///////////AgEC
+-----END DH PARAMETERS-----
+"""
+"""The Diffie-Hellman group of RFC 7919, appendix A.2: good for 128 bits, known to every TLS library."""
+
 ENDPOINTS = ("client", "server")
 
 
+Authorize = Callable[[str], None]
+"""Asked about the name in the peer's certificate; raises E2kError when it may not."""
+
+
 class TlsCreds(ABC):
-    """Credentials of one endpoint. What is common to all kinds: id, endpoint, priority."""
+    """Credentials of one endpoint. What is common to all kinds: id, endpoint, dir, verify-peer, priority."""
 
     OWN_PROPERTIES: frozenset[str] = frozenset()
-    """Properties that a kind has besides endpoint and priority."""
+    """Properties that a kind has besides the common ones."""
+
+    KEY_EXCHANGES: tuple[str, ...] = ()
+    """What a priority string may add for this kind, for it is always in: "+PSK"."""
+
+    authorize: Authorize | None = None
+    """What tls-authz asks for, see `authorized_by`."""
 
     def __init__(self, ident: str, properties: Mapping[str, str]) -> None:
         """Raises OptionError: a property that is unknown or has a value it cannot have."""
-        for name in properties:
-            if name not in self.OWN_PROPERTIES | {"endpoint", "priority"}:
-                raise OptionError(f"Invalid parameter '{name}'")
+        check_properties(properties, {"endpoint", "dir", "verify-peer", "priority"} | self.OWN_PROPERTIES)
         self.id = ident
         self.endpoint = properties.get("endpoint", "client")
         if self.endpoint not in ENDPOINTS:
             raise OptionError(f"Parameter 'endpoint' does not accept value '{self.endpoint}'")
-        self.priority = parse_priority(properties.get("priority") or "NORMAL")
+        self.directory = Path(properties["dir"]) if properties.get("dir") else None
+        self.verify_peer = parse_bool(properties.get("verify-peer", "on"), "verify-peer")
+        self.priority = parse_priority(properties.get("priority") or "NORMAL", self.KEY_EXCHANGES)
+
+    @property
+    def knows_peer(self) -> bool:
+        """Whether every peer shows a certificate, whose name tls-authz can check."""
+        return False
+
+    def authorized_by(self, authorize: Authorize) -> Self:
+        """The same credentials, for sessions in which ``authorize`` is asked. Raises OptionError."""
+        if not self.knows_peer:
+            raise OptionError(
+                f"Parameter 'tls-authz' needs certificates of the clients: '{self.id}' is not tls-creds-x509 with "
+                "verify-peer=on"
+            )
+        authorized = copy.copy(self)
+        authorized.authorize = authorize
+        return authorized
+
+    def explain(self, context: ssl.SSLContext, error: TlsError) -> TlsError:
+        """``error``, which ended a handshake in ``context``, or a better one when these credentials know more."""
+        return error
 
     @abstractmethod
     def make_context(self, side: str) -> ssl.SSLContext:
@@ -80,12 +129,48 @@ class TlsCreds(ABC):
     def _new_context(self) -> ssl.SSLContext:
         server = self.endpoint == "server"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        self._settle(context)
+        return context
+
+    def _settle(self, context: ssl.SSLContext) -> None:
+        """Settings that all kinds have in common."""
         self.priority.apply(context)
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
-        if server:
+        if self.endpoint == "server":
             # Nobody resumes a migration's session, and tickets that a client never reads only do harm.
             context.num_tickets = 0
-        return context
+
+    def _required_directory(self) -> Path:
+        """Raises OptionError when no ``dir`` was given."""
+        if self.directory is None:
+            raise OptionError("Missing 'dir' property value")
+        return self.directory
+
+    def _path(self, name: str, *, required: bool = True) -> Path | None:
+        """The readable file ``name`` in the directory; None when it is optional and not there."""
+        directory = self._required_directory()
+        path = directory / name
+        try:
+            with path.open("rb"):
+                return path
+        except FileNotFoundError as error:
+            if not required and directory.is_dir():
+                return None
+            raise OptionError(f"Unable to access credentials {path}: {error.strerror}") from error
+        except OSError as error:
+            raise OptionError(f"Unable to access credentials {path}: {error.strerror}") from error
+
+    def _load_dh_params(self, context: ssl.SSLContext, default: str | None = None) -> None:
+        """Give ``context`` the group in dh-params.pem; if there is none, ``default`` (PEM)."""
+        path = self._path(DH_PARAMS, required=False) if self.directory is not None else None
+        if path is not None:
+            _load_file("DH parameters", path, lambda: context.load_dh_params(os.fspath(path)))
+        elif default is not None:
+            # ssl takes a file's name only.
+            with open(os.memfd_create(DH_PARAMS), "wb") as file:
+                file.write(default.encode())
+                file.flush()
+                context.load_dh_params(f"/proc/self/fd/{file.fileno()}")
 
 
 def find_creds(store: ObjectStore, ident: str, endpoint: str) -> TlsCreds:
@@ -103,44 +188,30 @@ def find_creds(store: ObjectStore, ident: str, endpoint: str) -> TlsCreds:
 class X509Creds(TlsCreds):
     """Certificates in files."""
 
-    OWN_PROPERTIES = frozenset({"dir", "verify-peer", "sanity-check", "passwordid"})
+    OWN_PROPERTIES = frozenset({"sanity-check", "passwordid"})
 
-    def __init__(self, ident: str, properties: Mapping[str, str]) -> None:
+    def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong property, missing or unreadable file, certificates that cannot work."""
         super().__init__(ident, properties)
-        if "passwordid" in properties:
-            raise OptionError(
-                "Parameter 'passwordid' is not available: keep the key in a file that only you can read"
-            )
-        if not properties.get("dir"):
-            raise OptionError("Missing 'dir' property value")
-        self.directory = Path(properties["dir"])
-        self.verify_peer = parse_bool(properties.get("verify-peer", "on"), "verify-peer")
+        self._required_directory()
         self.sanity_check = parse_bool(properties.get("sanity-check", "on"), "sanity-check")
-        self._context = self._load()
+        password = None
+        if properties.get("passwordid"):
+            password = find_secret(store or ObjectStore(), properties["passwordid"]).text
+        self._context = self._load(password)
+
+    @property
+    def knows_peer(self) -> bool:
+        return self.endpoint == "client" or self.verify_peer
 
     def make_context(self, side: str) -> ssl.SSLContext:
         self.check_endpoint(side)
         return self._context
 
-    def _path(self, name: str, *, required: bool = True) -> Path | None:
-        """The readable file ``name`` in the directory; None when it is optional and not there."""
-        path = self.directory / name
-        try:
-            with path.open("rb"):
-                return path
-        except FileNotFoundError as error:
-            if not required and self.directory.is_dir():
-                return None
-            raise OptionError(f"Unable to access credentials {path}: {error.strerror}") from error
-        except OSError as error:
-            raise OptionError(f"Unable to access credentials {path}: {error.strerror}") from error
-
-    def _load(self) -> ssl.SSLContext:
+    def _load(self, password: str | None) -> ssl.SSLContext:
         server = self.endpoint == "server"
         ca = self._path(CA_CERT)
         crl = self._path(CA_CRL, required=False)
-        dh_params = self._path(DH_PARAMS, required=False) if server else None
         cert = self._path(f"{self.endpoint}-cert.pem", required=server)
         key = self._path(f"{self.endpoint}-key.pem", required=cert is not None)
         assert ca is not None
@@ -151,11 +222,11 @@ class X509Creds(TlsCreds):
         if crl is not None:
             _load_file("CRL", crl, lambda: context.load_verify_locations(crl))
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-        if dh_params is not None:
-            _load_file("DH parameters", dh_params, lambda: context.load_dh_params(os.fspath(dh_params)))
+        if server:
+            self._load_dh_params(context)
         if cert is not None and key is not None:
             name = f"{self.endpoint} certificate {cert} and key"
-            _load_file(name, key, lambda: context.load_cert_chain(cert, key, _no_password(key)))
+            _load_file(name, key, lambda: context.load_cert_chain(cert, key, _password_for(key, password)))
         # Whatever stands in ca-cert.pem is trusted, also an intermediate CA without its root.
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         if server:
@@ -163,13 +234,15 @@ class X509Creds(TlsCreds):
         return context
 
 
-def _no_password(key: Path) -> Callable[[], str]:
+def _password_for(key: Path, password: str | None) -> Callable[[], str]:
     """Instead of OpenSSL's question for a password on the terminal."""
 
-    def refuse() -> str:
-        raise OptionError(f"Unable to load key {key}: it is encrypted")
+    def answer() -> str:
+        if password is None:
+            raise OptionError(f"Unable to load key {key}: it is encrypted")
+        return password
 
-    return refuse
+    return answer
 
 
 def _load_file(what: str, path: Path, load: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 CUT = "The TLS connection was non-properly terminated."
@@ -60,16 +61,29 @@ _ALERTS = {
     "ACCESS_DENIED": "Access was denied",
     "DECRYPT_ERROR": "Decrypt error",
     "INTERNAL_ERROR": "Internal error",
+    "UNKNOWN_PSK_IDENTITY": "The SRP/PSK username is missing or not known",
     "UNRECOGNIZED_NAME": "The server name sent was not recognized",
 }
 
 
+def reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's name of what happened; "" when it has none. Python does not know all of them."""
+    if error.reason:
+        return str(error.reason)
+    match = re.match(r"\[SSL\] (.+?) \(_ssl\.c", error.strerror or "")
+    return match[1].upper().replace(" ", "_") if match else ""
+
+
+def alert_of(error: ssl.SSLError) -> str:
+    """The alert of the peer that ``error`` is, "" if it is none: OpenSSL says TLSV1_ALERT_UNKNOWN_CA or such."""
+    return reason_of(error).partition("_ALERT_")[2]
+
+
 def describe_alert(error: ssl.SSLError) -> str | None:
-    """The alert of the peer that ``error`` is, if so: OpenSSL calls it TLSV1_ALERT_UNKNOWN_CA or such."""
-    name = error.reason or ""
-    if "_ALERT_" not in name:
+    """The alert of the peer that ``error`` is, as a sentence; None: it is no alert."""
+    alert = alert_of(error)
+    if not alert:
         return None
-    alert = name.partition("_ALERT_")[2]
     text = _ALERTS.get(alert, alert.replace("_", " ").capitalize())
     return f"A TLS fatal alert has been received: {text}"
 
@@ -81,6 +95,11 @@ def describe_error(error: ssl.SSLError, hostname: str | None, *, handshake: bool
         if error.verify_code in _HOSTNAME_MISMATCH:
             return f"Certificate does not match the hostname {hostname}"
         return _VERIFY.get(error.verify_code, f"The certificate is not trusted: {error.verify_message}")
-    name = error.reason or ""
+    name = reason_of(error)
     text = describe_alert(error) or _REASONS.get(name) or (name.replace("_", " ").lower() or str(error))
     return f"TLS handshake failed: {text}" if handshake else text
+
+
+def printable(text: str) -> str:
+    """``text``, which a stranger has chosen, on one line and without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from e2kemu.errors import OptionError
@@ -60,8 +61,11 @@ class Priority:
         context.maximum_version = max(self.versions)
 
 
-def parse_priority(text: str) -> Priority:
-    """Raises OptionError that names the part which cannot be had."""
+def parse_priority(text: str, key_exchanges: Collection[str] = ()) -> Priority:
+    """Raises OptionError that names the part which cannot be had.
+
+    ``key_exchanges`` are modifiers ("+PSK") that say what the kind of credentials says already.
+    """
 
     def refuse(part: str, why: str) -> OptionError:
         return OptionError(f"Unable to set TLS session priority {text}: '{part}' {why}")
@@ -72,6 +76,8 @@ def parse_priority(text: str) -> Priority:
     ciphers, bits = _KEYWORDS[keyword]
     versions = set(_VERSIONS.values())
     for modifier in modifiers:
+        if modifier in key_exchanges:
+            continue
         match = re.fullmatch(r"([-+!])VERS-(.+)", modifier)
         if match is None:
             raise refuse(modifier, "is not available: only VERS- can be added or removed")

@@ -30,11 +30,16 @@ MAX_IDENTITY = 128
 MAX_KEY = 256
 """Bytes of a key: the limit of OpenSSL 1.1.1 (3.0: 512)."""
 
-CIPHERS = (
-    "ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES256-GCM-SHA384:DHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256:"
-    "PSK-AES256-GCM-SHA384:PSK-CHACHA20-POLY1305:PSK-AES128-GCM-SHA256"
+_CIPHERS = (
+    "ECDHE-PSK-CHACHA20-POLY1305",
+    "DHE-PSK-AES256-GCM-SHA384",
+    "DHE-PSK-CHACHA20-POLY1305",
+    "DHE-PSK-AES128-GCM-SHA256",
+    "PSK-AES256-GCM-SHA384",
+    "PSK-CHACHA20-POLY1305",
+    "PSK-AES128-GCM-SHA256",
 )
-"""Cipher list of TLS 1.2: nothing but keys of both, forward secrecy first."""
+"""Ciphers of TLS 1.2: nothing but pre-shared keys, forward secrecy first."""
 
 _LAYOUT_KNOWN = ((3, 11), (3, 12))
 
@@ -49,13 +54,13 @@ class PskContext(ssl.SSLContext):
     callback: object = None
     """What OpenSSL calls: must live as long as the context."""
 
-    def prepare(self) -> None:
-        """Settings of either side, to be made before the keys are set."""
+    def prepare(self, *, strong: bool = False) -> None:
+        """Settings of either side, to be made before the keys are set. ``strong``: ciphers of 256 bits only."""
         if self.protocol == ssl.PROTOCOL_TLS_CLIENT:
             # With no CA loaded every certificate is refused: TLS 1.3 would let a server choose one.
             self.check_hostname = False
             self.verify_mode = ssl.CERT_REQUIRED
-        self.set_ciphers(CIPHERS)
+        self.set_ciphers(":".join(name for name in _CIPHERS if not strong or "AES128" not in name))
 
 
 def unavailable() -> str | None:

@@ -6,17 +6,46 @@ says so, whatever the channel is. What else a channel may need one day belongs h
 
 from __future__ import annotations
 
+from e2kemu.authz import find_authz
+from e2kemu.errors import OptionError, TlsError
+from e2kemu.migration import tls_creds_anon, tls_creds_psk
 from e2kemu.migration.address import Address, ExecAddress
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.options import MigrationParameters
 from e2kemu.migration.tls import wrap_client, wrap_server
-from e2kemu.migration.tls_creds import TlsCreds, find_creds
+from e2kemu.migration.tls_creds import Authorize, TlsCreds, find_creds
+from e2kemu.migration.tls_errors import printable
 from e2kemu.objects import ObjectStore
+
+KINDS = (tls_creds_anon, tls_creds_psk)
+"""Imported for the object types they declare."""
 
 
 def credentials(parameters: MigrationParameters, objects: ObjectStore, endpoint: str) -> TlsCreds | None:
-    """What tls-creds names; None: no TLS. Raises OptionError when it is not there or for the other side."""
-    return find_creds(objects, parameters.tls_creds, endpoint) if parameters.tls_creds else None
+    """What tls-creds names, a server's with the check of tls-authz; None: no TLS.
+
+    Raises OptionError: an object that is not there or of another kind, credentials for the other side, or
+    that cannot tell whom tls-authz should be asked about.
+    """
+    if not parameters.tls_creds:
+        if endpoint == "server" and parameters.tls_authz:
+            raise OptionError("Parameter 'tls-authz' needs 'tls-creds'")
+        return None
+    creds = find_creds(objects, parameters.tls_creds, endpoint)
+    if endpoint == "server" and parameters.tls_authz:
+        return creds.authorized_by(_authorization(objects, parameters.tls_authz))
+    return creds
+
+
+def _authorization(objects: ObjectStore, ident: str) -> Authorize:
+    """A check by the authz object ``ident``, as it is when a client has come. Raises OptionError."""
+    find_authz(objects, ident)
+
+    def authorize(name: str) -> None:
+        if not find_authz(objects, ident).is_allowed(name):
+            raise TlsError(f"TLS x509 authz check for {printable(name)} is denied")
+
+    return authorize
 
 
 def set_outgoing_channel(

@@ -219,4 +219,4 @@ def test_names_complete(desk: Desk) -> None:
     assert complete(desk.ctx, "migrate_set_capability events o") == ["on", "off"]
     assert complete(desk.ctx, "migrate_set_parameter downtime") == ["downtime-limit"]
     assert complete(desk.ctx, "migrate_set_parameter zero-page-detection l") == ["legacy"]
-    assert set(complete(desk.ctx, "migrate_set_str_parameter tls-")) == {"tls-creds", "tls-hostname"}
+    assert set(complete(desk.ctx, "migrate_set_str_parameter tls-")) == {"tls-creds", "tls-hostname", "tls-authz"}

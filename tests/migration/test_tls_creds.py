@@ -117,7 +117,7 @@ BAD_PROPERTIES = [
     ({"endpoint": "both"}, "Parameter 'endpoint' does not accept value 'both'"),
     ({"verify-peer": "maybe"}, "Parameter 'verify-peer' expects 'on' or 'off'"),
     ({"sanity-check": "1"}, "Parameter 'sanity-check' expects 'on' or 'off'"),
-    ({"passwordid": "sec0"}, "Parameter 'passwordid' is not available"),
+    ({"passwordid": "sec0"}, "No secret with id 'sec0'"),
     ({"priority": "NORMAL:+ANON-DH"}, "'+ANON-DH' is not available"),
 ]
 
