@@ -10,6 +10,8 @@ Both leaves have digitalSignature and keyEncipherment, the latter because QEMU b
 the key. Keys are unencrypted PKCS #8, mode 0600. Who has ca-key.pem can make more certificates of that CA
 (``--ca``); a machine needs ca-cert.pem and its own pair only.
 
+``--psk USER`` makes a key for tls-creds-psk instead: it adds USER to keys.psk in the directory.
+
 As a library: ``make_pki`` does what the command does; ``make_ca``, ``make_leaf`` and ``write_pair`` are its
 parts, and `LeafShape` can also describe certificates that must not be accepted.
 """
@@ -21,8 +23,10 @@ import datetime
 import ipaddress
 import os
 import re
+import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +51,12 @@ CLOCK_SKEW = datetime.timedelta(days=1)
 """Certificates begin in the past: the machines' clocks may differ."""
 
 RSA_BITS = 3072
+
+PSK_BYTES = 32
+"""A new key of keys.psk."""
+
+MAX_PSK_USER = 128
+"""Bytes that a user's name in keys.psk may have, for all TLS libraries."""
 
 
 @dataclass(frozen=True)
@@ -304,10 +314,40 @@ def make_pki(
     return written
 
 
+def make_psk(directory: str | os.PathLike[str], user: str, *, force: bool = False) -> Path:
+    """Add ``user`` with a new key of 32 bytes to keys.psk in ``directory`` (made when missing); its path.
+
+    Raises OptionError; a user who is there gets another key only with ``force``.
+    """
+    path = Path(directory) / "keys.psk"
+    if not user or len(user.encode()) > MAX_PSK_USER or not user.isprintable() or ":" in user or user[0] == "#":
+        raise OptionError(
+            f"'{user}' cannot be a user of keys.psk: 1 to {MAX_PSK_USER} bytes can, without ':', not '#...'"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        others = [line for line in lines if line.rpartition(":")[0].strip() != user]
+        if len(others) < len(lines) and not force:
+            raise OptionError(f"{path} has a key of {user}; --force makes another one")
+        others.append(f"{user}:{secrets.token_hex(PSK_BYTES)}")
+        # A new file takes the old one's place at once: a crash must not lose the other users.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".keys.psk-")
+        with open(descriptor, "w") as file:
+            file.writelines(f"{line}\n" for line in others)
+        os.replace(temporary, path)
+    except UnicodeDecodeError as error:
+        raise OptionError(f"cannot read {path}: it is not a text") from error
+    except OSError as error:
+        raise OptionError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="e2kemu-certs",
-        description="Make a CA and the certificates for -object tls-creds-x509,dir=DIR of e2kemu and QEMU.",
+        description="Make a CA and the certificates for -object tls-creds-x509,dir=DIR of e2kemu and QEMU, or a key "
+        "for tls-creds-psk.",
     )
     parser.add_argument("directory", metavar="DIR", help="where to put the files; made when missing")
     parser.add_argument(
@@ -324,6 +364,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rsa", action="store_true", help=f"RSA keys of {RSA_BITS} bits instead of EC P-256")
     parser.add_argument("--only", choices=SIDES, help="make one side's certificate only")
     parser.add_argument("--ca", metavar="DIR", help="sign with the CA in DIR instead of making a new one")
+    parser.add_argument("--psk", metavar="USER", help="no certificates: make a key of USER, in DIR/keys.psk")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     return parser
 
@@ -332,6 +373,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _parser().parse_args(argv)
     try:
+        if options.psk is not None:
+            print(make_psk(options.directory, options.psk, force=options.force))
+            return 0
         written = make_pki(
             options.directory,
             hosts=options.host,

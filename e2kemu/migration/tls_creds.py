@@ -30,6 +30,7 @@ from typing import Self
 
 from e2kemu.errors import OptionError, TlsError
 from e2kemu.migration.tls_check import check_credentials
+from e2kemu.migration.tls_errors import reason_of
 from e2kemu.migration.tls_priority import parse_priority
 from e2kemu.objects import ObjectStore, check_properties, user_object
 from e2kemu.options import parse_bool
@@ -225,8 +226,7 @@ class X509Creds(TlsCreds):
         if server:
             self._load_dh_params(context)
         if cert is not None and key is not None:
-            name = f"{self.endpoint} certificate {cert} and key"
-            _load_file(name, key, lambda: context.load_cert_chain(cert, key, _password_for(key, password)))
+            _load_pair(context, f"{self.endpoint} certificate {cert} and key", cert, key, password)
         # Whatever stands in ca-cert.pem is trusted, also an intermediate CA without its root.
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         if server:
@@ -234,15 +234,27 @@ class X509Creds(TlsCreds):
         return context
 
 
-def _password_for(key: Path, password: str | None) -> Callable[[], str]:
-    """Instead of OpenSSL's question for a password on the terminal."""
+def _load_pair(context: ssl.SSLContext, what: str, cert: Path, key: Path, password: str | None) -> None:
+    """Give ``context`` a certificate and its key. Raises OptionError."""
+    asked = False
 
     def answer() -> str:
+        # Instead of OpenSSL's question for a password on the terminal.
+        nonlocal asked
+        asked = True
         if password is None:
             raise OptionError(f"Unable to load key {key}: it is encrypted")
         return password
 
-    return answer
+    def load() -> None:
+        try:
+            context.load_cert_chain(cert, key, answer)
+        except ssl.SSLError as error:
+            if asked and error.reason != "KEY_VALUES_MISMATCH":
+                raise OptionError(f"Unable to load key {key}: wrong password") from error
+            raise
+
+    _load_file(what, key, load)
 
 
 def _load_file(what: str, path: Path, load: Callable[[], object]) -> None:
@@ -250,7 +262,7 @@ def _load_file(what: str, path: Path, load: Callable[[], object]) -> None:
     try:
         load()
     except ssl.SSLError as error:
-        why = (error.reason or str(error)).replace("_", " ").lower()
+        why = (reason_of(error) or str(error)).replace("_", " ").lower()
         raise OptionError(f"Unable to load {what} {path}: {why}") from error
     except OSError as error:
         raise OptionError(f"Unable to load {what} {path}: {error.strerror}") from error
