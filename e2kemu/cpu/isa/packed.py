@@ -38,125 +38,64 @@ def _by_lane(name: str, doc: str, size: int, f: Callable[..., V]) -> None:
     define(name, f"Per {size}-bit element: {doc}.", meaning)
 
 
-def _saturating(operation: str, size: int, *, signed: bool) -> Callable[..., V]:
-    """src1 op src2, computed in 32 bits and made to fit."""
-
-    def saturating(v: V, x: V, y: V) -> V:
-        x, y = (v.sext(x, size, 32), v.sext(y, size, 32)) if signed else (v.zext(x, 32), v.zext(y, 32))
-        result = v.add(x, y, 32) if operation == "add" else v.sub(x, y, 32)
-        return lanes.saturate_signed(v, result, size) if signed else lanes.saturate_unsigned(v, result, size)
-
-    return saturating
+def _whole(name: str, doc: str, size: int, f: Callable[..., V]) -> None:
+    """A meaning ``f(v, src1, src2, size)`` on all elements at once."""
+    define(name, f"Per {size}-bit element: {doc}.", lambda v, a, b: f(v, a, b, size))
 
 
 # --- add, subtract, average --------------------------------------------------------------------------
 
-def _wrapping(letter: str, size: int) -> None:
-    define(f"padd{letter}", f"Per {size}-bit element: add, wrapping.", lambda v, a, b: lanes.add(v, a, b, size))
-    define(f"psub{letter}", f"Per {size}-bit element: subtract, wrapping.", lambda v, a, b: lanes.sub(v, a, b, size))
+_SUMS = (("", "bhwd", "wrapping", lanes.add, lanes.sub), ("s", "bh", "saturating to signed", lanes.add_signed, lanes.sub_signed),
+         ("us", "bh", "saturating to unsigned", lanes.add_unsigned, lanes.sub_unsigned))
+"""Part of the name, sizes, in words, addition, subtraction."""
 
-
-for _letter, _size in SIZES.items():
-    _wrapping(_letter, _size)
+for _code, _letters, _words, _add, _sub in _SUMS:
+    for _letter in _letters:
+        _whole(f"padd{_code}{_letter}", f"add, {_words}", SIZES[_letter], _add)
+        _whole(f"psub{_code}{_letter}", f"subtract, {_words}", SIZES[_letter], _sub)
 for _letter in "bh":
-    _size = SIZES[_letter]
-    for _operation in ("add", "sub"):
-        for _code, _words in (("s", "signed"), ("us", "unsigned")):
-            _by_lane(f"p{_operation}{_code}{_letter}", f"{_operation}, saturating to {_words}", _size,
-                     _saturating(_operation, _size, signed=_code == "s"))
+    _whole(f"pavgus{_letter}", "(src1 + src2 + 1) / 2, unsigned", SIZES[_letter], lanes.average)
+for _letter in "bhw":
+    _whole(f"psign{_letter}", "src1 with the sign of src2: negated, 0 or unchanged", SIZES[_letter], lanes.with_sign)
 
 
-def _average(size: int) -> Callable[..., V]:
-    def average(v: V, x: V, y: V) -> V:
-        total = v.add(v.add(v.zext(x, 32), v.zext(y, 32), 32), v.const(1, 32), 32)
-        return v.trunc(v.lshr(total, v.const(1, 32), 32), size)
-
-    return average
-
-
-for _letter in "bh":
-    _by_lane(f"pavgus{_letter}", "(src1 + src2 + 1) / 2, unsigned", SIZES[_letter], _average(SIZES[_letter]))
-
-
-def _horizontal(operation: str, letter: str, *, saturating: bool) -> None:
-    size = SIZES[letter[-1]]
-
-    def combine(v: V, x: V, y: V) -> V:
-        if saturating:
-            return _saturating(operation, size, signed=True)(v, x, y)
-        return v.add(x, y, size) if operation == "add" else v.sub(x, y, size)
-
+def _horizontal(name: str, doc: str, size: int, f: Callable[..., V]) -> None:
     def meaning(v: V, a: V, b: V) -> V:
         row = lanes.split(v, a, size) + lanes.split(v, b, size)
-        return lanes.join(v, [combine(v, x, y) for x, y in zip(row[::2], row[1::2], strict=True)], size)
+        return f(v, lanes.join(v, row[::2], size), lanes.join(v, row[1::2], size), size)
 
-    ending = ", saturating to signed" if saturating else ""
-    define(f"ph{operation}{letter}", f"{operation.capitalize()} neighbours of {size} bits (the even {'plus' if operation == 'add' else 'minus'} "
-           f"the odd one){ending}: the low half from src1, the high half from src2.", meaning)
+    define(name, f"{doc} the odd one of neighbours of {size} bits: the low half from src1, the high half from src2.", meaning)
 
 
-for _operation in ("add", "sub"):
-    for _letter in ("h", "w", "sh"):
-        _horizontal(_operation, _letter, saturating=_letter == "sh")
-
-
-def _sign(size: int) -> Callable[..., V]:
-    def sign(v: V, x: V, y: V) -> V:
-        zero = v.const(0, size)
-        return v.select(v.slt(y, zero, size), v.sub(zero, x, size), v.select(v.eq(y, zero), zero, x))
-
-    return sign
-
-
-for _letter in "bhw":
-    _by_lane(f"psign{_letter}", "src1 with the sign of src2: negated, 0 or unchanged", SIZES[_letter], _sign(SIZES[_letter]))
+for _code, _letters, _words, _add, _sub in _SUMS:
+    for _letter in {"": "hw", "s": "h", "us": ""}[_code]:
+        _horizontal(f"phadd{_code}{_letter}", f"The even one plus, {_words},", SIZES[_letter], _add)
+        _horizontal(f"phsub{_code}{_letter}", f"The even one minus, {_words},", SIZES[_letter], _sub)
 
 
 # --- compare -------------------------------------------------------------------------------------------
 
-def _extreme(size: int, *, signed: bool, largest: bool) -> Callable[..., V]:
-    def extreme(v: V, x: V, y: V) -> V:
-        less = v.slt(x, y, size) if signed else v.ult(x, y)
-        return v.select(less, y, x) if largest else v.select(less, x, y)
-
-    return extreme
-
-
 for _letter in "bhw":
-    for _signed in (False, True):
-        for _largest in (False, True):
-            _by_lane(f"p{'max' if _largest else 'min'}{'s' if _signed else 'u'}{_letter}",
-                     f"the {'greater' if _largest else 'lesser'}, {'signed' if _signed else 'unsigned'}",
-                     SIZES[_letter], _extreme(SIZES[_letter], signed=_signed, largest=_largest))
-
-_RELATIONS = {"eq": "src1 = src2", "gt": "src1 > src2, signed"}
+    for _name, _words, _f in (("minu", "lesser, unsigned", lanes.minimum), ("maxu", "greater, unsigned", lanes.maximum),
+                              ("mins", "lesser, signed", lanes.minimum_signed), ("maxs", "greater, signed", lanes.maximum_signed)):
+        _whole(f"p{_name}{_letter}", f"the {_words}", SIZES[_letter], _f)
 
 
-def _holds(v: V, relation: str, x: V, y: V, size: int) -> V:
-    """A bit."""
-    return v.eq(x, y) if relation == "eq" else v.slt(y, x, size)
+def _greater(v: V, a: V, b: V, size: int) -> V:
+    return lanes.less(v, b, a, size)
 
 
-def _compare(relation: str, letter: str) -> None:
-    size = SIZES[letter]
-    _by_lane(f"pcmp{relation}{letter}", f"all ones when {_RELATIONS[relation]}, else 0", size,
-             lambda v, x, y: lanes.mask(v, _holds(v, relation, x, y, size), size))
-
-    def predicate(v: V, a: V, b: V, *, every: bool) -> V:
-        result = v.const(int(every), 1)
-        for x, y in zip(lanes.split(v, a, size), lanes.split(v, b, size), strict=True):
-            bit = _holds(v, relation, x, y, size)
-            result = v.and_(result, bit) if every else v.or_(result, bit)
-        return result
-
-    for ending, words in (("op", "any"), ("ap", "every")):
-        define(f"pcmp{relation}{letter}{ending}", f"{_RELATIONS[relation]} in {words} element of {size} bits.",
-               lambda v, a, b, every=ending == "ap": predicate(v, a, b, every=every))
+def _compare(relation: str, words: str, size: int, letter: str, f: Callable[..., V]) -> None:
+    name = f"pcmp{relation}{letter}"
+    _whole(name, f"all ones when {words}, else 0", size, f)
+    define(f"{name}op", f"{words} in any element of {size} bits.",
+           lambda v, a, b: v.xor(v.eq(f(v, a, b, size), v.const(0)), v.const(1, 1)))
+    define(f"{name}ap", f"{words} in every element of {size} bits.", lambda v, a, b: v.eq(f(v, a, b, size), v.const(-1)))
 
 
-for _relation in _RELATIONS:
-    for _letter in SIZES:
-        _compare(_relation, _letter)
+for _letter, _size in SIZES.items():
+    _compare("eq", "src1 = src2", _size, _letter, lanes.equal)
+    _compare("gt", "src1 > src2, signed,", _size, _letter, _greater)
 
 
 def phminposuh(v: V, a: V, b: V) -> V:
@@ -176,34 +115,29 @@ MEANINGS["phminposuh"] = phminposuh
 
 def _shifts(letter: str) -> None:
     size = SIZES[letter]
-    ones = (1 << size) - 1
 
-    def count(v: V, b: V, beyond: int) -> V:
-        """The 64-bit count b, or ``beyond`` when it reaches the width of an element."""
+    def reached(v: V, b: V, beyond: int) -> tuple[V, V]:
+        """Whether the 64-bit count b is below the width of an element; the count, or ``beyond``, as wide as the operation."""
         fits = v.ult(b, v.const(size, 64))
-        return v.zext(v.select(fits, b, v.const(beyond, 64)), v.bits)
-
-    def kept(v: V, b: V, a: V) -> V:
-        return v.select(v.ult(b, v.const(size, 64)), a, v.const(0))
+        return fits, v.zext(v.select(fits, b, v.const(beyond, 64)), v.bits)
 
     def left(v: V, a: V, b: V) -> V:
-        n = count(v, b, 0)
-        pattern = v.mul(v.and_(v.shl(v.const(ones), n), v.const(ones)), v.const(lanes.repeat(1, size, v.bits)))
-        return kept(v, b, v.and_(v.shl(a, n), pattern))
+        fits, count = reached(v, b, 0)
+        return v.select(fits, lanes.left(v, a, count, size), v.const(0))
 
     def right(v: V, a: V, b: V) -> V:
-        n = count(v, b, 0)
-        pattern = v.mul(v.lshr(v.const(ones), n), v.const(lanes.repeat(1, size, v.bits)))
-        return kept(v, b, v.and_(v.lshr(a, n), pattern))
+        fits, count = reached(v, b, 0)
+        return v.select(fits, lanes.right(v, a, count, size)[0], v.const(0))
 
     def arithmetic(v: V, a: V, b: V) -> V:
-        n = v.trunc(count(v, b, size - 1), size)
-        return lanes.each(v, size, lambda x: v.ashr(x, n, size), a)
+        moved, kept = lanes.right(v, a, reached(v, b, size - 1)[1], size)
+        return v.or_(moved, v.and_(lanes.sign_masks(v, a, size), v.not_(kept)))
 
     def rotate(v: V, a: V, b: V) -> V:
-        n = v.trunc(v.and_(b, v.const(size - 1, 64)), size)
-        back = v.and_(v.sub(v.const(0, size), n, size), v.const(size - 1, size))
-        return lanes.each(v, size, lambda x: v.or_(v.lshr(x, n, size), v.shl(x, back, size)), a)
+        low = v.const(size - 1)
+        count = v.and_(v.zext(b, v.bits), low)
+        back = v.and_(v.sub(v.const(0), count), low)
+        return v.or_(lanes.right(v, a, count, size)[0], lanes.left(v, a, back, size))
 
     every = f"every {size}-bit element of src1"
     define(f"psll{letter}", f"Shift {every} left by src2; from {size} on: 0.", left)
@@ -273,14 +207,11 @@ define("qpmulubhh", "Multiply the eight unsigned bytes of src1 by signed 16-bit 
 
 def psadbw(v: V, a: V, b: V) -> V:
     """Per 64 bits: the sum of the absolute differences of the unsigned bytes."""
-    apart = [v.zext(lanes.distance(v, x, y, 8), 64)
-             for x, y in zip(lanes.split(v, a, 8), lanes.split(v, b, 8), strict=True)]
-    sums = []
-    for start in range(0, len(apart), 8):
-        total = apart[start]
-        for term in apart[start + 1 : start + 8]:
-            total = v.add(total, term, 64)
-        sums.append(total)
+    apart = v.or_(lanes.sub_unsigned(v, a, b, 8), lanes.sub_unsigned(v, b, a, 8))
+    even = v.const(lanes.repeat(0xFF, 16, v.bits))
+    pairs = v.add(v.and_(apart, even), v.and_(v.lshr(apart, v.const(8)), even))
+    sums = [v.lshr(v.mul(part, v.const(lanes.repeat(1, 16, 64), 64), 64), v.const(48, 64), 64)
+            for part in lanes.split(v, pairs, 64)]
     return lanes.join(v, sums, 64)
 
 

@@ -38,8 +38,7 @@ def pmrgp(v: V, a: V, b: V) -> V:
 @_meaning
 def pmerge(v: V, a: V, b: V, c: V) -> V:
     """Per byte: src2 where the byte of src3 is negative, else src1."""
-    chosen = lanes.sign_masks(v, c, 8)
-    return v.or_(v.and_(b, chosen), v.and_(a, v.not_(chosen)))
+    return lanes.choose(v, lanes.sign_masks(v, c, 8), b, a)
 
 
 def plog(table: int) -> Callable[..., V]:
@@ -179,33 +178,25 @@ def pextrh(v: V, a: V, b: V, index: int) -> V:
 
 # --- by computed number --------------------------------------------------------------------------------------
 
-def _altered(v: V, byte: V, invert: V, reverse: V, sign: V) -> V:
-    """A byte, at will reversed, replaced by its sign, complemented (in this order)."""
-    byte = v.select(reverse, v.bitreverse(byte, 8), byte)
-    byte = v.select(sign, lanes.mask(v, v.trunc(v.lshr(byte, v.const(7, 8), 8), 1), 8), byte)
-    return v.select(invert, v.not_(byte, 8), byte)
-
-
-def _bit(v: V, a: V, index: int) -> V:
-    return v.trunc(v.lshr(a, v.const(index, 8), 8), 1)
-
-
-def _byte_at(v: V, a: V, index: V) -> V:
-    """Byte ``index`` (8 bits of which 3:0 count) of the 128-bit ``a``."""
-    at = v.shl(v.zext(v.and_(index, v.const(15, 8)), 128), v.const(3, 128), 128)
+def _byte_at(v: V, a: V, selector: V) -> V:
+    """The byte of the 128-bit ``a`` that bits 3:0 of the 8-bit selector name."""
+    at = v.shl(v.zext(v.and_(selector, v.const(15, 8)), 128), v.const(3, 128), 128)
     return v.trunc(v.lshr(a, at, 128), 8)
 
 
-def _shuffled(v: V, both: V, selectors: V) -> V:
-    """64 bits: 8 bytes of the 128-bit ``both``, or constants, by the 8 selectors."""
-    result = []
-    for d in lanes.split(v, selectors, 8, 64):
-        byte = _altered(v, _byte_at(v, both, d), _bit(v, d, 4), _bit(v, d, 5), _bit(v, d, 6))
-        code, constant = v.and_(d, v.const(0x70, 8)), v.const(0, 8)
-        for wanted, number in ((0x20, 0x7F), (0x40, 0x80), (0x60, 0xFF)):
-            constant = v.select(v.eq(code, v.const(wanted, 8)), v.const(number, 8), constant)
-        result.append(v.select(_bit(v, d, 7), constant, byte))
-    return lanes.join(v, result, 8, 64)
+def _altered(v: V, chosen: V, selectors: V, invert: int, reverse: int, sign: int) -> V:
+    """Bytes, where these bits of the selectors are 1: reversed, replaced by their signs, complemented (in this order)."""
+    chosen = lanes.choose(v, lanes.bit_masks(v, selectors, reverse, 8), lanes.reversed_bytes(v, chosen), chosen)
+    chosen = lanes.choose(v, lanes.bit_masks(v, selectors, sign, 8), lanes.sign_masks(v, chosen, 8), chosen)
+    return v.xor(chosen, lanes.bit_masks(v, selectors, invert, 8))
+
+
+def _shuffled(v: V, chosen: V, c: V) -> V:
+    """What pshufb makes of the bytes that it has chosen."""
+    four, five, six, seven = (lanes.bit_masks(v, c, bit, 8) for bit in (4, 5, 6, 7))
+    low, high = (v.const(lanes.repeat(part, 8, v.bits)) for part in (0x7F, 0x80))
+    constant = v.and_(v.or_(v.and_(five, low), v.and_(six, high)), v.not_(four))
+    return lanes.choose(v, seven, constant, _altered(v, chosen, c, 4, 5, 6))
 
 
 @_meaning
@@ -214,24 +205,23 @@ def pshufb(v: V, a: V, b: V, c: V) -> V:
 
     A selector with bit 7 gives a constant: 0xa0 0x7f, 0xc0 0x80, 0xe0 0xff, else 0.
     """
-    return _shuffled(v, lanes.pair(v, a, b), c)
+    both = lanes.pair(v, a, b)
+    return _shuffled(v, lanes.join(v, [_byte_at(v, both, d) for d in lanes.split(v, c, 8)], 8), c)
 
 
 @_meaning
 def qpshufb(v: V, a: V, b: V, c: V) -> V:
     """Both halves as pshufb: the low half chooses bytes of src2, the high half of src1."""
-    low, high = lanes.halves(v, c)
-    return lanes.pair(v, _shuffled(v, a, high), _shuffled(v, b, low))
+    selectors = lanes.split(v, c, 8)
+    row = [_byte_at(v, b, d) for d in selectors[:8]] + [_byte_at(v, a, d) for d in selectors[8:]]
+    return _shuffled(v, lanes.join(v, row, 8), c)
 
 
 @_meaning
 def qppermb(v: V, a: V, b: V, c: V) -> V:
     """Per selector byte of src3: byte [3:0] of src1 (bit 4 set) or src2, bit 5 inverts, 6 reverses, 7 replicates its sign."""
-    result = []
-    for d in lanes.split(v, c, 8):
-        byte = v.select(_bit(v, d, 4), _byte_at(v, a, d), _byte_at(v, b, d))
-        result.append(_altered(v, byte, _bit(v, d, 5), _bit(v, d, 6), _bit(v, d, 7)))
-    return lanes.join(v, result, 8)
+    first, second = (lanes.join(v, [_byte_at(v, x, d) for d in lanes.split(v, c, 8)], 8) for x in (a, b))
+    return _altered(v, lanes.choose(v, lanes.bit_masks(v, c, 4, 8), first, second), c, 5, 6, 7)
 
 
 # --- 128-bit registers of halves ---------------------------------------------------------------------------
