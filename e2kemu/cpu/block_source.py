@@ -378,10 +378,13 @@ class SourceMachine(SourceValues):
         if not limit:
             return "", ""
         shift = size.bit_length() - 1
+        here = "" if self.core.present is None else f" and V[{address} >> {PAGE}]"
         if isinstance(address, int):
-            return ("1" if address < limit and not address & (size - 1) else ""), f"M{size}[{address >> shift}]"
+            if address >= limit or address & (size - 1):
+                return "", ""
+            return f"1{here}", f"M{size}[{address >> shift}]"
         aligned = f" and not {address} & {size - 1}" if size > 1 else ""
-        return f"{address} < {limit:#x}{aligned}", f"M{size}[{address} >> {shift}]" if shift else f"M1[{address}]"
+        return f"{address} < {limit:#x}{aligned}{here}", f"M{size}[{address} >> {shift}]" if shift else f"M1[{address}]"
 
     def store(self, address: Src, size: int, value: Src) -> None:
         value = self.pin(self.trunc(value, 8 * size))
@@ -404,8 +407,7 @@ class SourceMachine(SourceValues):
         if not fast:
             self.emit(call)
             return
-        self.emit(f"if {fast} and not C[{address} >> {PAGE}]:" if not isinstance(address, int)
-                  else f"if not C[{address >> PAGE}]:")
+        self.emit(f"if {fast} and not C[{address} >> {PAGE}]:")
         self.emit(f" {item} = {value}")
         self.emit(f" D[{address} >> {PAGE}] = 1")
         self.emit("else:")

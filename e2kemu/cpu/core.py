@@ -3,6 +3,8 @@
 ``ld`` and ``st`` are the general paths; translated code does aligned accesses to the RAM at address 0
 itself through ``ram`` views. The RAM fast path must not store to a page with translated code:
 ``code_map`` has a byte per page of that RAM, 1 where code was translated, and such stores come here.
+While pages may be missing (postcopy) ``present`` has a byte per page, 0 where it is: loads and stores there
+come here and wait. ``attach_memory`` and fresh translations switch between the two ways.
 """
 
 from __future__ import annotations
@@ -61,12 +63,15 @@ class Core:
         self.ram_limit = 0
         self.ram: dict[int, memoryview] = {1: memoryview(b""), 2: memoryview(b""), 4: memoryview(b""), 8: memoryview(b"")}
         self.dirty: memoryview = memoryview(b"")
+        self.present: memoryview | None = None
         if flat is not None and flat.block is not None and flat.writable and flat.start == 0:
             size = flat.end
             part = flat.block.mem[flat.block_offset : flat.block_offset + size]
             self.ram = {1: part, 2: part.cast("H"), 4: part.cast("I"), 8: part.cast("Q")}
             self.dirty = memoryview(flat.block.dirty.data)[flat.block_offset >> PAGE :]
             self.ram_limit = size
+            if flat.block.arrivals is not None:
+                self.present = flat.block.arrivals.view[flat.block_offset >> PAGE :]
         self.code_map = bytearray(self.ram_limit >> PAGE)
         for page in self.code_pages:
             self.mark_code(page)
@@ -103,6 +108,8 @@ class Core:
         flat = self.space.find(address)
         if flat is not None and flat.block is not None and flat.writable and address + size <= flat.end:
             at = flat.block_offset + address - flat.start
+            if flat.block.arrivals is not None:
+                flat.block.need(at, size)
             flat.block.mem[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
             flat.block.dirty[at >> PAGE] = 1
             flat.block.dirty[at + size - 1 >> PAGE] = 1

@@ -257,6 +257,7 @@ class Machine:
             self.shutdown(0, guest=guest, reason=reason)
             return
         with self._gate.still():
+            self._gate.abandon_waits()
             self._shutdown = self.exit_status = None
             for device in self.devices:
                 device.reset()

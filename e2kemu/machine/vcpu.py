@@ -4,6 +4,10 @@ A thread is *parked* while it is between two wide instructions and will not exec
 it has asked the gate again, under the machine lock. A CPU asleep (``idle_until``) is parked as well, so
 that pausing a machine whose guest rests costs nothing. Who wants all CPUs still closes the gate, asks
 them to leave their loops, and waits on the gate's condition until all are parked.
+
+A CPU that waits for a page of memory which has not arrived yet (postcopy, ``memory/received.py``) is parked
+too, although it stands inside of a wide instruction: it executes nothing before the gate lets it, and its
+registers show where its block began. A reset makes such a CPU abandon what it does.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Protocol
 
 from e2kemu.clock import VirtualClock
 from e2kemu.errors import E2kError
+from e2kemu.memory.received import announce
 
 ASK_AGAIN = 0.005
 """Seconds after which a CPU that has not left its loop is asked again (the request may have come just
@@ -48,6 +53,10 @@ class VirtualCpu(Protocol):
 
     def invalidate(self, address: int, size: int) -> None:
         """Code there has changed."""
+
+
+class AbandonedError(Exception):
+    """A CPU that waited for a page shall not go on with its wide instruction."""
 
 
 class Gate:
@@ -91,6 +100,13 @@ class Gate:
                 thread.cpu.request_exit()
             self.condition.wait(ASK_AGAIN)
 
+    def abandon_waits(self) -> None:
+        """CPUs that wait for a page leave their wide instruction; called inside of ``still``."""
+        for thread in self.threads:
+            thread.abandon()
+        while any(thread.abandoned for thread in self.threads):
+            self.condition.wait(ASK_AGAIN)
+
     def changed(self) -> None:
         """Let the threads look again."""
         with self.condition:
@@ -103,6 +119,9 @@ class VcpuThread:
     def __init__(self, gate: Gate, cpu: VirtualCpu, on_stop: Callable[[VirtualCpu, str], None]) -> None:
         self.gate, self.cpu = gate, cpu
         self.parked = True
+        self.abandoned = False
+        """It shall leave its wide instruction, and has not done so yet."""
+        self._wake_wait: Callable[[], None] | None = None
         self._on_stop = on_stop
         self._quit = False
         # a daemon: an emulator that ends for another reason does not wait for its guest
@@ -128,15 +147,55 @@ class VcpuThread:
         with self.gate.condition:
             self._quit = True
             self.cpu.request_exit()
+            if self._wake_wait is not None:
+                self._wake_wait()
             self.gate.condition.notify_all()
         while self._thread.is_alive() and self._thread.ident != threading.get_ident():
             self.cpu.request_exit()
             self._thread.join(ASK_AGAIN)
 
+    # -- waiting for a page (memory.received.Waiter); the machine lock is held
+
+    @property
+    def index(self) -> int:
+        """Number of the CPU."""
+        return self.cpu.index
+
+    def begin_wait(self, wake: Callable[[], None]) -> None:
+        """Park inside of a wide instruction."""
+        self._wake_wait = wake
+        self.parked = True
+        self.gate.condition.notify_all()
+
+    def check_wait(self) -> None:
+        """Raises AbandonedError when the wide instruction is not to be finished."""
+        if self._quit or self.abandoned:
+            self.parked, self._wake_wait = False, None
+            raise AbandonedError
+
+    def end_wait(self) -> None:
+        """Go on when the machine lets it."""
+        while not self.gate.may_run:
+            self.check_wait()
+            self.gate.condition.wait()
+        self.parked, self._wake_wait = False, None
+
+    def abandon(self) -> None:
+        """Make the CPU leave the wide instruction in which it waits, if it does."""
+        if self._wake_wait is not None:
+            self.abandoned = True
+            self._wake_wait()
+            self.gate.condition.notify_all()
+
+    # -- the thread
+
     def _main(self) -> None:
+        announce(self)
         while self._wait_for_turn():
             try:
                 reason = self.cpu.run()
+            except AbandonedError:
+                continue
             except E2kError as error:
                 reason = f"fatal: {error}"
             except Exception:
@@ -149,7 +208,7 @@ class VcpuThread:
         """Park until the CPU may execute and is awake; False: the thread shall end."""
         gate, cpu = self.gate, self.cpu
         with gate.condition:
-            self.parked = True
+            self.parked, self.abandoned = True, False
             gate.condition.notify_all()
             while not self._quit:
                 wait = None

@@ -6,7 +6,8 @@ migration stream; the machine's blocks are listed in ``machine/boards.py``.
 
 Who may do what: vCPU threads store through ``mem`` and set ``dirty`` themselves (their fast path);
 everybody else uses ``write``, which marks the pages and tells the listeners, so that a CPU drops
-code it has decoded from there.
+code it has decoded from there. While a postcopy is under way pages may be missing: ``read`` and
+``write`` wait for them, and who uses ``mem`` or ``view`` calls ``need`` first (``received.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2kemu.memory.dirty import PAGE_SIZE, DirtyLog
+from e2kemu.memory.received import BlockArrivals
 
 ChangeListener = Callable[[int, int], None]
 """Called with (offset, size) of bytes that somebody other than a vCPU has changed."""
@@ -50,6 +52,10 @@ class RAMBlock:
         self.dirty: NDArray[np.uint8] = self.log.marks
         """One byte per page: 1 = written since the last harvest."""
         self.listeners: list[ChangeListener] = []
+        self.arrivals: BlockArrivals | None = None
+        """Which pages are here while some are missing; None: all are."""
+        self.remapped: list[Callable[[], None]] = []
+        """Called when ``arrivals`` appears or goes: whoever has a way of his own to the bytes looks again."""
 
     def __repr__(self) -> str:
         return f"<RAMBlock {self.idstr} {self.size:#x}>"
@@ -66,6 +72,8 @@ class RAMBlock:
     def read(self, offset: int, size: int) -> bytes:
         """A copy of ``size`` bytes at ``offset``. Raises ValueError outside of the block."""
         self._check(offset, size)
+        if self.arrivals is not None:
+            self.arrivals.need(offset, size)
         return bytes(self.mem[offset : offset + size])
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -76,9 +84,30 @@ class RAMBlock:
         """
         size = len(data)
         self._check(offset, size)
+        if self.arrivals is not None:
+            self.arrivals.need(offset, size)
         self.mem[offset : offset + size] = data
         self.log.mark(offset, size)
         self.changed(offset, size)
+
+    def need(self, offset: int, size: int) -> None:
+        """Return when these bytes are here; before an access through ``mem`` or ``view``.
+
+        Raises StateError when they do not come (a vCPU waits for ever).
+        """
+        if self.arrivals is not None:
+            self.arrivals.need(offset, size)
+
+    def set_arrivals(self, arrivals: BlockArrivals | None) -> None:
+        """Pages begin to be missing, or none is any more. No vCPU executes meanwhile."""
+        self.arrivals = arrivals
+        for listener in self.remapped:
+            listener()
+
+    def release(self, offset: int, size: int) -> None:
+        """Give the memory of whole pages back to the host: they read as zero."""
+        self._check(offset, size)
+        self._map.madvise(mmap.MADV_DONTNEED, offset, size)
 
     def changed(self, offset: int, size: int) -> None:
         """Tell the listeners that these bytes changed; for those who stored through ``mem`` or ``view``."""

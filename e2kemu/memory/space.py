@@ -117,7 +117,8 @@ class AddressSpace:
         self._starts: list[int] = []
         self._watched: set[RAMBlock] = set()
         self.generation = 0
-        """Grows with every ``map``: a kept FlatRange is good as long as this has not changed."""
+        """Grows with every ``map``, and when pages of RAM begin or cease to be missing: what was kept
+        of ranges, blocks and their bytes is good as long as this has not changed."""
         self.listeners: list[Callable[[int, int], None]] = []
         """Called with (address, size) when a device, the monitor or the loader changed RAM there."""
 
@@ -130,6 +131,7 @@ class AddressSpace:
             self._watched.add(region.block)
             block = region.block
             block.listeners.append(lambda offset, size: self._block_changed(block, offset, size))
+            block.remapped.append(self._block_remapped)
         self._flat = self._flatten()
         self._starts = [flat.start for flat in self._flat]
         self.generation += 1
@@ -182,6 +184,8 @@ class AddressSpace:
         if flat is not None and address + size <= flat.end:
             if flat.block is not None:
                 at = flat.block_offset + address - flat.start
+                if flat.block.arrivals is not None:
+                    flat.block.need(at, size)
                 return int.from_bytes(flat.block.mem[at : at + size], "little")
             return self._mmio_read(flat, address, size)
         if flat is None and self._nothing_in(address, size):
@@ -242,6 +246,7 @@ class AddressSpace:
             if flat is not None and flat.block is not None:
                 count = min(size, flat.end - address)
                 at = flat.block_offset + address - flat.start
+                flat.block.need(at, count)
                 out += flat.block.mem[at : at + count]
             else:
                 count = min(size, 1 if address & 3 or size < 4 else 4)
@@ -265,6 +270,9 @@ class AddressSpace:
             rest = rest[count:]
 
     # -- change notices and printing -------------------------------------------------------------
+
+    def _block_remapped(self) -> None:
+        self.generation += 1
 
     def _block_changed(self, block: RAMBlock, offset: int, size: int) -> None:
         if not self.listeners:
