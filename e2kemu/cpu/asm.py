@@ -18,7 +18,7 @@ from typing import Any
 from e2kemu.cpu import asm_directives, asm_parser
 from e2kemu.cpu.asm_cpp import Reader
 from e2kemu.cpu.asm_draft import Draft
-from e2kemu.cpu.asm_expr import Parser, Section, Symbol, Tree, evaluate
+from e2kemu.cpu.asm_expr import Parser, Section, Symbol, Tree, Value, evaluate
 from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Place, Token, Trouble, tokens
 from e2kemu.cpu.asm_wide import Patch, finish
 
@@ -123,7 +123,7 @@ class Assembler:
             raise Trouble(f"symbol {name} is defined already", column)
         value = evaluate(tree)
         if value is None or isinstance(value.base, Symbol):
-            symbol.tree = tree
+            symbol.tree, symbol.place = tree, self._place(column)
         else:
             symbol.defined, symbol.tree = True, None
             symbol.section, symbol.value = value.base, value.offset
@@ -368,11 +368,20 @@ class Assembler:
         for symbol in self.symbols.values():
             if symbol.name.startswith(("\1", ".L")) or not (symbol.defined or symbol.tree is not None):
                 continue
-            value = evaluate(("sym", symbol), True)
+            value = self._symbol_value(symbol)
             if value is not None and value.base is None:
                 symbols[symbol.name] = value.offset
+        self._check()
         entry = symbols.get("_start", base)
         return Image(base, bytes(data), symbols, entry, self.first_version, tuple(s for s in order if s.size))
+
+    def _symbol_value(self, symbol: Symbol) -> Value | None:
+        try:
+            return evaluate(("sym", symbol), True)
+        except Trouble as trouble:
+            place = symbol.place or self._place(1)
+            self._diagnostics.append(Diagnostic(place, trouble.reason))
+            return None
 
     def _apply(self, fixup: Fixup) -> None:
         try:

@@ -43,7 +43,7 @@ def _rows(name: str, version: int, column: int) -> list[Op]:
 
 def _channel(name: str, column: int, wanted: int, rows: list[Op], version: int) -> tuple[int, list[Op]]:
     """The rows that may issue in channel ``wanted``; the upper channel of a pair means the pair."""
-    fitting = [op for op in rows if op.in_channel(wanted, version)]
+    fitting = [op for op in rows if wanted < 6 and op.in_channel(wanted, version)]
     for op in rows:
         for pair in op.pair.split("/") if op.pair else ():
             if str(wanted) == pair[1] and op.in_channel(int(pair[0]), version):

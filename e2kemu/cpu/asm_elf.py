@@ -12,7 +12,7 @@ from pathlib import Path
 
 from e2kemu.cpu.asm import Assembler, Fixup
 from e2kemu.cpu.asm_expr import Section, Symbol, evaluate
-from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Trouble
+from e2kemu.cpu.asm_lexer import AsmError, Diagnostic, Place, Trouble
 from e2kemu.elf import model
 from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, machine_named
 from e2kemu.elf.linker import LinkOptions, link
@@ -46,7 +46,11 @@ class _Writer:
             self._section(section)
         for symbol in self.assembler.symbols.values():
             if not symbol.name.startswith(("\1", ".L")) and symbol.name != "":
-                self._define(symbol)
+                try:
+                    self._define(symbol)
+                except Trouble as trouble:
+                    place = symbol.place or Place(self.file.name, 1, 1, "")
+                    self.diagnostics.append(Diagnostic(place, trouble.reason))
         for fixup in self.assembler.fixups:
             try:
                 self._fixup(fixup)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu.asm_lexer import Token, Trouble
+from e2kemu.cpu.asm_lexer import Place, Token, Trouble
 
 Tree = Any
 """int | ("sym", Symbol) | ("here", Section, offset) | ("un", op, tree) | ("bin", op, left, right, column)"""
@@ -46,6 +46,7 @@ class Symbol:
     binding: str = ""  # "", "global", "local", "weak"
     type: str = ""
     size: int = 0
+    place: Place | None = None         # where tree stands
     fixed: bool = False  # label or .equiv: may not be defined again
 
     @property

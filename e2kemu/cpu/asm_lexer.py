@@ -34,7 +34,8 @@ class Diagnostic:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.place.file}:{self.place.line}:{self.place.column}: error: {self.reason}"
+        reason = self.reason if self.reason.isprintable() else self.reason.encode("unicode_escape").decode()
+        return f"{self.place.file}:{self.place.line}:{self.place.column}: error: {reason}"
 
     def render(self) -> str:
         """The complaint, the source line and a caret under the culprit."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -323,6 +325,8 @@ def test_the_preprocessor(tmp_path: Path) -> None:
 
 WRONG = [
     ("addd,6 %r0, %r1, %r2", "x.s:1:6: error: addd cannot issue in channel 6"),
+    ("addd,23 %r0, %r1, %r2", "x.s:1:6: error: addd cannot issue in channel 23"),
+    ("nop\na = nowhere % 2", "x.s:2:13: error: '%' cannot join nowhere and a number"),
     ("    sdivd,0 %r0, %r1, %r2", "x.s:1:11: error: sdivd cannot issue in channel 0"),
     ("ldq [%r0], %r2", "x.s:1:1: error: ldq needs instruction set v5, this is v4"),
     ("addd %r0, 1, %r1 ? %pred40", "x.s:1:20: error: predicate %pred40 does not exist"),
@@ -404,6 +408,30 @@ def test_any_words_assemble_or_give_a_diagnostic(text: str, version: int) -> Non
         assemble(text, version=version)
     except E2kError as error:
         assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_damaged_sources_assemble_or_give_a_diagnostic() -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    texts = [path.read_text() for path in sorted(FIRMWARE.rglob("*.[si]*")) if path.is_file()]
+    pieces = [line for text in texts for line in text.splitlines() if line.strip()]
+    pieces += [line for vector in lines("asm_vectors.jsonl") for line in vector["src"]]
+    words = [word for piece in pieces for word in re.findall(r"\w+|[^\w\s]|\s+", piece)]
+    refused = 0
+    for _ in range(3000):
+        text = "\n".join(choose.choices(pieces, k=choose.randint(1, 6)))
+        if choose.random() < 0.5:
+            text = "{\n" + text + "\n}\n"
+        for _ in range(choose.randint(0, 4)):
+            at = choose.randrange(len(text) + 1)
+            text = text[:at] + choose.choice(words) + text[at + choose.randint(0, 6) :]
+        try:
+            choose.choice((assemble, assemble_object))(text)
+        except E2kError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+    assert 1000 < refused < 2950
 
 
 @given(st.text(max_size=60))
