@@ -190,6 +190,7 @@ class ListFileAuthz(Authz):
         if not isinstance(given, dict) or not isinstance(given.get("rules", []), list):
             raise OptionError(f"{self.path} is not a JSON object with a list 'rules'")
         try:
+            check_properties(given, ("policy", "rules"))
             flat: dict[str, str] = {}
             for name, value in given.items():
                 flat |= flatten(value, name)

@@ -84,7 +84,7 @@ class PskCreds(TlsCreds):
         self._keys_path = path
         self._keys = read_keys(path)
         if self.endpoint == "client" and os.fsencode(self.username) not in self._keys:
-            raise OptionError(f"Username {self.username} not found in PSK file {path}")
+            raise OptionError(f"Username {printable(self.username)} not found in PSK file {path}")
         self.make_context(self.endpoint)  # dh-params.pem is wrong now or never
 
     def make_context(self, side: str) -> ssl.SSLContext:
@@ -113,10 +113,11 @@ class PskCreds(TlsCreds):
         if not isinstance(cause, ssl.SSLError):
             return error
         why = None
+        own = printable(self.username)
         if self.endpoint == "client" and alert_of(cause) in _ALERTS_TO_CLIENT:
-            return TlsError(f"{error} (the server may have another key of PSK user '{self.username}', or none)")
+            return TlsError(f"{error} (the server may have another key of PSK user '{own}', or none)")
         if isinstance(cause, ssl.SSLCertVerificationError):
-            why = f"The server has a certificate and not the key of PSK user '{self.username}'"
+            why = f"The server has a certificate and not the key of PSK user '{own}'"
         elif isinstance(context, _Context) and context.user is not None:
             name = printable(os.fsdecode(context.user))
             if context.user not in self._keys:

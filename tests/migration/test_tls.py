@@ -18,7 +18,7 @@ from e2kemu.migration.certs import LeafShape, Validity, make_crl, make_leaf, mak
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.channel_socket import SocketChannel
 from e2kemu.migration.tls import TlsChannel, wrap_client, wrap_server
-from e2kemu.migration.tls_creds import X509Creds
+from e2kemu.migration.tls_creds import TlsCreds, X509Creds
 from e2kemu.migration.tls_errors import CUT
 from e2kemu.migration.uri import connect, listen, parse_uri
 from tests.migration.test_channel import (
@@ -64,7 +64,7 @@ def socket_pair(name: str = "pair") -> tuple[Channel, Channel]:
 
 
 def secured(
-    channels: tuple[Channel, Channel], client: X509Creds, server: X509Creds, host: str = "localhost"
+    channels: tuple[Channel, Channel], client: TlsCreds, server: TlsCreds, host: str = "localhost"
 ) -> tuple[TlsChannel, TlsChannel]:
     source, destination = channels
     accepting = Background(lambda: wrap_server(destination, server))
@@ -82,7 +82,7 @@ class Outcome:
     server: str = ""
 
 
-def attempt(client: X509Creds, server: X509Creds, host: str | None = "localhost") -> Outcome:
+def attempt(client: TlsCreds, server: TlsCreds, host: str | None = "localhost") -> Outcome:
     """A whole small migration over tcp: handshake, data from the client, end. TLS 1.3 tells a client late."""
     outcome = Outcome()
     channels = connected("tcp:127.0.0.1:0")
