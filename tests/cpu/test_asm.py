@@ -326,7 +326,7 @@ def test_the_preprocessor(tmp_path: Path) -> None:
 WRONG = [
     ("addd,6 %r0, %r1, %r2", "x.s:1:6: error: addd cannot issue in channel 6"),
     ("addd,23 %r0, %r1, %r2", "x.s:1:6: error: addd cannot issue in channel 23"),
-    ("nop\na = nowhere % 2", "x.s:2:13: error: '%' cannot join nowhere and a number"),
+    ("nop\na = nowhere % 2", "x.s:2:1: error: '%' cannot join nowhere and a number"),
     ("    sdivd,0 %r0, %r1, %r2", "x.s:1:11: error: sdivd cannot issue in channel 0"),
     ("ldq [%r0], %r2", "x.s:1:1: error: ldq needs instruction set v5, this is v4"),
     ("addd %r0, 1, %r1 ? %pred40", "x.s:1:20: error: predicate %pred40 does not exist"),
