@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import shutil
 import ssl
@@ -10,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_parameters
 
 from e2kemu.errors import OptionError, TlsError
 from e2kemu.migration import tls_psk_shim
@@ -20,6 +20,7 @@ from e2kemu.migration.tls import wrap_client
 from e2kemu.migration.tls_creds import FFDHE3072, TlsCreds, X509Creds
 from e2kemu.migration.tls_creds_anon import AnonCreds
 from e2kemu.migration.tls_creds_psk import PskCreds, read_keys
+from e2kemu.migration.tls_dn import _elements
 from e2kemu.migration.transport import credentials
 from e2kemu.objects import ObjectStore
 from tests.migration.test_channel import connected, duplex_stress, fds_unchanged
@@ -295,9 +296,10 @@ def test_group_is_the_one_of_rfc_7919() -> None:
     for number in range(1, 500):
         term //= number
         e += term
-    numbers = load_pem_parameters(FFDHE3072.encode()).parameter_numbers()  # type: ignore[union-attr]
     middle = (e >> (3200 - 2942)) + 2625351
-    assert (numbers.p, numbers.g) == (2**3072 - 2**3008 + (middle << 64) - 1, 2)
+    ((_, sequence, _),) = _elements(base64.b64decode("".join(FFDHE3072.splitlines()[1:-1])))
+    numbers = [int.from_bytes(content, "big") for _, content, _ in _elements(sequence)]
+    assert numbers == [2**3072 - 2**3008 + (middle << 64) - 1, 2]
 
 
 def test_command_makes_keys_and_keeps_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,7 +319,7 @@ def test_command_makes_keys_and_keeps_the_others(tmp_path: Path, capsys: pytest.
     assert after[b"bob"] == before[b"bob"]
     assert after[b"qemu"] != before[b"qemu"]
     for name in ("", "a:b", "#61", "x" * 129, "a\nb"):
-        with pytest.raises(OptionError, match="cannot be a user of keys.psk"):
+        with pytest.raises(OptionError, match="cannot be a user of"):
             make_psk(directory, name)
     assert [file.name for file in directory.iterdir()] == ["keys.psk"]
 
@@ -369,11 +371,13 @@ def test_interpreter_that_cannot_is_told_so_and_nothing_crashes(break_it: str, w
 # -- tls-authz
 
 
-def server_side(store: ObjectStore, **values: str) -> TlsCreds | None:
+def server_side(store: ObjectStore, **values: str) -> TlsCreds:
     """The credentials that a destination with these parameters uses."""
     parameters = MigrationParameters()
     parameters.set(named(values))
-    return credentials(parameters, store, "server")
+    found = credentials(parameters, store, "server")
+    assert found is not None
+    return found
 
 
 NAME = "O=e2kemu,CN=client.example.org"
