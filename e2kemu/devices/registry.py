@@ -8,8 +8,9 @@ from e2kemu.devices.lt_timer import LtTimer
 from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.test_device import TestDevice
+from e2kemu.devices.virtio_blk import VirtioBlk
 
-_DEVICES: tuple[type[Device], ...] = (IoPorts, LtTimer, Serial8250, Sic, TestDevice)
+_DEVICES: tuple[type[Device], ...] = (IoPorts, LtTimer, Serial8250, Sic, TestDevice, VirtioBlk)
 
 
 def all_devices() -> dict[str, type[Device]]:

@@ -38,6 +38,8 @@ class Board:
     ports_base: int = 0x1_0100_0000
     sic_base: int = 0x1_1000_0000
     timer_base: int = 0x8130_0000
+    virtio_base: int = 0x8130_1000
+    virtio_slots: int = 8
     bootinfo_base: int = 0x00FF_0000
 
     serial_ports: tuple[int, ...] = (0x3F8, 0x2F8, 0x3E8, 0x2E8)

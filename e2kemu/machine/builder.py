@@ -18,6 +18,7 @@ from e2kemu.devices.lt_timer import FREQUENCY, LtTimer
 from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.test_device import TestDevice
+from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.errors import ImageError, OptionError
 from e2kemu.loader import ElfImage, read_elf, read_rom
 from e2kemu.loop import MainLoop
@@ -158,6 +159,12 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
     machine.devices.append(test)
     space.map(ports + board.exit_port, MmioRegion(test, 4, 4), "e2k-test-exit")
     space.map(ports + board.idle_port, MmioRegion(_IdleWindow(test), 4, 4), "e2k-test-idle")
+    for index, disk in enumerate(config.disks):
+        blk = VirtioBlk(space, disk.drive, disk.serial)
+        blk.instance_id = index
+        disk.drive.attached = disk.id or f"virtio-mmio.{index}"
+        machine.disks.append(disk.drive)
+        add(blk, board.virtio_base + index * blk.size)
 
 
 class _IdleWindow:

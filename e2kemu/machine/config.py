@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid as uuidlib
 from dataclasses import dataclass, field
 
+from e2kemu.block.drive import Drive
 from e2kemu.chardev import Chardev
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.errors import OptionError
@@ -16,11 +17,21 @@ ACCELERATORS = ("reference",)
 
 
 @dataclass(frozen=True)
+class DiskConfig:
+    """One virtio disk: the drive behind it, the serial number that the guest reads, the device's id."""
+
+    drive: Drive
+    serial: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """One machine. Empty or None means the default of the machine type.
 
     ``ram_size`` is in bytes; ``paused`` is -S; ``incoming`` means that the state comes by migration;
-    ``serials`` are the character devices of the serial ports, in the order of the board.
+    ``serials`` are the character devices of the serial ports, in the order of the board; ``disks`` the virtio
+    disks, in the order of their windows.
     """
 
     machine: str = DEFAULT.name
@@ -38,6 +49,7 @@ class MachineConfig:
     no_shutdown: bool = False
     no_reboot: bool = False
     serials: tuple[Chardev | None, ...] = field(default=(), compare=False)
+    disks: tuple[DiskConfig, ...] = field(default=(), compare=False)
 
     @property
     def board(self) -> Board:
@@ -78,6 +90,8 @@ class MachineConfig:
             raise OptionError(f"invalid accelerator {self.accel}")
         if len(self.serials) > len(board.serial_ports):
             raise OptionError(f"too many serial devices, max {len(board.serial_ports)}")
+        if len(self.disks) > board.virtio_slots:
+            raise OptionError(f"too many virtio devices, max {board.virtio_slots}")
 
 
 def _mib(size: int) -> str:

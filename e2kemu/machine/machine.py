@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from e2kemu.block.drive import Drive
 from e2kemu.chardev import Chardev
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.core import Device
 from e2kemu.devices.test_device import Sleeper
-from e2kemu.errors import StateError
+from e2kemu.errors import E2kError, StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
 from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, check_transition
@@ -62,6 +63,8 @@ class Machine:
         self.ram_blocks: list[RAMBlock] = []
         self.cpus: list[Any] = []
         self.devices: list[Device] = []
+        self.disks: list[Drive] = []
+        """What the disk devices use; active (locked by us) at least while the guest runs."""
         self.sections: list[Any] = []
         """SaveHandlers beside those of the clock and the devices: the CPUs'."""
         self.on_reset: list[Callable[[], None]] = []
@@ -138,15 +141,26 @@ class Machine:
 
     def start(self) -> None:
         """Let the guest run; emits RESUME. Nothing when it runs. Raises StateError from a state that has
-        no way to "running"."""
+        no way to "running", OptionError when another process has a disk in use."""
         with self._gate.condition:
             if self.is_running():
                 return
             self._start_threads()
             check_transition(self._run_state, "running")
+            self._activate_disks()
             self.clock.start()
             self.set_run_state("running")
             self.emit("RESUME")
+
+    def _activate_disks(self) -> None:
+        """Take the disks (back). A guest that cannot have them stays paused: it may be tried again."""
+        try:
+            for disk in self.disks:
+                disk.activate()
+        except E2kError:
+            if self._run_state == "finish-migrate":
+                self.set_run_state("paused")
+            raise
 
     def stop(self, state: str = "paused") -> None:
         """Stop the guest and go to ``state``; all vCPUs stand when it returns. Emits STOP if it ran.
