@@ -59,6 +59,8 @@ class Reader:
         self.macros = {name: Macro(None, body) for name, body in (defines or {}).items()}
         self.file, self.line = "<text>", 0
         self._stack: list[_Source] = []
+        self._names = re.compile("(?!)")
+        self._known = -1
 
     def push(
         self, text: str, file: str, *, folder: Path | None = None, first: int = 1, raw: bool = False
@@ -106,10 +108,17 @@ class Reader:
             if "#" in text and self._directive(source, text):
                 continue
             if all(c == "on" for c in source.conditions):
-                if self.macros and text:
+                if text and self._mentions(text):
                     text = self._expand(text, ())
                 return text
         return None
+
+    def _mentions(self, text: str) -> bool:
+        """Whether a macro may occur in ``text``: a quick look before the slow one."""
+        if self._known < 0:
+            self._known = len(self.macros)
+            self._names = re.compile("|".join(map(re.escape, self.macros)) or "(?!)")
+        return self._names.search(text) is not None
 
     def _take(self, source: _Source) -> str:
         line = source.lines[source.at]
@@ -187,8 +196,10 @@ class Reader:
                 raise Trouble("#define needs a name")
             names = None if match[3] is None else tuple(p.strip() for p in match[3].split(",") if p.strip())
             self.macros[match[1]] = Macro(names, match[4].strip())
+            self._known = -1
         elif word == "undef":
             self.macros.pop(rest, None)
+            self._known = -1
         elif word == "include":
             rest = self._expand(rest, ())
             if len(rest) < 3 or rest[0] + rest[-1] not in ('""', "<>"):

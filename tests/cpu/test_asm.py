@@ -96,6 +96,17 @@ def test_text_of_a_program_reads_back_as_the_same_program() -> None:
     assert count >= 400
 
 
+def test_programs_assembled_and_linked_equal_those_of_the_vendors_tools() -> None:
+    count = 0
+    for program in lines("programs.jsonl"):
+        data = executable([assemble_object(program["source"], cpu=program["cpu"], filename=program["name"])])
+        elf = ELFFile(io.BytesIO(data))
+        for name, expected in program["sections"].items():
+            assert elf.get_section_by_name(name).data().hex() == expected, f"{program['name']} {name}"
+        count += 1
+    assert count >= 28
+
+
 # --- channels, literals, nops ----------------------------------------------------------------------
 
 
