@@ -20,6 +20,7 @@ from types import FrameType
 from e2kemu import authz, secret, trace
 from e2kemu.chardev import Chardev, ChardevSet
 from e2kemu.chardev_mux import Mux, parse_echr
+from e2kemu.cli_disks import device_help, open_disks
 from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
@@ -32,7 +33,7 @@ from e2kemu.migration import commands as migration_commands
 from e2kemu.migration import tls_creds
 from e2kemu.migration.address import Address, from_channels
 from e2kemu.migration.service import MigrationService
-from e2kemu.monitor import commands, commands_memory, info
+from e2kemu.monitor import commands, commands_block, commands_memory, info
 from e2kemu.monitor.commands_objects import add_from_text, object_help
 from e2kemu.monitor.dispatch import Context
 from e2kemu.monitor.hmp import HmpMonitor
@@ -40,7 +41,7 @@ from e2kemu.monitor.qmp import EventBroadcast, QmpMonitor
 from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
-REGISTERED = (commands, commands_memory, info, migration_commands, tls_creds, authz, secret)
+REGISTERED = (commands, commands_block, commands_memory, info, migration_commands, tls_creds, authz, secret)
 """Imported for the commands and object types they declare."""
 
 
@@ -137,6 +138,7 @@ def _asked_for(given: Given) -> str | None:
         "accel": lambda: "Accelerators supported by e2kemu:\n" + "".join(f"{a}\n" for a in ACCELERATORS),
         "d": trace.help_text,
         "object": object_help,
+        "device": device_help,
         "display": lambda: "Available display backend types:\nnone\n",
         "chardev": lambda: "Available chardev backend types:\nfile\nnull\npty\nsocket\nstdio\n",
     }
@@ -262,9 +264,15 @@ class _Emulator:
         for text in given.all("object"):
             with _blame("-object", text):
                 add_from_text(self._objects, text)
-        self._machine = self._build(replace(config, serials=serials))
+        drives = open_disks(given, undo.callback, incoming=config.incoming)
+        disks = tuple(disk for _, disk in drives if disk is not None)
+        self._machine = self._build(replace(config, serials=serials, disks=disks))
         undo.callback(self._machine.close)
         self._migration = MigrationService(self._machine, self._objects)
+        self._drives = [drive for drive, _ in drives]
+        for disk in disks:
+            if disk.drive.migration_blocker:
+                self._migration.add_blocker(disk.drive.migration_blocker)
         undo.callback(self._migration.close)
         self._open_monitors()
 
@@ -356,7 +364,7 @@ class _Emulator:
             raise
 
     def _open_monitors(self) -> None:
-        services = {"migration": self._migration}
+        services = {"migration": self._migration, "drives": self._drives}
         ctx = Context(self._machine, self._loop, self._objects, self._chardevs, services)
         events = EventBroadcast(ctx)
         for chardev in self._human:

@@ -45,6 +45,17 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
         _row("name", "[guest=]name", "set the name of the guest"),
         _row("uuid", "%08x-%04x-%04x-%04x-%012x", "specify machine UUID"),
     )),
+    ("Block device options", (
+        _row("drive", "[file=f][,if=virtio|none][,format=raw|qcow2][,id=name][,readonly=on|off]\n"
+             "       [,snapshot=on|off]",
+             "use 'file' as a drive image; if=virtio (the default): as a disk,\n"
+             "if=none: for a -device", many=True),
+    )),
+    ("Device options", (
+        _row("device", "driver[,prop[=value][,...]]",
+             "add device; driver virtio-blk-device: drive=id[,id=id][,serial=text]\n"
+             "('-device help' for list)", many=True),
+    )),
     ("Display options", (
         _row("display", "none", "the only display there is"),
         _row("nographic", "", "redirect serial I/Os and the monitor to console"),
@@ -94,8 +105,10 @@ REFUSED = {
     name: (takes_argument, reason)
     for takes_argument, reason, names in (
         (True, "the boot information block of this machine has no ramdisk yet", "initrd"),
-        (True, "no machine type has a device that could be added", "device blockdev drive fw_cfg usbdevice"),
-        (True, "no machine type has a disk", "hda hdb hdc hdd cdrom fda fdb mtdblock sd pflash boot"),
+        (True, "no machine type has a device that could be added", "fw_cfg usbdevice"),
+        (True, "disk images are given with -drive", "blockdev"),
+        (True, "no machine type has such a drive; use -drive if=virtio", "hda hdb hdc hdd cdrom fda fdb mtdblock"),
+        (True, "no machine type has such a drive; use -drive if=virtio", "sd pflash boot"),
         (True, "no machine type has a network card", "net netdev nic"),
         (True, "there is no graphics", "vnc spice g k"),
         (False, "there is no graphics", "full-screen"),
@@ -180,7 +193,7 @@ def parse(words: Sequence[str]) -> Given:
     iterator = iter(words)
     for word in iterator:
         if not word.startswith("-") or word == "-":
-            raise OptionError(f"{word}: disk images are not supported: no machine type has a disk")
+            raise OptionError(f"{word}: no machine type has a hard disk of its own; use -drive file={word},if=virtio")
         name = word[2:] if word.startswith("--") else word[1:]
         option = OPTIONS.get(name)
         if option is None:
