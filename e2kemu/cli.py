@@ -24,7 +24,7 @@ from e2kemu.cli_disks import device_help, open_disks
 from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
-from e2kemu.loop import QUIT_SIGNALS, MainLoop
+from e2kemu.loop import QUIT_SIGNALS, MainLoop, report
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _stoppable(), ExitStack() as undo:
             return _Emulator(given, undo, parent).run()
     except E2kError as error:
-        print(f"e2kemu: {error}", file=sys.stderr, flush=True)
+        report(f"e2kemu: {error}")
         return 1
     except _Stopped as stopped:
-        print(f"e2kemu: terminating on signal {stopped.signum}", file=sys.stderr, flush=True)
+        report(f"e2kemu: terminating on signal {stopped.signum}")
         return 0
 
 
@@ -403,7 +403,7 @@ class _Emulator:
                 self._machine.start()
             self._ready()
         except E2kError as error:
-            print(f"e2kemu: {error}", file=sys.stderr, flush=True)
+            report(f"e2kemu: {error}")
             self._loop.quit(1)
 
     def _ready(self) -> None:
@@ -421,7 +421,7 @@ class _Emulator:
         self._machine.shutdown(0, guest=False, reason="host-ui")
 
     def _signal(self, signum: int) -> None:
-        print(f"e2kemu: terminating on signal {signum}", file=sys.stderr, flush=True)
+        report(f"e2kemu: terminating on signal {signum}")
         self._machine.shutdown(0, guest=False, reason="host-signal")
 
 

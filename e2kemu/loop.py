@@ -30,6 +30,14 @@ Callback = Callable[[], object]
 QUIT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def report(text: str) -> None:
+    """Say ``text`` on stderr; a stderr that is gone is no reason to lose a guest."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
 class Clock(Protocol):
     """What the loop wants of the virtual clock; times in nanoseconds."""
 
@@ -213,9 +221,9 @@ class MainLoop:
             try:
                 callback()
             except E2kError as error:
-                print(f"e2kemu: {error}", file=sys.stderr, flush=True)
+                report(f"e2kemu: {error}")
             except Exception:
-                print(f"e2kemu: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+                report(f"e2kemu: internal error\n{traceback.format_exc()}")
 
     def _timeout(self, timeout: float | None) -> float | None:
         if self._soon or self._signals:

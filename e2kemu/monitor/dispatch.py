@@ -22,7 +22,6 @@ Errors are E2kError (CommandError for a QMP class of its own); HMP shows them as
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +31,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from e2kemu.errors import CommandError, E2kError
-from e2kemu.loop import MainLoop
+from e2kemu.loop import MainLoop, report
 from e2kemu.monitor.schema import Qapi, Schema, arguments_of, check, encode
 from e2kemu.objects import ObjectStore
 
@@ -245,7 +244,7 @@ def run_qmp(ctx: Context, name: str, values: Mapping[str, Any], *, oob: bool = F
         raise CommandError(str(error)) from error
     except Exception as error:
         # A fault of ours must not cost the user his guest: say it, go on.
-        print(f"e2kemu: internal error in '{name}'\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        report(f"e2kemu: internal error in '{name}'\n{traceback.format_exc()}")
         raise CommandError(f"internal error in '{name}': {error}") from error
 
 

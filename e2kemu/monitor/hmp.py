@@ -7,7 +7,6 @@ monitor shows nothing until it has the focus: what it says meanwhile is kept for
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from e2kemu.chardev import Chardev
 from e2kemu.chardev_mux import MuxPort
 from e2kemu.errors import E2kError, OptionError
+from e2kemu.loop import report
 from e2kemu.monitor.dispatch import HMP, INFO, Context, HmpCommand, Monitor, find_hmp
 from e2kemu.monitor.hmp_args import ArgumentReader, arguments
 from e2kemu.monitor.lines import Lines, PlainLines
@@ -60,7 +60,7 @@ def execute(ctx: Context, line: str) -> None:
         ctx.monitor.print(f"Error: {error}")
     except Exception as error:
         # A fault of ours must not cost the user his guest: say it, go on.
-        print(f"e2kemu: internal error in '{typed}'\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        report(f"e2kemu: internal error in '{typed}'\n{traceback.format_exc()}")
         ctx.monitor.print(f"Error: internal error in '{typed}': {error}")
 
 
@@ -194,7 +194,7 @@ class HmpMonitor(Monitor):
             self._held += text[: MAX_HELD - len(self._held)]
 
     def _send(self, text: str) -> None:
-        self._chardev.write(text.replace("\n", "\r\n").encode())
+        self._chardev.write(text.replace("\n", "\r\n").encode("utf-8", "backslashreplace"))
 
     # -- lines
 

@@ -19,6 +19,7 @@ MAX_NESTING = 512
 _OUTSIDE = re.compile(rb'[\[\]{}"\xff]')
 _IN_STRING = re.compile(rb'[\x00-\x1f"\\\xff]')
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _WORD = re.compile(rb'[^\s\[\]{}"\xff]+')
 
 
@@ -35,6 +36,11 @@ class JsonStream:
         self._depth = 0
         self._in_string = False
         self._skipping = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Any | JsonError]:
         """Take ``data``; what is complete now, in order."""
@@ -131,8 +137,14 @@ class JsonStream:
                 raise ValueError("duplicate key")
             return result
 
+        if _NUL.search(text):
+            return JsonError("JSON parse error, a string holds the character 0")
         try:
-            return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+            value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+            json.dumps(value, ensure_ascii=False).encode()
+            return value
+        except UnicodeEncodeError:
+            return JsonError("JSON parse error, invalid surrogate in a string")
         except json.JSONDecodeError as error:
             return JsonError(f"JSON parse error, {error.msg[:1].lower()}{error.msg[1:]}")
         except (ValueError, RecursionError) as error:

@@ -50,7 +50,7 @@ class PlainLines:
             self._after_return = False
             if char in "\b\x7f":
                 self._line = self._line[:-1]
-            elif len(self._line) < MAX_LINE:
+            elif len(self._line) < MAX_LINE and (char.isprintable() or char == "\t"):
                 self._line += char
 
     def prompt(self, text: str) -> None:

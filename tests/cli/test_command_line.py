@@ -222,3 +222,15 @@ def test_every_object_type_can_be_created() -> None:
     declared = re.findall(r'(?m)^@user_object\("([a-z0-9-]+)"\)', "".join(p.read_text() for p in source.rglob("*.py")))
     assert len(declared) >= 4
     assert sorted(objects.TYPES) == sorted(declared)
+
+
+def test_it_lives_on_when_stderr_has_gone(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    options = ("-display", "none", "-qmp", f"unix:{tmp_path}/qmp,server=on,wait=off")
+    process = start(*machine_options(tmp_path), *options, stderr=writing)
+    os.close(writing)
+    client = connect(tmp_path / "qmp", process)
+    os.close(reading)
+    process.terminate()
+    assert process.wait(30) == 0
+    client.close()

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from e2kemu.monitor.json_stream import MAX_SIZE, JsonError, JsonStream
 
+characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+text5, text20 = st.text(characters, max_size=5), st.text(characters, max_size=20)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | text20,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text5, inner, max_size=4),
     max_leaves=10,
 )
-objects = st.dictionaries(st.text(max_size=5), values, max_size=4)
+objects = st.dictionaries(text5, values, max_size=4)
 
 
 @given(st.lists(objects, max_size=5), st.lists(st.integers(0, 400), max_size=10), st.booleans())
@@ -46,4 +48,10 @@ def test_memory_stays_bounded() -> None:
     for _ in range(20):
         found += stream.feed(b'{"a": ["' + b"x" * (MAX_SIZE // 4))
     assert any(isinstance(value, JsonError) for value in found)
-    assert len(stream._buffer) < 2 * MAX_SIZE
+    assert stream.buffered < 2 * MAX_SIZE
+
+
+def test_strings_that_no_file_name_can_be_are_refused() -> None:
+    stream = JsonStream()
+    found = stream.feed(b'{"a": "x\\u0000y"}{"a": "\\ud800"}{"a": "\\ud83d\\ude00"}{"a": "\\\\u0000"}')
+    assert [isinstance(value, JsonError) for value in found] == [True, True, False, False]
