@@ -11,12 +11,15 @@ page: 4096 bytes (PAGE) or one zero byte (ZERO). The last block is remembered ov
 since the last time. The machine's log is emptied *before* the pages in it are read, so a store that comes
 later is in the next one: at worst a page is sent twice, never too seldom. Pages go out in batches built by
 numpy: the guest's vCPU may be a Python thread, so what counts is how seldom this one needs the interpreter.
+
+In postcopy nothing gets dirty any more: the flags say what the destination does not have. It may ask for pages
+(``save_requested``); the round robin goes on behind them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntFlag
 
 import numpy as np
@@ -51,8 +54,8 @@ PAGE_RECORD = 8 + PAGE_SIZE
 ZERO_RECORD = 9
 """Bytes of a zero page with CONTINUE."""
 
-BATCH_PAGES = 1024
-"""Pages that are built and written at once (4 MiB): long enough that waiting for the interpreter between
+BATCH_PAGES = 2048
+"""Pages that are built and written at once (8 MiB): long enough that waiting for the interpreter between
 batches, up to 5 ms while a guest computes, does not matter."""
 
 SCAN_PAGES = 1 << 16
@@ -108,6 +111,10 @@ class RamSaver:
         self._dirtied_since = 0
         self._rate_since = time.monotonic()
         self.guest_stopped = False
+        self.postcopy = False
+        """The guest has gone: what is sent now was left behind."""
+        self.release = False
+        """Give each page's memory back to the host once it is sent."""
         counters.total = sum(state.block.size for state in self._blocks)
         counters.remaining = counters.total
 
@@ -136,11 +143,41 @@ class RamSaver:
             end = int(np.searchsorted(np.cumsum(~zero), allowed, side="right"))
             index, pages, zero = index[:end], pages[:end], zero[:end]
         self._at = (self._at[0], int(index[-1]) + 1)
-        state.dirty[index] = False
-        state.pending -= len(index)
-        self._counters.remaining -= len(index) * PAGE_SIZE
-        self._send(out, state, index, pages, zero)
+        self._take(out, state, index, pages, zero)
         return True
+
+    # -- postcopy
+
+    @property
+    def block_pages(self) -> dict[str, int]:
+        """Number of pages of each block."""
+        return {state.block.idstr: len(state.dirty) for state in self._blocks}
+
+    def dirty_index(self, block: str) -> npt.NDArray[np.intp]:
+        """The pages of ``block`` that the destination does not have."""
+        return np.flatnonzero(self._state(block).dirty)
+
+    def save_requested(self, out: StreamWriter, block: str, first: int, count: int) -> bool:
+        """Records of what is left of the ``count`` pages from ``first`` on; False: they have been sent."""
+        state = self._state(block)
+        index = np.flatnonzero(state.dirty[first : first + count]).astype(np.int64) + first
+        self._at = (self._blocks.index(state), min(first + count, len(state.dirty)))
+        for at in range(0, len(index), BATCH_PAGES):
+            part = index[at : at + BATCH_PAGES]
+            pages = state.pages[part]
+            self._take(out, state, part, pages, zero_pages(pages))
+        return len(index) > 0
+
+    def resume(self, received: Mapping[str, npt.NDArray[np.bool_]]) -> None:
+        """A new connection: what is not in ``received`` (all blocks) is to be sent, with a block's name first."""
+        for state in self._blocks:
+            state.dirty = ~received[state.block.idstr]
+            state.pending = int(np.count_nonzero(state.dirty))
+        self._counters.remaining = sum(state.pending for state in self._blocks) * PAGE_SIZE
+        self._named = None
+
+    def _state(self, block: str) -> _BlockState:
+        return next(state for state in self._blocks if state.block.idstr == block)
 
     # -- dirty log
 
@@ -189,6 +226,23 @@ class RamSaver:
             block_index, page = (block_index + 1) % len(self._blocks), 0
         return np.empty(0, dtype=np.int64), None
 
+    def _take(
+        self,
+        out: StreamWriter,
+        state: _BlockState,
+        index: npt.NDArray[np.int64],
+        pages: Pages,
+        zero: npt.NDArray[np.bool_],
+    ) -> None:
+        """Send pages, which are clean then."""
+        state.dirty[index] = False
+        state.pending -= len(index)
+        self._counters.remaining -= len(index) * PAGE_SIZE
+        self._send(out, state, index, pages, zero)
+        if self.postcopy and self.release:
+            for run in np.split(index, np.flatnonzero(np.diff(index) != 1) + 1):
+                state.block.release(int(run[0]) << PAGE_BITS, len(run) << PAGE_BITS)
+
     def _send(
         self,
         out: StreamWriter,
@@ -232,7 +286,9 @@ class RamSaver:
         counters = self._counters
         counters.duplicate += zeros
         counters.normal += total - zeros
-        if self.guest_stopped:
+        if self.postcopy:
+            counters.postcopy_bytes += size
+        elif self.guest_stopped:
             counters.downtime_bytes += size
         else:
             counters.precopy_bytes += size

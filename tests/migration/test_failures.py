@@ -11,14 +11,9 @@ import threading
 
 import pytest
 
-from e2kemu.errors import StreamError
-from e2kemu.migration.load import StreamLoader
-from e2kemu.migration.qemufile import StreamReader
-from e2kemu.migration.ram_load import RamLoader
-from e2kemu.migration.registry import Registry
-from e2kemu.migration.stream import Configuration
 from e2kemu.migration.stream_reader import walk
 from tests.migration.conftest import MakeSide, Peer, paused_source
+from tests.migration.damage import damage, load_error
 from tests.migration.toy import PAGE, LapWriter, ToyMachine
 
 
@@ -115,7 +110,7 @@ def test_the_section_in_flight_is_named(recorded: bytes) -> None:
     named = 0
     for record in walk(stream):
         if record.kind in ("PART", "END", "START", "FULL"):
-            error = _load_error(stream[: record.end - 7])
+            error = load_error(stream[: record.end - 7])
             assert error is not None
             assert error.section == record.name, str(error)
             assert f"'{record.name}'" in str(error)
@@ -303,78 +298,16 @@ def test_cancel_after_the_end_changes_nothing(side: MakeSide) -> None:
 # -- damage ----------------------------------------------------------------------------------------
 
 
-class _Bytes:
-    """A stream in memory that comes in pieces of odd sizes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def readinto(self, buffer: memoryview) -> int:
-        size = min(len(buffer), 5003, len(self._data) - self._at)
-        buffer[:size] = self._data[self._at : self._at + size]
-        self._at += size
-        return size
-
-
-class _NoCommands:
-    def open_return_path(self) -> None: ...
-
-    def ping(self, value: int) -> None: ...
-
-    def switchover_start(self) -> None: ...
-
-
-def _load_error(stream: bytes, machine: ToyMachine | None = None) -> StreamError | None:
-    """Load ``stream`` into a machine; the error, or None when it was accepted."""
-    from e2kemu.migration.globalstate import GlobalState
-
-    made = machine or ToyMachine(16 * PAGE, incoming=True)
-    try:
-        StreamLoader(
-            StreamReader(_Bytes(stream)),
-            Configuration(made.machine_type),
-            Registry([*made.save_handlers(), GlobalState()]),
-            RamLoader(made.ram_blocks),
-            _NoCommands(),
-        ).load()
-    except StreamError as error:
-        return error
-    finally:
-        if machine is None:
-            made.close()
-    return None
-
-
-def damage(stream: bytes, chance: random.Random, interesting: list[int]) -> bytes:
-    """``stream`` with a few bytes changed, cut out, doubled or put in, mostly where it matters."""
-    data = bytearray(stream)
-    for _ in range(chance.randint(1, 3)):
-        near = chance.choice(interesting) + chance.randint(0, 24)
-        at = min(near if chance.random() < 0.8 else chance.randrange(len(data)), len(data) - 1)
-        kind = chance.randrange(5)
-        if kind == 0:
-            data[at] = chance.randrange(256)
-        elif kind == 1:
-            data[at] ^= 1 << chance.randrange(8)
-        elif kind == 2:
-            del data[at : at + chance.randint(1, 16)]
-        elif kind == 3:
-            data[at:at] = data[at : at + chance.randint(1, 64)]
-        else:
-            data[at : at + 4] = chance.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\0\0\0\x10"])
-    return bytes(data)
-
-
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_damaged_stream_is_refused_with_one_line_or_loaded(recorded: bytes, seed: int) -> None:
     chance = random.Random(seed)
     machine = ToyMachine(16 * PAGE, incoming=True)
     stream = recorded
-    assert _load_error(stream, machine) is None
+    assert load_error(stream, machine) is None
     interesting = boundaries(stream)
     refused = 0
     for number in range(1000):
-        error = _load_error(damage(stream, chance, interesting), machine)
+        error = load_error(damage(stream, chance, interesting), machine)
         refused += error is not None
         if error is not None:
             assert "\n" not in str(error), (seed, number)
@@ -397,7 +330,7 @@ def test_a_damaged_stream_is_refused_with_one_line_or_loaded(recorded: bytes, se
 def test_a_wrong_header_is_named(recorded: bytes, patch: tuple[int, bytes], message: str) -> None:
     stream = recorded
     at, data = patch
-    error = _load_error(stream[:at] + data + stream[at + len(data) :])
+    error = load_error(stream[:at] + data + stream[at + len(data) :])
     assert message in str(error)
 
 
@@ -408,7 +341,7 @@ def test_ram_that_does_not_fit_is_named(recorded: bytes) -> None:
     page = stream.index(b"\x07toy.ram", size) - 8
 
     def changed(at: int, data: bytes) -> str:
-        return str(_load_error(stream[:at] + data + stream[at + len(data) :]))
+        return str(load_error(stream[:at] + data + stream[at + len(data) :]))
 
     assert 'Unknown ramblock "tay.ram"' in changed(start + 1, b"tay")
     assert "Size mismatch: toy.ram: 0xf000 != 0x10000" in changed(size, (15 * PAGE).to_bytes(8, "big"))
@@ -428,7 +361,7 @@ def test_sections_that_do_not_fit_are_named(recorded: bytes) -> None:
     toy = records["toy", 1]
 
     def changed(at: int, data: bytes) -> str:
-        return str(_load_error(stream[:at] + data + stream[at + len(data) :]))
+        return str(load_error(stream[:at] + data + stream[at + len(data) :]))
 
     assert "Unknown savevm section or instance 'tax' 1. Make sure that" in changed(toy.start + 6, b"tax")
     assert "Unknown savevm section or instance 'toy' 9" in changed(toy.start + 9, b"\0\0\0\x09")
@@ -436,7 +369,7 @@ def test_sections_that_do_not_fit_are_named(recorded: bytes) -> None:
     assert "Missing section footer for toy in section 'toy'" in changed(toy.end - 5, b"\x7d")
     assert "Mismatched section id in footer for toy" in changed(toy.end - 1, b"\x7d")
     without = stream[: toy.start] + stream[toy.end :]
-    assert "section 'toy' instance 1 is missing from the stream" in str(_load_error(without))
+    assert "section 'toy' instance 1 is missing from the stream" in str(load_error(without))
     state = records["globalstate", 0]
     assert "unknown run state" in changed(state.end - 5 - 100, b"sleeping\0")
     commands = [r for r in walk(stream) if r.kind == "COMMAND"]
