@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import socket
 import subprocess
@@ -22,8 +23,10 @@ def machine_options(directory: Path) -> list[str]:
 
 
 def start(*options: str, **kwargs: Any) -> subprocess.Popen[bytes]:
-    """Start the program; the caller ends it."""
-    return subprocess.Popen([*PROGRAM, *options], **kwargs)
+    """Start the program; the caller ends it (at the latest it ends with the test run)."""
+    process = subprocess.Popen([*PROGRAM, *options], **kwargs)
+    atexit.register(process.kill)  # a test that fails half-way leaves nothing behind
+    return process
 
 
 def connect(path: Path, process: subprocess.Popen[bytes]) -> socket.socket:
