@@ -132,12 +132,22 @@ class Literals:
         """Operand codes for literals that may go anywhere: in as few LTS words as possible.
 
         Larger literals come first; each tries the slots where its value is already, then those where it
-        fits, in the order of the slots, going back when a later one finds none. Raises EncodeError.
+        fits, in the order of the slots, going back when a later one finds none. ``firm``: the 32-bit ones
+        take the first place behind each arrangement of the 64-bit ones, and a 16-bit one that is a part of
+        a larger one must lie there; only then every arrangement is tried. Raises EncodeError.
         """
         codes = [0] * len(operands)
         order = sorted(range(len(operands)), key=lambda i: -_LITERALS[operands[i].kind])
 
-        def search(depth: int, limit: int) -> bool:
+        wide = any(operand.kind is Kind.LIT64 for operand in operands)
+        parts = {
+            operand.value >> at & 0xFFFF
+            for operand in operands
+            if operand.kind is not Kind.LIT16 and not isinstance(operand.value, Symbolic)
+            for at in range(0, 16 * _LITERALS[operand.kind], 16)
+        }
+
+        def search(depth: int, limit: int, firm: bool) -> bool:
             if depth == len(order):
                 return True
             operand = operands[order[depth]]
@@ -147,18 +157,24 @@ class Literals:
                 if wanted[-1][0] < limit and self._fits(wanted):
                     there = all(self.halves[n][h] is not None for n, h, _ in wanted)
                     fitting.append((not there, code, wanted))
-            for _, code, wanted in sorted(fitting, key=lambda choice: choice[0]):
+            fitting.sort(key=lambda choice: choice[0])
+            if firm and operand.kind is Kind.LIT32:
+                fitting = fitting[:1]
+            elif firm and operand.kind is Kind.LIT16 and operand.value in parts:
+                fitting = [choice for choice in fitting if not choice[0]]
+            for _, code, wanted in fitting:
                 saved = [self.halves[n][h] for n, h, _ in wanted]
                 for n, h, value in wanted:
                     self.halves[n][h] = value
-                if search(depth + 1, limit):
+                if search(depth + 1, limit, firm):
                     codes[order[depth]] = code
                     return True
                 for (n, h, _), value in zip(wanted, saved, strict=True):
                     self.halves[n][h] = value
             return False
 
-        if not any(search(0, limit) for limit in range(max(self.used, 1), 5)):
+        limits = range(max(self.used, 1), 5)
+        if not any(search(0, limit, firm) for limit in limits for firm in ((True, False) if wide else (False,))):
             raise EncodeError("the literals of this wide instruction do not fit in its four LTS words")
         for operand, code in zip(operands, codes, strict=True):
             self._put(self._wanted(operand.kind, operand.value, code))
