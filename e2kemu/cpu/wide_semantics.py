@@ -224,7 +224,7 @@ class WideExecution:
                     one.sources += [(m.reg(register), m.tag(register, 15)) for register in pair]
                 else:
                     one.sources.append(self._operand(operand, letter))
-        if op.family not in ("merge", "field", "movt", "gettag", "puttag", "movx", "movfi"):
+        if op.family not in ("merge", "merge_first", "field", "movt", "gettag", "puttag", "movx", "movfi"):
             one.tag = self.any_tag([tag for _, tag in one.sources])
         m.bits = WIDTHS.get(op.sizes[0], 64)
         _FAMILIES.get("memory" if op.load or op.store else op.family, WideExecution._compute)(self, one)
@@ -272,7 +272,8 @@ class WideExecution:
             diag = 0
         m.condition = chosen
         tags = [tag for _, tag in one.sources]
-        tag = self.any_tag([m.select(chosen, tags[1], tags[0]), *tags[2:]])
+        plain = one.insn.op.family == "merge"
+        tag = m.select(chosen, tags[1], tags[0]) if plain else self.any_tag(tags)
         diag = m.or_(diag, self.check(one, tag))
         values = [value for value, _ in one.sources]
         self.result(one, one.insn.op.meaning(m, *values), diag)  # type: ignore[misc]
@@ -501,6 +502,7 @@ class WideExecution:
 
 _FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
     "merge": WideExecution._merge,
+    "merge_first": WideExecution._merge,
     "field": WideExecution._field,
     "movt": WideExecution._movt,
     "gettag": WideExecution._gettag,

@@ -9,6 +9,7 @@ shifts everything out (not confirmed on hardware).
 
     ""        a diagnostic source traps, or makes the result diagnostic in speculative mode
     "merge"   only the chosen source counts
+    "merge_first"  a combined operation with a merge: every source counts
     "field"   src2 bits 13 and 15 narrow the check of src1 and src3 to their low halves (insf)
     "movt"    the tag is copied with the value
     "gettag"  the meaning gets the tag instead of the value
@@ -176,28 +177,26 @@ def sar(v: V, a: V, b: V) -> V:
 @alu("getfs", ALOPF1, 0x1E, "SSS", _ALL)
 @alu("getfd", ALOPF1, 0x1F, "DDD", _ALL)
 def getf(v: V, a: V, b: V) -> V:
-    """Get a field: shift right by b[5:0], keep b[11:6] bits; b[12] fills the rest with the sign bit.
+    """Get a field: rotate right by b[5:0], keep b[11:6] bits (both modulo the width); b[12] fills the rest with the sign bit.
 
-    The sign is bit (b[5:0] + b[11:6] - 1) modulo 8 of the byte b[15:13].
+    The sign is bit (b[5:0] + b[11:6] - 1) modulo 8 of the byte b[15:13], the byte modulo the width as well.
     """
-    width = v.bits
-    wide = v.zext(a, 64)
     offset = v.zext(v.and_(b, v.const(63)), 64)
-    length = v.zext(v.and_(v.lshr(b, v.const(6)), v.const(63)), 64)
+    length = v.zext(v.and_(v.lshr(b, v.const(6)), v.const(v.bits - 1)), 64)
     mask = v.sub(v.shl(v.const(1, 64), length, 64), v.const(1, 64), 64)
-    field = v.and_(v.lshr(wide, offset, 64), mask)
+    field = v.and_(v.zext(scr(v, a, b), 64), mask)
     byte = v.zext(v.and_(v.lshr(b, v.const(13)), v.const(7)), 64)
     bit = v.and_(v.sub(v.add(offset, length, 64), v.const(1, 64), 64), v.const(7, 64))
-    position = v.add(v.shl(byte, v.const(3, 64), 64), bit, 64)
-    sign = v.and_(v.lshr(wide, position, 64), v.zext(v.and_(v.lshr(b, v.const(12)), v.const(1)), 64))
-    return v.trunc(v.or_(field, v.and_(v.sub(v.const(0, 64), sign, 64), v.not_(mask, 64))), width)
+    position = v.and_(v.add(v.shl(byte, v.const(3, 64), 64), bit, 64), v.const(v.bits - 1, 64))
+    sign = v.and_(v.lshr(v.zext(a, 64), position, 64), v.zext(v.and_(v.lshr(b, v.const(12)), v.const(1)), 64))
+    return v.trunc(v.or_(field, v.and_(v.sub(v.const(0, 64), sign, 64), v.not_(mask, 64))), v.bits)
 
 
 @alu("insfs", ALOPF21, 0x6C, "SSSS", "0134", opc2=0x0B, family="field")
 @alu("insfd", ALOPF21, 0x6D, "DDDD", "0134", opc2=0x0B, family="field")
 def insf(v: V, a: V, b: V, c: V) -> V:
     """Insert a field: rotate src1 right by b[5:0], then replace its low b[11:6] bits by those of src3."""
-    length = v.zext(v.and_(v.lshr(b, v.const(6)), v.const(63)), 64)
+    length = v.zext(v.and_(v.lshr(b, v.const(6)), v.const(v.bits - 1)), 64)
     mask = v.trunc(v.sub(v.shl(v.const(1, 64), length, 64), v.const(1, 64), 64), v.bits)
     return v.or_(v.and_(scr(v, a, v.and_(b, v.const(63))), v.not_(mask)), v.and_(c, mask))
 
@@ -514,5 +513,5 @@ for _code1, (_name1, _op1) in COMBINED.items():
             # cop = op2[1:0], op1, width; opc2 = ICMB0 + op2[3:2]
             row(f"{_name1}_{_name2}{'d' if _d_form else 's'}", ALOPF21, (_code2 & 3) << 5 | _code1 << 1 | _d_form,
                 _letter * 4, "14", until=1 if _v1_only else 7, opc2=_ICMB0 + (_code2 >> 2),
-                family="merge" if _name1 == "merge" and _name2 != "merge" else "",
+                family="merge_first" if "merge" in (_name1, _name2) else "",
                 meaning=_meaning)
