@@ -379,17 +379,13 @@ class OutgoingMigration:
             raise _CancelledError("migration cancelled")
 
     def _cause(self, error: E2kError) -> E2kError:
-        """The best explanation of ``error``: the peer's verdict, then TLS, then what was seen first."""
+        """The best explanation of ``error``: TLS, then what the return path saw, which made us stop."""
         path = self._return_path
         if path is None or self._state.status == status.CANCELLING:
             return error
         path.wait(ReturnPath.over, CAUSE_SECONDS)
         problem = path.problem
-        if problem is None or isinstance(error, TlsError):
-            return error
-        if path.verdict or isinstance(problem, TlsError) or isinstance(error, _CancelledError):
-            return problem
-        return error
+        return error if problem is None or isinstance(error, TlsError) else problem
 
     def _log(self, text: str) -> None:
         if trace.mask & Log.MIGRATION:
