@@ -88,7 +88,9 @@ class VirtioBlk(VirtioMmio):
         return self._drive.size // SECTOR
 
     def _post_load(self, version: int) -> None:
+        """The device has moved here: so must its disk, or the source keeps both."""
         self.check_loaded()
+        self._drive.activate()
 
     # -- requests
 

@@ -65,6 +65,7 @@ class MigrationInfo(Qapi):
 
     status: str | UnsetType = UNSET
     ram: RamInfo | UnsetType = UNSET
+    disk: RamInfo | UnsetType = UNSET
     remaining: int | UnsetType = UNSET
     total_time: int | UnsetType = UNSET
     expected_downtime: int | UnsetType = UNSET
@@ -110,10 +111,14 @@ def _address(uri: str | UnsetType, channels: list[dict[str, Any]] | UnsetType) -
 
 @command("migrate")
 def migrate(
-    ctx: Context, uri: str | UnsetType = UNSET, channels: list[dict[str, Any]] | UnsetType = UNSET
+    ctx: Context,
+    uri: str | UnsetType = UNSET,
+    channels: list[dict[str, Any]] | UnsetType = UNSET,
+    blk: bool = False,
+    inc: bool = False,
 ) -> None:
-    """Start to migrate the machine; the reply comes at once."""
-    service(ctx).migrate(_address(uri, channels), ctx.monitor.take_fd)
+    """Start to migrate the machine; the reply comes at once. With `blk` (or `inc`) its disks, too."""
+    service(ctx).migrate(_address(uri, channels), ctx.monitor.take_fd, blk=blk, inc=inc)
 
 
 @command("migrate_cancel")
@@ -190,14 +195,17 @@ def _attributes(items: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 @hmp_command(
     "migrate",
-    "detach:-d,uri:s",
-    params="[-d] uri",
-    help="migrate to URI (using -d to not wait for completion)",
+    "detach:-d,blk:-b,inc:-i,uri:s",
+    params="[-d] [-b] [-i] uri",
+    help="migrate to URI (using -d to not wait for completion)\n"
+    "\t\t\t -b for migration without shared storage with full copy of disk\n"
+    "\t\t\t -i for migration without shared storage with incremental copy of disk"
+    " (base image shared between src and destination)",
 )
-def hmp_migrate(ctx: Context, detach: bool, uri: str) -> None:
+def hmp_migrate(ctx: Context, detach: bool, blk: bool, inc: bool, uri: str) -> None:
     """Without ``-d`` this monitor waits for the end and shows the error, if there is one."""
     migration = service(ctx)
-    migration.migrate(uri, ctx.monitor.take_fd)
+    migration.migrate(uri, ctx.monitor.take_fd, blk=blk, inc=inc)
     if detach:
         return
     ctx.monitor.suspend()

@@ -54,6 +54,8 @@ def migrate_text(info: Mapping[str, Any], *, everything: bool) -> str:
         lines.append("]")
     if "ram" in info:
         lines += _ram_lines(info["ram"])
+    if "disk" in info:
+        lines += [f"{name} disk: {info['disk'][name] >> 10} kbytes" for name in ("transferred", "remaining", "total")]
     if everything:
         lines.append("Globals:")
         lines += [f"  {name}: {value}" for name, value in GLOBALS.items()]

@@ -21,7 +21,9 @@ from contextlib import ExitStack
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
 from e2kemu.migration import state as status
+from e2kemu.migration.block import BlockLoader
 from e2kemu.migration.channel import Channel, Listener, SocketAddressDict
+from e2kemu.migration.disk_protocol import let_go
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.load import StreamLoader
 from e2kemu.migration.machine_protocol import MigratableMachine
@@ -97,6 +99,7 @@ class IncomingMigration:
         if problem is None:
             return
         message = f"load of migration failed: {problem}"
+        let_go(self._machine.disks)  # the source has its guest, and wants its disks back
         self._state.record_error(message)
         if not self._closed:
             print(f"e2kemu: {message}", file=sys.stderr, flush=True)
@@ -123,6 +126,7 @@ class IncomingMigration:
             RamLoader(self._machine.ram_blocks),
             self,
         )
+        loader.blocks = BlockLoader(self._machine.disks)
         try:
             loader.load()
             if self._return_path is not None:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
+from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_VERSION, BlockLoader
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram_load import RamLoader
 from e2kemu.migration.registry import RAM_IDSTR, RAM_INSTANCE, RAM_VERSION, Registry, unknown_section
@@ -81,6 +82,9 @@ class StreamLoader:
         self._ram_ids: set[int] = set()
         self._ended: set[int] = set()
         self._loaded: set[tuple[str, int]] = set()
+        self.blocks: BlockLoader | None = None
+        """Who takes disks that are copied."""
+        self._block_id: int | None = None  # number of the section "block" while it goes on
         self._section = ""  # idstr of the section being read
         self._last = "the configuration"  # what was read last, for errors between two sections
 
@@ -144,6 +148,10 @@ class StreamLoader:
     def _section_start(self, kind: int) -> None:
         section_id, idstr, instance_id, version = self._section_header()
         at = self._r.position
+        if self.blocks is not None and (idstr, instance_id, version) == (BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_VERSION):
+            self._block_id = section_id
+            self._load_blocks(self.blocks, section_id)
+            return
         if (idstr, instance_id) != (RAM_IDSTR, RAM_INSTANCE):
             raise unknown_section(idstr, instance_id, at)
         if version > RAM_VERSION or version < RAM_VERSION:
@@ -160,11 +168,28 @@ class StreamLoader:
     def _section_more(self, kind: int) -> None:
         at = self._r.position
         section_id = self._word("a section number")
+        if section_id == self._block_id and self.blocks is not None:
+            self._block_id = None if kind == ElementType.SECTION_END else section_id
+            self._load_blocks(self.blocks, section_id)
+            return
         if section_id not in self._ram_ids or section_id in self._ended:
             raise StreamError(f"Unknown savevm section {section_id}", offset=at)
         self._load_ram(section_id)
         if kind == ElementType.SECTION_END:
             self._ended.add(section_id)
+
+    def _load_blocks(self, blocks: BlockLoader, section_id: int) -> None:
+        self._section = BLOCK_IDSTR
+        try:
+            blocks.load(self._r)
+        except StreamError as error:
+            raise _failed_section(section_id, BLOCK_IDSTR, error) from error
+        except ChannelError:
+            raise
+        except E2kError as error:
+            problem = StreamError(str(error), section=BLOCK_IDSTR, offset=self._r.position)
+            raise _failed_section(section_id, BLOCK_IDSTR, problem) from error
+        self._footer(section_id, BLOCK_IDSTR)
 
     def _load_ram(self, section_id: int) -> None:
         self._section = RAM_IDSTR
@@ -229,6 +254,8 @@ class StreamLoader:
         at = self._r.position
         if not self._ended:
             raise StreamError("the device state ends before the RAM does", section=RAM_IDSTR, offset=at)
+        if self._block_id is not None:
+            raise StreamError("the device state ends before the disks do", section=BLOCK_IDSTR, offset=at)
         for _, handler in self._registry.numbered():
             if (handler.idstr, handler.instance_id) not in self._loaded:
                 raise StreamError(

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from e2kemu.migration.disk_protocol import MigratableDisk
 from e2kemu.wire import Reader, Writer
 
 
@@ -114,6 +115,10 @@ class MigratableMachine(Protocol):
 
     @property
     def ram_blocks(self) -> Sequence[MigratableBlock]: ...
+
+    @property
+    def disks(self) -> Sequence[MigratableDisk]:
+        """The disks that the guest uses."""
 
     def save_handlers(self) -> Sequence[SaveHandler]:
         """The device sections in the order of the stream; without RAM, without globalstate."""

@@ -97,12 +97,16 @@ class Parameter:
 
 
 CAPABILITIES: tuple[Capability, ...] = (
+    Capability("zero-blocks", "2.1", "in block migration, send chunks of zeroes as a flag"),
     Capability("events", "2.4", "emit MIGRATION and MIGRATION_PASS events"),
     Capability(
         "return-path", "2.10", "demand a return path: the source completes only when the destination confirms"
     ),
     Capability(
         "pause-before-switchover", "2.11", "stop in pre-switchover until migrate-continue lets it go on"
+    ),
+    Capability(
+        "block", "2.11", "copy the disks that can be written (migrate -b)", conflicts=("postcopy-ram",)
     ),
     Capability("validate-uuid", "4.2", "send the machine's UUID and refuse a destination with another"),
     Capability(

@@ -32,7 +32,9 @@ from typing import Any
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StateError, TlsError
 from e2kemu.migration import state as status
+from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_SECTION_ID, BLOCK_VERSION, BlockSaver
 from e2kemu.migration.channel import Channel
+from e2kemu.migration.disk_protocol import let_go, take_back
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
 from e2kemu.migration.options import Capabilities, MigrationParameters
@@ -73,7 +75,8 @@ class _CancelledError(E2kError):
 class OutgoingMigration:
     """One migration. ``open_channel`` connects and wraps; it runs in the migration thread.
 
-    ``peer_may_answer`` tells whether an emulator may sit at the other end of the channel.
+    ``peer_may_answer`` tells whether an emulator may sit at the other end of the channel. ``blocks`` copies
+    the disks; without it both ends share them.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class OutgoingMigration:
         parameters: MigrationParameters,
         open_channel: Callable[[OutgoingMigration], Channel],
         peer_may_answer: Callable[[Channel], bool],
+        blocks: BlockSaver | None = None,
     ) -> None:
         self._machine = machine
         self._state = state
@@ -91,7 +95,9 @@ class OutgoingMigration:
         self._capabilities = dict(capabilities.items())
         self._open_channel = open_channel
         self._peer_may_answer = peer_may_answer
+        self._blocks = blocks
         self.statistics = Statistics(expected_downtime_ms=parameters.downtime_limit)
+        self.statistics.disk = None if blocks is None else blocks.counters
         self._lock = threading.Lock()
         self._interrupt = threading.Event()
         self._continue = threading.Event()
@@ -172,6 +178,8 @@ class OutgoingMigration:
                 channel = self._open_channel(self)
                 self.attach(channel)
                 always.callback(self._close_channel, channel)
+                if self._blocks is not None:
+                    always.callback(self._blocks.stop)
                 self._transfer(channel, undo)
                 undo.pop_all()
         except (ChannelError, _CancelledError) as error:
@@ -215,6 +223,12 @@ class OutgoingMigration:
             self._return_path = ReturnPath(channel, self._interrupt_all)
             frames.command(Command.OPEN_RETURN_PATH)
             frames.command(Command.PING, PING_OPENED.to_bytes(4, "big"))
+        if self._blocks is not None:
+            self._blocks.start()
+            with frames.section_start(
+                ElementType.SECTION_START, BLOCK_SECTION_ID, BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_VERSION
+            ) as out:
+                self._blocks.save_setup(out)
         ram.start_tracking()
         with frames.section_start(
             ElementType.SECTION_START, RAM_SECTION_ID, RAM_IDSTR, RAM_INSTANCE, RAM_VERSION
@@ -232,6 +246,8 @@ class OutgoingMigration:
         while True:
             self._check()
             meter.update(frames.out)
+            if self._blocks is not None and self._send_blocks(frames, self._blocks, meter):
+                continue
             if ram.remaining <= meter.threshold and self._acknowledged():
                 self._sync(ram)
                 if ram.remaining <= meter.threshold:
@@ -244,6 +260,23 @@ class OutgoingMigration:
             self._send_part(frames, ram)
             if frames.out.rate.budget(self._parameters.max_bandwidth) <= 0:
                 self._interrupt.wait(frames.out.rate.remaining_time())
+
+    def _send_blocks(self, frames: FrameWriter, blocks: BlockSaver, meter: _Meter) -> bool:
+        """A part of the disks, unless what is left of them fits into half of the downtime. Returns whether."""
+        meter.reserved = 0
+        left = blocks.sync()
+        if blocks.copied and left <= meter.threshold / 2:
+            meter.reserved = left
+            return False
+        budget = frames.out.rate.budget(self._parameters.max_bandwidth)
+        if budget <= 0:
+            self._interrupt.wait(frames.out.rate.remaining_time())
+            return True
+        with frames.section_more(ElementType.SECTION_PART, BLOCK_SECTION_ID) as out:
+            blocks.save_part(out, budget, time.monotonic() + ITERATION_SECONDS)
+        frames.out.flush()
+        self.statistics.transferred = frames.out.transferred
+        return True
 
     def _send_part(self, frames: FrameWriter, ram: RamSaver) -> None:
         deadline = time.monotonic() + ITERATION_SECONDS
@@ -283,6 +316,7 @@ class OutgoingMigration:
             self._check()
         self._move(status.DEVICE)
         frames.command(Command.SWITCHOVER_START)
+        self._leave_disks(frames, undo)
         ram.sync()
         with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
             while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
@@ -296,6 +330,15 @@ class OutgoingMigration:
         frames.out.flush()
         self._log(f"guest stopped, all pages sent ({frames.out.transferred} bytes)")
         return descriptions
+
+    def _leave_disks(self, frames: FrameWriter, undo: ExitStack) -> None:
+        """Send the rest of the disks, if they are copied; then the destination may have the shared ones."""
+        if self._blocks is not None:
+            with frames.section_more(ElementType.SECTION_END, BLOCK_SECTION_ID) as out:
+                self._blocks.save_end(out)
+            self._check()
+        undo.callback(take_back, self._machine.disks)
+        let_go(self._machine.disks)
 
     def _stop_guest(self, undo: ExitStack) -> None:
         machine = self._machine
@@ -402,12 +445,14 @@ class _Meter:
         self._bytes = 0
         self._pages = 0
         self._bandwidth = 0.0
+        self.reserved = 0
+        """Bytes of that which the disks need."""
 
     @property
     def threshold(self) -> float:
         """Bytes that can be sent within the downtime limit; 0 before the first measurement."""
         bandwidth = self._parameters.switchover_bandwidth or self._bandwidth
-        return bandwidth * self._parameters.downtime_limit / 1000
+        return max(0.0, bandwidth * self._parameters.downtime_limit / 1000 - self.reserved)
 
     def update(self, out: StreamWriter) -> None:
         now = time.monotonic()

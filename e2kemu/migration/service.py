@@ -14,6 +14,7 @@ from typing import Any
 from e2kemu.errors import ChannelError, StateError
 from e2kemu.migration import state as status
 from e2kemu.migration.address import Address, InetAddress, UnixAddress, parse_uri
+from e2kemu.migration.block import BlockSaver
 from e2kemu.migration.channel import Channel, Waker
 from e2kemu.migration.incoming import IncomingMigration
 from e2kemu.migration.machine_protocol import MigratableMachine
@@ -57,8 +58,12 @@ class MigrationService:
 
     # -- source
 
-    def migrate(self, target: str | Address, get_fd: FdSource = no_named_fds) -> None:
+    def migrate(
+        self, target: str | Address, get_fd: FdSource = no_named_fds, *, blk: bool = False, inc: bool = False
+    ) -> None:
         """Start to migrate to ``target`` (a URI or an address).
+
+        ``blk`` copies the disks, ``inc`` only what their images hold themselves.
 
         Raises OptionError, ChannelError, StateError for what can be known at once; what goes wrong later is
         in ``query``.
@@ -66,6 +71,7 @@ class MigrationService:
         address = parse_uri(target) if isinstance(target, str) else target
         with self._lock:
             self._check_may_leave()
+            blocks = self._block_saver(blk, inc)
             parameters = self.parameters
             creds = credentials(parameters, self._objects, "client")
             hostname = parameters.tls_hostname
@@ -84,9 +90,18 @@ class MigrationService:
                 parameters,
                 open_channel,
                 lambda channel: peer_may_answer(address, channel),
+                blocks,
             )
             self.outgoing_state.move(status.SETUP)
             self._outgoing.start()
+
+    def _block_saver(self, blk: bool, inc: bool) -> BlockSaver | None:
+        """Who copies the disks, None: both ends share them. Raises StateError."""
+        if (blk or inc) and (self.capabilities["block"] or self.capabilities["postcopy-ram"]):
+            raise StateError("Command options are incompatible with current migration capabilities")
+        if not (blk or inc or self.capabilities["block"]):
+            return None
+        return BlockSaver(self._machine.disks, incremental=inc, zero_blocks=self.capabilities["zero-blocks"])
 
     def cancel(self) -> None:
         """Cancel the outgoing migration, if there is one. Returns at once."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2kemu.migration import state
+from e2kemu.migration.block import DiskCounters
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Statistics:
     """One migration from its ``migrate`` command on."""
 
     ram: RamCounters = field(default_factory=RamCounters)
+    disk: DiskCounters | None = None
+    """With block migration."""
     transferred: int = 0
     """Bytes that went into the channel."""
     started: float = field(default_factory=time.monotonic)
@@ -80,6 +83,8 @@ class Statistics:
             answer["expected-downtime"] = self.expected_downtime_ms
             answer["remaining"] = self.ram.remaining
         answer["setup-time"] = milliseconds(self.setup_time)
+        if self.disk is not None:
+            answer["disk"] = self.disk.query()
         ram = self.ram
         answer["ram"] = {
             "transferred": self.transferred,

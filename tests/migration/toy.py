@@ -115,6 +115,7 @@ class ToyMachine:
         self.run_state = "inmigrate" if incoming else "prelaunch"
         self.ram_blocks = [RAMBlock("toy.ram", ram), RAMBlock("toy.rom", 16 * PAGE, readonly=True)]
         self.devices = [ToyDevice(), ToyDevice("timer"), ToyDevice("toy", 1)]
+        self.disks: list[Any] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._guest = guest
         self._may_run = threading.Event()
