@@ -105,9 +105,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability(
         "pause-before-switchover", "2.11", "stop in pre-switchover until migrate-continue lets it go on"
     ),
-    Capability(
-        "block", "2.11", "copy the disks that can be written (migrate -b)", conflicts=("postcopy-ram",)
-    ),
+    Capability("block", "2.11", "copy the disks that can be written (migrate -b)"),
     Capability("validate-uuid", "4.2", "send the machine's UUID and refuse a destination with another"),
     Capability(
         "switchover-ack",
