@@ -12,6 +12,9 @@ since the last time. The machine's log is emptied *before* the pages in it are r
 later is in the next one: at worst a page is sent twice, never too seldom. Pages go out in batches built by
 numpy: the guest's vCPU may be a Python thread, so what counts is how seldom this one needs the interpreter.
 
+Pages that are not zero go whole or through a ``PageCoder``, which may send them in other records (XBZRLE,
+compressed) or leave out what the destination has already: ``xbzrle_cache.py``, ``compress.py``.
+
 In postcopy nothing gets dirty any more: the flags say what the destination does not have. It may ask for pages
 (``save_requested``); the round robin goes on behind them.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from enum import IntFlag
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +84,60 @@ def is_run(index: npt.NDArray[np.int64]) -> bool:
     return int(index[-1]) - int(index[0]) + 1 == len(index)
 
 
-class _BlockState:
-    """One block and what is still to be sent of it."""
+class BlockPages:
+    """One block and what is still to be sent of it. ``first`` pages are in the blocks before it."""
 
-    def __init__(self, block: MigratableBlock) -> None:
+    def __init__(self, block: MigratableBlock, first: int) -> None:
         if block.page_size != PAGE_SIZE:
             raise ValueError(f"RAM block {block.idstr} has pages of {block.page_size} bytes")
         self.block = block
+        self.first = first
         self.pages = pages_of(block)
         self.dirty = np.ones(len(self.pages), dtype=np.bool_)
         self.pending = len(self.pages)
+
+
+class PageSink(Protocol):
+    """Takes records for the stream; all pages are of the block in hand."""
+
+    def whole(self, index: npt.NDArray[np.int64], pages: Pages) -> None:
+        """Send full pages."""
+
+    def coded(self, records: memoryview) -> None:
+        """Send records of the coder's, each with CONTINUE. Not empty."""
+
+
+class PageCoder(Protocol):
+    """Another way to send pages than whole. Called by the migration thread only."""
+
+    def synced(self, generation: int, *, last: bool, period: bool) -> None:
+        """The dirty log was read for the ``generation``th time. ``last``: the guest stands still; ``period``: a
+        second or more has passed since rates were computed."""
+
+    def fit(self, block: BlockPages, index: npt.NDArray[np.int64]) -> int:
+        """How many of the ascending pages, from the first on, ``send`` takes at once."""
+
+    def zeroed(self, block: BlockPages, index: npt.NDArray[np.int64]) -> None:
+        """These were sent as zero pages."""
+
+    def send(self, sink: PageSink, block: BlockPages, index: npt.NDArray[np.int64], pages: Pages) -> None:
+        """Send ``pages``, which are copies; all is in ``sink`` at the end."""
+
+
+class _Emitter:
+    """The PageSink of one batch; knows how the first record of a block looks."""
+
+    def __init__(self, saver: RamSaver, out: StreamWriter, block: MigratableBlock) -> None:
+        self._saver, self._out, self._block = saver, out, block
+        self.full = 0
+        """Pages sent whole."""
+
+    def whole(self, index: npt.NDArray[np.int64], pages: Pages) -> None:
+        self.full += len(index)
+        self._saver.send_full(self._out, self._block, index, pages)
+
+    def coded(self, records: memoryview) -> None:
+        self._saver.send_coded(self._out, self._block, records)
 
 
 class RamSaver:
@@ -102,7 +150,12 @@ class RamSaver:
         detect_zero: Callable[[], bool] = lambda: True,
     ) -> None:
         self._machine = machine
-        self._blocks = [_BlockState(block) for block in machine.ram_blocks]
+        self._blocks: list[BlockPages] = []
+        for block in machine.ram_blocks:
+            self._blocks.append(BlockPages(block, sum(len(state.dirty) for state in self._blocks)))
+        self.coders: tuple[PageCoder | None, PageCoder | None] = (None, None)
+        """How pages are sent in the first round, and afterwards."""
+        self._later = 0  # 1 after the first round
         self._counters = counters
         self._detect_zero = detect_zero
         self._at = (0, 0)  # block index, page: where the round robin goes on
@@ -136,7 +189,12 @@ class RamSaver:
         index, state = self._next_batch(BATCH_PAGES)
         if state is None:
             return False
+        coder = self._coder()
+        if coder is not None:
+            index = index[: coder.fit(state, index)]
         pages = state.pages[index[0] : index[-1] + 1] if is_run(index) else state.pages[index]
+        if coder is not None and np.may_share_memory(pages, state.pages):
+            pages = pages.copy()  # the guest may write meanwhile: what is encoded must be what is remembered
         zero = zero_pages(pages) if self._detect_zero() else np.zeros(len(index), dtype=np.bool_)
         allowed = max(1, limit // PAGE_RECORD)
         if allowed < BATCH_PAGES:
@@ -176,7 +234,7 @@ class RamSaver:
         self._counters.remaining = sum(state.pending for state in self._blocks) * PAGE_SIZE
         self._named = None
 
-    def _state(self, block: str) -> _BlockState:
+    def _state(self, block: str) -> BlockPages:
         return next(state for state in self._blocks if state.block.idstr == block)
 
     # -- dirty log
@@ -206,13 +264,17 @@ class RamSaver:
         counters.remaining = sum(state.pending for state in self._blocks) * PAGE_SIZE
         counters.dirty_sync_count += 1
         now = time.monotonic()
-        if now - self._rate_since >= 1.0:
+        period = now - self._rate_since >= 1.0
+        for coder in set(self.coders):
+            if coder is not None:
+                coder.synced(counters.dirty_sync_count, last=self.guest_stopped, period=period)
+        if period:
             counters.dirty_pages_rate = int(self._dirtied_since / (now - self._rate_since))
             self._rate_since, self._dirtied_since = now, 0
 
     # -- records
 
-    def _next_batch(self, limit: int) -> tuple[npt.NDArray[np.int64], _BlockState | None]:
+    def _next_batch(self, limit: int) -> tuple[npt.NDArray[np.int64], BlockPages | None]:
         """Up to ``limit`` dirty pages of one block from the current place on, round robin."""
         block_index, page = self._at
         for _ in range(len(self._blocks) + 1):  # the first block again: its beginning
@@ -224,12 +286,14 @@ class RamSaver:
                     return found.astype(np.int64) + page, state
                 page += SCAN_PAGES
             block_index, page = (block_index + 1) % len(self._blocks), 0
+            if not block_index:
+                self._later = 1
         return np.empty(0, dtype=np.int64), None
 
     def _take(
         self,
         out: StreamWriter,
-        state: _BlockState,
+        state: BlockPages,
         index: npt.NDArray[np.int64],
         pages: Pages,
         zero: npt.NDArray[np.bool_],
@@ -246,46 +310,68 @@ class RamSaver:
     def _send(
         self,
         out: StreamWriter,
-        state: _BlockState,
+        state: BlockPages,
         index: npt.NDArray[np.int64],
         pages: Pages,
         zero: npt.NDArray[np.bool_],
     ) -> None:
-        before, total = out.position, len(index)
-        zeros = int(np.count_nonzero(zero))
-        if self._named is not state.block:
-            # The first record of a block bears its name; afterwards all are alike.
-            self._send_named(out, state.block, int(index[0]), pages[0], bool(zero[0]))
-            index, pages, zero = index[1:], pages[1:], zero[1:]
-        if zero.any():
-            self._send_zero(out, index[zero])
-        if not zero.all():
-            some = zero.any()
-            self._send_full(out, index[~zero] if some else index, pages[~zero] if some else pages)
-        self._count(zeros, total, out.position - before)
+        before = out.position
+        zeros, emitter, coder = int(np.count_nonzero(zero)), _Emitter(self, out, state.block), self._coder()
+        if zeros:
+            self._send_zero(out, state.block, index[zero])
+            if coder is not None:
+                coder.zeroed(state, index[zero])
+        if zeros < len(index):
+            if zeros:
+                index, pages = index[~zero], pages[~zero]
+            if coder is None:
+                emitter.whole(index, pages)
+            else:
+                coder.send(emitter, state, index, pages)
+        self._count(zeros, emitter.full, out.position - before)
 
-    def _send_named(self, out: StreamWriter, block: MigratableBlock, page: int, data: Pages, zero: bool) -> None:
-        out.be64(page << PAGE_BITS | (Flag.ZERO if zero else Flag.PAGE))
+    def _coder(self) -> PageCoder | None:
+        return None if self.postcopy else self.coders[self._later]
+
+    def _name(self, out: StreamWriter, block: MigratableBlock, head: int, payload: memoryview) -> None:
+        """The first record of a block: it bears the name instead of CONTINUE; afterwards all are alike."""
+        out.be64(head & ~int(Flag.CONTINUE))
         out.string8(block.idstr)
-        out.raw(b"\0" if zero else data.tobytes())
+        out.write_through(payload)
         self._named = block
 
-    def _send_zero(self, out: StreamWriter, index: npt.NDArray[np.int64]) -> None:
+    def _send_zero(self, out: StreamWriter, block: MigratableBlock, index: npt.NDArray[np.int64]) -> None:
+        if self._named is not block:
+            self._name(out, block, int(index[0]) << PAGE_BITS | Flag.ZERO, memoryview(b"\0"))
+            index = index[1:]
         records = np.zeros((len(index), ZERO_RECORD), dtype=np.uint8)
-        records[:, :8] = _heads(index, Flag.ZERO | Flag.CONTINUE)
+        records[:, :8] = heads(index, Flag.ZERO | Flag.CONTINUE)
         out.raw(records.tobytes())
         out.flush_if_full()
 
-    def _send_full(self, out: StreamWriter, index: npt.NDArray[np.int64], pages: Pages) -> None:
+    def send_full(
+        self, out: StreamWriter, block: MigratableBlock, index: npt.NDArray[np.int64], pages: Pages
+    ) -> None:
+        """Records of whole pages."""
+        if self._named is not block:
+            self._name(out, block, int(index[0]) << PAGE_BITS | Flag.PAGE, memoryview(pages[0].tobytes()))
+            index, pages = index[1:], pages[1:]
         records = self._store[: len(index)]
-        records[:, :8] = _heads(index, Flag.PAGE | Flag.CONTINUE)
+        records[:, :8] = heads(index, Flag.PAGE | Flag.CONTINUE)
         records[:, 8:] = pages
         out.write_through(records.reshape(-1).data)
 
-    def _count(self, zeros: int, total: int, size: int) -> None:
+    def send_coded(self, out: StreamWriter, block: MigratableBlock, records: memoryview) -> None:
+        """Records that a coder made."""
+        if self._named is not block:
+            self._name(out, block, int.from_bytes(records[:8], "big"), records[8:])
+        else:
+            out.write_through(records)
+
+    def _count(self, zeros: int, whole: int, size: int) -> None:
         counters = self._counters
         counters.duplicate += zeros
-        counters.normal += total - zeros
+        counters.normal += whole
         if self.postcopy:
             counters.postcopy_bytes += size
         elif self.guest_stopped:
@@ -294,7 +380,7 @@ class RamSaver:
             counters.precopy_bytes += size
 
 
-def _heads(index: npt.NDArray[np.int64], flags: int) -> Pages:
+def heads(index: npt.NDArray[np.int64], flags: int) -> Pages:
     """The first words of records, as an array of 8 bytes each."""
     words = ((index << PAGE_BITS) | flags).astype(">u8")
     return words.view(np.uint8).reshape(-1, 8)
