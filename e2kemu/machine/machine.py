@@ -23,6 +23,7 @@ from e2kemu.errors import E2kError, StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
 from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, check_transition
+from e2kemu.machine.throttle import CpuThrottle
 from e2kemu.machine.vcpu import SWITCH_INTERVAL, Gate, VcpuThread, VirtualCpu
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace
@@ -77,6 +78,7 @@ class Machine:
         """The status the guest has ended with; None again after a reset."""
         self._run_state = "inmigrate" if config.incoming else "prelaunch"
         self._gate = Gate(lock, self.clock)
+        self._throttle = CpuThrottle(self._gate)
         self._threads: list[VcpuThread] = []
         self._shutdown: tuple[int, bool, str] | None = None
         self.clock.listeners += [loop.wake, self._gate.changed]
@@ -201,6 +203,15 @@ class Machine:
         """All vCPUs stand between two wide instructions while it is entered; holds the machine lock."""
         return self._gate.still()
 
+    def set_throttle(self, percent: int) -> None:
+        """vCPUs sleep ``percent`` of the time from now on (0: never, at most 99); see ``throttle.py``."""
+        self._throttle.set(percent)
+
+    @property
+    def throttle_percentage(self) -> int:
+        """What ``set_throttle`` was told last."""
+        return self._throttle.percent
+
     def _start_threads(self) -> None:
         if not self._threads and self.cpus:
             sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
@@ -287,6 +298,7 @@ class Machine:
 
     def close(self) -> None:
         """End the vCPU threads. The caller does not hold the machine lock."""
+        self._throttle.set(0)
         with self._gate.condition:
             self._gate.open = False
         for thread in self._threads:

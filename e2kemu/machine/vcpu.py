@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,25 @@ class Gate:
         self.holds = 0
         """Who wants stillness for a moment."""
         self.threads: list[VcpuThread] = []
+        self.nap = 0.0
+        """Until when (time.monotonic) CPUs sleep although they might run: the throttle's."""
+
+    def nap_until(self, until: float) -> None:
+        """CPUs execute nothing before ``until``; a time that is past wakes them."""
+        with self.condition:
+            self.nap = until
+            self.condition.notify_all()
+        self.nudge()
+
+    def nudge(self) -> bool:
+        """Ask CPUs that ought to sleep to leave their loops; False: there is none."""
+        with self.condition:
+            moving = [thread for thread in self.threads if not thread.parked]
+            if self.nap <= time.monotonic():
+                return False
+            for thread in moving:
+                thread.cpu.request_exit()
+            return bool(moving)
 
     @property
     def may_run(self) -> bool:
@@ -214,6 +234,7 @@ class VcpuThread:
                 wait = None
                 if gate.may_run:
                     wait = 0 if cpu.idle_until is None else cpu.idle_until - gate.clock.now()
+                    wait = max(wait, int((gate.nap - time.monotonic()) * 1e9))
                     if wait <= 0:
                         cpu.idle_until = None
                         self.parked = False
