@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2kemu.errors import StreamError
+from e2kemu.migration.stream_block import walk_block
 from e2kemu.migration.stream_fields import decode_bytes, decode_device, size_of
 from e2kemu.migration.stream_ram import RamBody, RamWalker
 from e2kemu.wire import BytesReader
@@ -220,6 +221,8 @@ class _Walker:
                 values, payload = self._device(name, instance_id or 0, section_id)
             elif name == "ram":
                 ram = self._ram.walk(r)
+            elif name == "block":
+                values = walk_block(r)
             else:
                 raise StreamError("the format of this iterable section is not known", offset=r.position)
         except StreamError as error:
