@@ -13,15 +13,20 @@ Code is little endian. What the syllables mean is ``decode``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from struct import pack, unpack_from
+from operator import itemgetter
+from struct import Struct, pack
 from typing import NamedTuple
 
 from e2kemu.cpu.isa.formats import ALES_DEFAULT, HS, SS1
 from e2kemu.errors import ImageError
 
 WORD_MAX = 0xFFFFFFFF
+HS_ALES = HS["ales"].mask
+_NOTHING: tuple[int | None, ...] = (None,) * 6
+_UNPACK = [Struct(f"<{n}I").unpack_from for n in range(17)]
+"""By number of words."""
 
 
 class DecodeError(ImageError):
@@ -70,7 +75,7 @@ class Bundle(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Word positions that follow from HS alone; 0: absent."""
+    """Word positions that follow from HS alone; 0: absent (``picks``: -1, where ``split`` puts None)."""
 
     words: int
     ss: int
@@ -83,6 +88,8 @@ class Layout(NamedTuple):
     pls: tuple[int, ...]
     cds: tuple[int, ...]
     problem: str  # "" or why the header is inconsistent
+    picks: Callable[[tuple[int | None, ...]], tuple[int | None, ...]]  # words -> SS, ALS0..5, CS0, ALES2:5, CS1
+    end: int  # of the words before PLS
 
 
 @lru_cache(maxsize=4096)
@@ -114,7 +121,9 @@ def layout(hs: int, version: int) -> Layout:
         problem = f"mdl is {halves - 1}, but the syllables before the half-words take {position} words"
     elif halves + (len(ales) + 1) // 2 + n_pls + n_cds > words:
         problem = f"lng is {words // 2 - 1}: {8 * (words // 2)} bytes are too few for the syllables"
-    return Layout(words, ss, tuple(als), cs0, ales25, cs1, halves, ales, pls, cds, problem)
+    picks = itemgetter(*(place or -1 for place in (ss, *als, cs0, ales25, cs1)))
+    end = words - n_pls - n_cds
+    return Layout(words, ss, tuple(als), cs0, ales25, cs1, halves, ales, pls, cds, problem, picks, end)
 
 
 def split(data: bytes | bytearray | memoryview, version: int, address: int = 0, offset: int = 0) -> Bundle:
@@ -138,24 +147,25 @@ def split(data: bytes | bytearray | memoryview, version: int, address: int = 0, 
             offset=offset,
             address=address,
         )
-    words = unpack_from(f"<{n}I", data, offset)
-    ss = words[place.ss] if place.ss else None
-    ales25 = words[place.ales25] if place.ales25 else None
+    words = _UNPACK[n](data, offset)
+    ss, *als, cs0, ales25, cs1 = place.picks((*words, None))
 
-    ales: list[int | None] = [None] * 6
-    aas: list[int | None] = [None] * 6
-    at, high = place.halves, True
-    for channel in place.ales:
-        ales[channel] = words[at] >> 16 if high else words[at] & 0xFFFF
-        at, high = (at, False) if high else (at + 1, True)
-    marks = hs >> 20
-    if marks & 0b100:
-        ales[2] = ALES_DEFAULT if ales25 is None else ales25 >> 16
-    if marks & 0b100000:
-        ales[5] = ALES_DEFAULT if ales25 is None else ales25 & 0xFFFF
-    end = n - len(place.pls) - len(place.cds)
+    at, high, end = place.halves, True, place.end
+    ales = _NOTHING
+    if hs & HS_ALES:
+        mine: list[int | None] = [None] * 6
+        for channel in place.ales:
+            mine[channel] = words[at] >> 16 if high else words[at] & 0xFFFF
+            at, high = (at, False) if high else (at + 1, True)
+        if hs >> 20 & 0b100:
+            mine[2] = ALES_DEFAULT if ales25 is None else ales25 >> 16
+        if hs >> 20 & 0b100000:
+            mine[5] = ALES_DEFAULT if ales25 is None else ales25 & 0xFFFF
+        ales = tuple(mine)
+    aas = _NOTHING
     if ss is not None and ss & 0x0010F000 and not ss & 0x00100000:
         aa = SS1["aa"].of(ss)
+        found: list[int | None] = [None] * 6
         for index in aas_indices(aa):
             if at >= end:
                 raise DecodeError(
@@ -164,24 +174,26 @@ def split(data: bytes | bytearray | memoryview, version: int, address: int = 0, 
                     offset=offset + 4 * at,
                     address=address,
                 )
-            aas[index] = words[at] >> 16 if high else words[at] & 0xFFFF
+            found[index] = words[at] >> 16 if high else words[at] & 0xFFFF
             at, high = (at, False) if high else (at + 1, True)
+        aas = tuple(found)
     gap = None
     if not high:
         gap, at = words[at] & 0xFFFF, at + 1
+    cds_end = end + len(place.pls)
     return Bundle(
         hs,
         ss,
-        tuple(words[i] if i else None for i in place.als),
-        words[place.cs0] if place.cs0 else None,
+        tuple(als),
+        cs0,
         ales25,
-        words[place.cs1] if place.cs1 else None,
-        tuple(ales),
-        tuple(aas),
+        cs1,
+        ales,
+        aas,
         gap,
         words[at:end],
-        tuple(words[i] for i in place.pls),
-        tuple(words[i] for i in place.cds),
+        words[end:cds_end][::-1] if place.pls else (),
+        words[cds_end:][::-1] if place.cds else (),
     )
 
 

@@ -5,6 +5,7 @@ Part of ``decode``. ``Bad`` is a syllable without meaning; who knows the offset 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -80,10 +81,6 @@ def _literal(code: int, middle: tuple[int, ...]) -> Operand:
     raise Bad("src2", f"operand code {code:#x} is reserved")
 
 
-def _src2(code: int, middle: tuple[int, ...]) -> Operand:
-    return _SRC2[code] or _literal(code, middle)
-
-
 def _register(code: int, slot: str) -> Operand:
     operand = _REGISTER[code]
     if operand is None:
@@ -98,13 +95,12 @@ def _dst(code: int) -> Operand:
     return operand
 
 
-def _pack_code(op: Op, code: int, middle: tuple[int, ...], version: int) -> Operand:
-    """src3; the pack-code operations of v7 take a 32-bit literal there."""
-    if version >= 7 and op.pack_code:
-        if code in (0xC0, 0xD0, 0xDC):
-            return Operand(Kind.IMM, 0, code)
-        if 0xD8 <= code < 0xDC:
-            return _literal(code, middle)
+def _pack_code(code: int, middle: tuple[int, ...]) -> Operand:
+    """src3 of a pack-code operation of v7, which may be a 32-bit literal."""
+    if code in (0xC0, 0xD0, 0xDC):
+        return Operand(Kind.IMM, 0, code)
+    if 0xD8 <= code < 0xDC:
+        return _literal(code, middle)
     return _register(code, "src3")
 
 
@@ -158,15 +154,38 @@ def conditions_of(cds: tuple[int, ...]) -> Conditions:
     return Conditions(tuple(guards), tuple(merge), tuple(increment), rpc, masks, tuple(reserved))
 
 
-def _plain(op: Op, middle: tuple[int, ...], als: int, lo: int, version: int) -> dict[str, Operand | None]:
-    slots = op.fmt.slots
-    return {
-        "src1": _SRC1[als >> 16 & 0xFF] if "src1" in slots else None,
-        "src2": _src2(als >> 8 & 0xFF, middle) if "src2" in slots else None,
-        "src3": _pack_code(op, lo, middle, version) if "src3" in slots else None,
-        "src4": _register(als & 0xFF, "src4") if "src4" in slots else None,
-        "dst": _dst(als & 0xFF) if "dst" in slots else None,
-    }
+class _Plan(NamedTuple):
+    """How to read the operand bytes of a row: which slots it has, and for the others the bits to shift."""
+
+    array: bool
+    src1: bool
+    src2: bool
+    src3: bool
+    src4: bool
+    dst: bool
+    pred: bool
+    sreg_shift: int  # -1: no state register
+    imm8_shift: int  # -1: no literal of 8 bits; 0 in ALES, 16 in ALS (icalld: the window base)
+    merges: bool
+
+
+@cache
+def _plan(op: Op) -> _Plan:
+    slots, name = op.fmt.slots, op.fmt.name
+    sreg_shift = -1 if "sreg" not in slots else 16 if name == "ALOPF16" else 0
+    imm8_shift = 0 if op.imm8 else 16 if name == "ALOPF12" and op.opce is None else -1
+    return _Plan(
+        name in ("ALOPF10", "ALOPF19", "ALOPF20"),
+        "src1" in slots,
+        "src2" in slots,
+        "src3" in slots,
+        "src4" in slots,
+        "dst" in slots,
+        "pred" in slots,
+        sreg_shift,
+        imm8_shift,
+        op.merges,
+    )
 
 
 def _aau(als: int, middle: tuple[int, ...], literal: bool) -> Aau:
@@ -178,54 +197,57 @@ def _aau(als: int, middle: tuple[int, ...], literal: bool) -> Aau:
 
 
 def _operation(
+    op: Op,
     version: int,
     channel: int,
     als: int,
     ales: int | None,
     mas: int,
-    cds: tuple[int, ...],
+    conditions: Conditions,
     middle: tuple[int, ...],
 ) -> AluInsn:
-    op = lookup(version, channel, als, ales, mas)
-    if op is None:
-        codes = f"cop {als >> 24 & 0x7F:#x}" + ("" if ales is None else f", ALES {ales:#06x}")
-        raise Bad("cop", f"instruction set v{version} has no operation with {codes} in channel {channel}")
-    conditions = conditions_of(cds) if cds else NO_CONDITIONS
-    lo, name = (ales or 0) & 0xFF, op.fmt.name
-    aau = pred = sreg = imm8 = None
-    increment = None
-    if name in ("ALOPF10", "ALOPF19", "ALOPF20"):
+    plan, lo = _plan(op), (ales or 0) & 0xFF
+    src1 = src2 = src3 = src4 = dst = aau = pred = sreg = imm8 = increment = None
+    if plan.array:
         aau = _aau(als, middle, op.mas_code is None)
-        slots: dict[str, Operand | None] = (
-            {"src4": _register(als & 0xFF, "src4")} if name == "ALOPF10" else {"dst": _dst(als & 0xFF)}
-        )
+        if op.fmt.name == "ALOPF10":
+            src4 = _register(als & 0xFF, "src4")
+        else:
+            dst = _dst(als & 0xFF)
         increment = conditions.increment[channel]
     else:
-        slots = _plain(op, middle, als, lo, version)
-        if "pred" in op.fmt.slots:
+        if plan.src1:
+            src1 = _SRC1[als >> 16 & 0xFF]
+        if plan.src2:
+            src2 = _SRC2[als >> 8 & 0xFF] or _literal(als >> 8 & 0xFF, middle)
+        if plan.src3:
+            src3 = _pack_code(lo, middle) if version >= 7 and op.pack_code else _register(lo, "src3")
+        if plan.src4:
+            src4 = _register(als & 0xFF, "src4")
+        if plan.dst:
+            dst = _dst(als & 0xFF)
+        if plan.pred:
             pred = als & 0x1F
-        if "sreg" in op.fmt.slots:
-            sreg = als >> 16 & 0xFF if name == "ALOPF16" else als & 0xFF
-        if op.imm8:
-            imm8 = lo
-        elif name == "ALOPF12" and op.opce is None:
-            imm8 = als >> 16 & 0xFF  # icalld: the window base
+        if plan.sreg_shift >= 0:
+            sreg = als >> plan.sreg_shift & 0xFF
+        if plan.imm8_shift >= 0:
+            imm8 = als >> plan.imm8_shift & 0xFF if plan.imm8_shift else lo
     return AluInsn(
         channel,
         op,
         bool(als >> 31),
-        slots.get("src1"),
-        slots.get("src2"),
-        slots.get("src3"),
-        slots.get("src4"),
-        slots.get("dst"),
+        src1,
+        src2,
+        src3,
+        src4,
+        dst,
         pred,
         sreg,
         imm8,
         aau,
         mas,
         conditions.guards[channel],
-        conditions.merge[channel] if op.merges else (),
+        conditions.merge[channel] if plan.merges else (),
         increment,
     )
 
@@ -244,9 +266,21 @@ def _pair_step(op: Op) -> int:
     return sum(1 << _SHIFTS[slot] for slot in op.paired_slots)
 
 
+def _decoded(
+    version: int, channel: int, als: int, ales: int | None, mas: int, cds: tuple[int, ...], middle: tuple[int, ...]
+) -> AluInsn:
+    op = lookup(version, channel, als, ales, mas)
+    if op is None:
+        codes = f"cop {als >> 24 & 0x7F:#x}" + ("" if ales is None else f", ALES {ales:#06x}")
+        raise Bad("cop", f"instruction set v{version} has no operation with {codes} in channel {channel}")
+    conditions = conditions_of(cds) if cds else NO_CONDITIONS
+    return _operation(op, version, channel, als, ales, mas, conditions, middle)
+
+
 def alu_insns(
     bundle: Bundle, version: int, offset: int, address: int, mas: dict[int, int]
 ) -> tuple[AluInsn, ...]:
+    """The operations of all channels. Raises DecodeError."""
     found: list[AluInsn] = []
     swallowed = 0
     cds, middle = bundle.cds, bundle.middle[-4:]
@@ -256,12 +290,12 @@ def alu_insns(
         if als is None or swallowed >> channel & 1:
             continue
         ales = bundle.ales[channel]
-        modifier = mas.get(channel, 0)
+        modifier = mas.get(channel, 0) if mas else 0
         key = (version, channel, als, ales, modifier, cds, middle)
         insn = _operations.get(key)
         if insn is None:
             try:
-                insn = _operation(version, channel, als, ales, modifier, cds, middle)
+                insn = _decoded(version, channel, als, ales, modifier, cds, middle)
             except Bad as bad:
                 place = layout(bundle.hs, version).als[channel]
                 raise DecodeError(
@@ -283,5 +317,4 @@ def alu_insns(
 
 @lru_cache(maxsize=CACHE)
 def _paired(insn: AluInsn, partner: int) -> AluInsn:
-    fields = {name: getattr(insn, name) for name in AluInsn.__slots__}
-    return AluInsn(**{**fields, "pair_channel": partner})
+    return replace(insn, pair_channel=partner)

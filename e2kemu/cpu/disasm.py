@@ -10,6 +10,8 @@ than the bits say, the comment says "objdump". What objdump leaves out (``ctp_ca
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from e2kemu.cpu.bundle import layout
 from e2kemu.cpu.decode import decode, decode_apb
@@ -183,11 +185,11 @@ def _alu_lines(insn: AluInsn, wide: Wide) -> Iterator[str]:
 def _second_half(insn: AluInsn) -> AluInsn:
     """The operation of the second channel of a pair, for printing: the next registers."""
     assert insn.pair_channel is not None
-    fields = {name: getattr(insn, name) for name in AluInsn.__slots__}
+    next_ones: dict[str, Any] = {}
     for slot in insn.op.paired_slots:
-        operand: Operand = fields[slot]
-        fields[slot] = Operand(operand.kind, operand.value + 1)
-    return AluInsn(**{**fields, "channel": insn.pair_channel, "pair_channel": None})
+        operand: Operand = getattr(insn, slot)
+        next_ones[slot] = Operand(operand.kind, operand.value + 1)
+    return replace(insn, channel=insn.pair_channel, pair_channel=None, **next_ones)
 
 
 _NAMED_TABLES = {

@@ -10,8 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar, dataclass_transform
 
 from e2kemu.cpu.isa.notation import Op
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value(cls: type[C]) -> type[C]:
+    """A dataclass with slots, compared and hashed by value, that nobody changes.
+
+    The type checker says so; at run time nothing does, because frozen dataclasses take three times as long
+    to make, and decoding is mostly making them.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 class Kind(Enum):
@@ -32,7 +45,7 @@ class Kind(Enum):
     EMPTY_LO = "%empty.lo"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Operand:
     """One operand. ``value`` is the register number, the immediate, or the literal's bits as an
     unsigned number of its own width (16, 32, 64); ``code`` the operand byte it was encoded as
@@ -43,7 +56,7 @@ class Operand:
     code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Guard:
     """One condition of an operation (RLP) or of a merge (MRGC).
 
@@ -57,7 +70,7 @@ class Guard:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Aau:
     """The array operand of staa/ldaa/aaurw/aaurr (ALS[23:8] and its literal)."""
 
@@ -66,7 +79,7 @@ class Aau:
     literal_slot: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AluInsn:
     """One operation of an arithmetic-logic channel.
 
@@ -95,7 +108,7 @@ class AluInsn:
     pair_channel: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Condition:
     """SS ctcond: ``type`` 0..15 (encoding reference 2.1), ``psrc`` 5 bits."""
 
@@ -103,7 +116,7 @@ class Condition:
     psrc: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stub:
     """The SS syllable, both formats; ``sf2`` tells which (then the advance fields are 0)."""
 
@@ -132,7 +145,7 @@ class Stub:
     abgc_condition: int = 0            # SF2, bits 24:23
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cs0:
     """The CS0 operation: ``name`` ibranch pref puttsd done iret hret glaunch disp ldisp sdisp gettsd
     return icall hcall; ``disp`` is a signed distance in bytes from the wide instruction."""
@@ -143,7 +156,7 @@ class Cs0:
     param: int = 0                     # the raw 28 bits (sdisp number in 4:0, pref fields)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cs1:
     """One CS1 operation: setwd setbn setbp settr vfrpsz setei setsft wait call icall hcall mas
     flushr flushc fillr fillc vfbg, with its fields by the reference's names (wsz nfx dbl rbs rsz
@@ -155,14 +168,14 @@ class Cs1:
     fields: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Elp:
     """An elementary predicate @p0..@p3: ``source`` is the 7-bit ELP code."""
 
     source: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Clp:
     """A logical operation @p4..@p6: ``opc`` 0 andp, 1 landp, 3 movep; ``dst`` None: not written."""
 
@@ -174,7 +187,7 @@ class Clp:
     dst: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mova:
     """An array read (AAS channel 0..3)."""
 
@@ -187,7 +200,7 @@ class Mova:
     dst: Operand
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wide:
     """One wide instruction of ``size`` bytes at ``address``, decoded for instruction set ``version``.
 
@@ -211,7 +224,7 @@ class Wide:
     reserved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fapb:
     """One half of an instruction of the array prefetch program; fields as in the APS syllable.
 
@@ -232,7 +245,7 @@ class Fapb:
     disp: int = 0                      # 32 bits, unsigned
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Apb:
     """A 16-byte instruction of the array prefetch program."""
 

@@ -33,60 +33,56 @@ def by_name(name: str) -> tuple[Op, ...]:
     return BY_NAME.get(name, ())
 
 
-def short_key(channel: int, cop: int) -> int:
-    """Key of ``index()`` for an operation without ALES."""
-    return channel << 16 | cop
-
-
-def long_key(channel: int, cop: int, opc2: int) -> int:
-    """Key of ``index()`` for an operation with ALES."""
-    return 0x8000 | channel << 16 | opc2 << 7 | cop
-
-
 def _specificity(op: Op) -> int:
     """Rows with more fixed bits are tried first (v7: qpsgn2mskb before qps2mb)."""
     fixed = (op.opce, op.cmpopce, op.mas_code, op.ales_lo)
     return -sum(code is not None for code in fixed)
 
 
+Codes = tuple[int, int, int, int, Op]
+"""What tells a row from the others of its key: mask and value of ALS bits, ALES[7:0] and MAS (-1: any)."""
+
+
+def _codes(op: Op) -> Codes:
+    mask = value = 0
+    if op.opce is not None:
+        shift = 8 if op.fmt.name == "ALOPF16" else 16
+        mask, value = 0xFF << shift, op.opce << shift
+    if op.cmpopce is not None:
+        mask, value = mask | 0xE0, value | op.cmpopce << 5
+    return mask, value, -1 if op.ales_lo is None else op.ales_lo, -1 if op.mas_code is None else op.mas_code, op
+
+
 def index(version: int) -> dict[int, tuple[Op, ...]]:
-    """Rows of one instruction set by ``short_key``/``long_key``; within a key the most specific first.
-
-    Aliases are not in it: a code has one name. Built once per version.
-    """
-    return _INDEX[version]
-
-
-def matches(op: Op, als: int, ales_lo: int, mas: int) -> bool:
-    """Whether the codes of ``op`` that are not in its key agree with the bits."""
-    if op.ales_lo is not None and op.ales_lo != ales_lo:
-        return False
-    if op.opce is not None and op.opce != (als >> 8 & 0xFF if op.fmt.name == "ALOPF16" else als >> 16 & 0xFF):
-        return False
-    if op.cmpopce is not None and op.cmpopce != als >> 5 & 7:
-        return False
-    return op.mas_code is None or op.mas_code == mas
+    """The rows that share channel, length, cop and opc2 in one instruction set, the most specific first."""
+    return {key: tuple(codes[-1] for codes in found) for key, found in _INDEX[version].items()}
 
 
 def lookup(version: int, channel: int, als: int, ales: int | None, mas: int = 0) -> Op | None:
     """The row of an operation: ``ales`` is None for a short one. None when no row has these codes."""
     cop = als >> 24 & 0x7F
-    key = short_key(channel, cop) if ales is None else long_key(channel, cop, ales >> 8)
-    for op in _INDEX[version].get(key, ()):
-        if matches(op, als, (ales or 0) & 0xFF, mas):
+    key = channel << 16 | cop if ales is None else 0x8000 | channel << 16 | ales >> 8 << 7 | cop
+    for mask, value, ales_lo, mas_code, op in _INDEX[version].get(key, ()):
+        if (
+            als & mask == value
+            and (ales_lo < 0 or ales_lo == (ales or 0) & 0xFF)
+            and (mas_code < 0 or mas_code == mas)
+        ):
             return op
     return None
 
 
-def _build(version: int) -> dict[int, tuple[Op, ...]]:
+def _build(version: int) -> dict[int, tuple[Codes, ...]]:
+    """Rows of one instruction set by channel, length, cop and opc2 (the key of ``lookup``), the most specific
+    first. Aliases are not in it: a code has one name."""
     found: dict[int, list[Op]] = {}
     for op in ROWS:
         if op.alias_of:
             continue
         for channel in map(int, op.channels[version]):
-            key = long_key(channel, op.cop, op.opc2 or 0) if op.fmt.long else short_key(channel, op.cop)
+            key = channel << 16 | op.cop | (0x8000 | (op.opc2 or 0) << 7 if op.fmt.long else 0)
             found.setdefault(key, []).append(op)
-    return {key: tuple(sorted(ops, key=_specificity)) for key, ops in found.items()}
+    return {key: tuple(map(_codes, sorted(ops, key=_specificity))) for key, ops in found.items()}
 
 
 for _op in ROWS:
