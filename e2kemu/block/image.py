@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -148,18 +149,14 @@ class BlockImage(ABC):
 def open_file(path: str, *, readonly: bool) -> int:
     """The descriptor of an image file. Raises OptionError with QEMU's text."""
     try:
-        fd = os.open(path, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise OptionError(f"Could not open '{path}': it is neither a regular file nor a block device")
+        return os.open(path, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
     except OSError as error:
         raise OptionError(f"Could not open '{path}': {error.strerror}") from error
-    if not os.path.isfile(path) and not os.path.exists(f"/sys/dev/block/{_device_numbers(fd)}"):
-        os.close(fd)
-        raise OptionError(f"Could not open '{path}': it is neither a regular file nor a block device")
-    return fd
-
-
-def _device_numbers(fd: int) -> str:
-    rdev = os.fstat(fd).st_rdev
-    return f"{os.major(rdev)}:{os.minor(rdev)}"
+    except ValueError as error:
+        raise OptionError(f"Could not open '{path}': {error}") from error
 
 
 def probe(path: str) -> str:

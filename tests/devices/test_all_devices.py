@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e2kemu.block.drive import Drive
+from e2kemu.block.raw import RawImage
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.core import Device, Reg
 from e2kemu.devices.ioport import IoPorts
@@ -17,9 +20,15 @@ from e2kemu.devices.registry import all_devices
 from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.test_device import TestDevice
+from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.errors import StreamError
 from e2kemu.memory.space import AddressSpace, MmioRegion
 from e2kemu.wire import BytesReader, Writer
+
+
+with tempfile.NamedTemporaryFile() as file:
+    file.truncate(1 << 20)
+    DISK = Drive("disk0", RawImage(file.name))
 
 
 class Nobody:
@@ -34,6 +43,7 @@ MAKE: dict[str, Callable[[], Device]] = {
     Serial8250.name: lambda: Serial8250(VirtualClock()),
     Sic.name: lambda: Sic(1 << 31, 4 << 32, 6 << 30),
     TestDevice.name: lambda: TestDevice(VirtualClock(), lambda status: None, Nobody),
+    VirtioBlk.name: lambda: VirtioBlk(AddressSpace(), DISK),
 }
 """How to make one of each: what a device is connected to is not its state."""
 
