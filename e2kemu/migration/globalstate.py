@@ -5,8 +5,9 @@
     u8 has_vm_was_suspended, u8 vm_was_suspended
     66 zero bytes        104 bytes in all, always last in the stream
 
-The destination goes to that state at the end. A source before 8.2 used 100 bytes for the name; its
-suspended bytes are then zero, which means the same.
+The destination goes to that state at the end. Of an older machine type the section is optional: "running" and
+"paused" are not sent, and a destination that gets none starts its guest. A source before 8.2 used 100 bytes for
+the name; its suspended bytes are then zero, which means the same.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class GlobalState:
     version = 1
     minimum_version = 1
 
-    def __init__(self, run_state: str = "") -> None:
+    def __init__(self, run_state: str = "", *, optional: bool = False) -> None:
         self.run_state = run_state
+        self._optional = optional
 
     def is_needed(self) -> bool:
-        return True
+        return not self._optional or self.run_state not in ("", "running", "paused")
 
     def save(self, w: Writer) -> None:
         name = self.run_state.encode()

@@ -7,6 +7,8 @@
     00 end of device state
     06 be32 length, JSON                               (vmdescription)
 
+Older machine types leave parts of it out: ``compat.py``.
+
 ``FrameWriter`` writes this; ``load.py`` reads it. Nothing here knows RAM or a device. Fields are
 big-endian; "string8" is a length byte and that many bytes.
 """
@@ -21,6 +23,7 @@ from enum import IntEnum
 from typing import Any
 
 from e2kemu.errors import StreamError
+from e2kemu.migration.compat import NEWEST, StreamFormat
 from e2kemu.migration.qemufile import StreamWriter
 from e2kemu.wire import Reader, Writer
 
@@ -197,17 +200,19 @@ def _on(state: bool) -> str:
 
 
 class FrameWriter:
-    """Writes the elements of a stream to ``out``."""
+    """Writes the elements of a stream to ``out``; parts that ``format`` does not have are left out."""
 
-    def __init__(self, out: StreamWriter) -> None:
+    def __init__(self, out: StreamWriter, format: StreamFormat = NEWEST) -> None:
         self.out = out
+        self.format = format
 
     def header(self, configuration: Configuration) -> None:
         """Magic, version, configuration."""
         self.out.be32(MAGIC)
         self.out.be32(VERSION)
-        self.out.be8(ElementType.CONFIGURATION)
-        configuration.save(self.out)
+        if self.format.send_configuration:
+            self.out.be8(ElementType.CONFIGURATION)
+            configuration.save(self.out)
 
     @contextmanager
     def section_start(
@@ -231,6 +236,8 @@ class FrameWriter:
         self._footer(section_id)
 
     def _footer(self, section_id: int) -> None:
+        if not self.format.send_section_footer:
+            return
         self.out.be8(ElementType.SECTION_FOOTER)
         self.out.be32(section_id)
 
@@ -241,9 +248,16 @@ class FrameWriter:
         self.out.be16(len(payload))
         self.out.raw(payload)
 
+    def switchover_start(self) -> None:
+        """Tell the destination that the guest stands still."""
+        if self.format.send_switchover_start:
+            self.command(Command.SWITCHOVER_START)
+
     def end(self, vmdescription: bytes) -> None:
         """End of the device state and the vmdescription."""
         self.out.be8(ElementType.EOF)
+        if self.format.suppress_vmdesc:
+            return
         self.out.be8(ElementType.VMDESCRIPTION)
         self.out.be32(len(vmdescription))
         self.out.raw(vmdescription)
