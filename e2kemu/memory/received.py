@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,22 @@ from numpy.typing import NDArray
 from e2kemu.errors import StateError
 from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 
-if TYPE_CHECKING:
-    from e2kemu.memory.ram import RAMBlock
-
 PATIENCE = 20.0
 """Seconds that a thread other than a vCPU's waits for one page."""
 
 LOOK_AGAIN = 0.5
 """Seconds after which a waiting thread looks at its situation without having been woken."""
+
+
+class Receiving(Protocol):
+    """A block of RAM as it is seen here (``memory.ram.RAMBlock``)."""
+
+    @property
+    def idstr(self) -> str:
+        """Its name."""
+
+    def set_arrivals(self, arrivals: BlockArrivals | None) -> None:
+        """Accesses ask ``arrivals`` from now on; None: they need not ask."""
 
 
 class Waiter(Protocol):
@@ -90,14 +98,14 @@ def announce(vcpu: Waiter | None) -> None:
     _current.vcpu = vcpu
 
 
-Request = Callable[["RAMBlock", int, int], None]
-"""Asks the source for (block, first page, number of pages); returns at once."""
+Request = Callable[[str, int, int], None]
+"""Asks the source for (block's name, first page, number of pages); returns at once."""
 
 
 class BlockArrivals:
     """The pages of one block. ``present``: one byte per page, 1 when it is here."""
 
-    def __init__(self, owner: Arrivals, block: RAMBlock, present: NDArray[np.uint8]) -> None:
+    def __init__(self, owner: Arrivals, block: Receiving, present: NDArray[np.uint8]) -> None:
         self.block = block
         self.present = present
         self.view = memoryview(present.data)
@@ -132,7 +140,7 @@ class Arrivals:
     def __init__(
         self,
         lock: threading.RLock,
-        blocks: Sequence[tuple[RAMBlock, NDArray[np.uint8]]],
+        blocks: Sequence[tuple[Receiving, NDArray[np.uint8]]],
         request: Request,
         observer: WaitObserver | None = None,
     ) -> None:
@@ -170,11 +178,11 @@ class Arrivals:
             with self._condition:
                 self._condition.notify_all()
 
-    def outstanding(self) -> Iterator[tuple[RAMBlock, int, int]]:
-        """What was asked for and has not come, as (block, first page, number of pages)."""
+    def outstanding(self) -> Iterator[tuple[str, int, int]]:
+        """What was asked for and has not come, as (block's name, first page, number of pages)."""
         for one in self.blocks.values():
             for first, count in _runs(np.flatnonzero((one.requested != 0) & (one.present == 0))):
-                yield one.block, first, count
+                yield one.block.idstr, first, count
 
     # -- waiting
 
@@ -201,7 +209,7 @@ class Arrivals:
         wanted = (one.present[first : last + 1] == 0) & (one.requested[first : last + 1] == 0)
         for start, count in _runs(np.flatnonzero(wanted)):
             one.requested[first + start : first + start + count] = 1
-            self._request(one.block, first + start, count)
+            self._request(one.block.idstr, first + start, count)
 
     def _wait(self, one: BlockArrivals, first: int, last: int, vcpu: Waiter | None) -> None:
         seen, patience = -1, 0.0

@@ -71,6 +71,12 @@ class MigrationInfo(Qapi):
     expected_downtime: int | UnsetType = UNSET
     downtime: int | UnsetType = UNSET
     setup_time: int | UnsetType = UNSET
+    postcopy_blocktime: int | UnsetType = UNSET
+    postcopy_vcpu_blocktime: list[int] | UnsetType = UNSET
+    postcopy_latency: int | UnsetType = UNSET
+    postcopy_latency_dist: list[int] | UnsetType = UNSET
+    postcopy_vcpu_latency: list[int] | UnsetType = UNSET
+    postcopy_non_vcpu_latency: int | UnsetType = UNSET
     error_desc: str | UnsetType = UNSET
     blocked_reasons: list[str] | UnsetType = UNSET
     socket_address: list[dict[str, Any]] | UnsetType = UNSET
@@ -116,9 +122,35 @@ def migrate(
     channels: list[dict[str, Any]] | UnsetType = UNSET,
     blk: bool = False,
     inc: bool = False,
+    resume: bool = False,
 ) -> None:
-    """Start to migrate the machine; the reply comes at once. With `blk` (or `inc`) its disks, too."""
-    service(ctx).migrate(_address(uri, channels), ctx.monitor.take_fd, blk=blk, inc=inc)
+    """Start to migrate the machine; the reply comes at once. With `blk` (or `inc`) its disks, too.
+
+    With `resume` a paused postcopy goes on.
+    """
+    address = _address(uri, channels)
+    if resume:
+        service(ctx).resume(address, ctx.monitor.take_fd)
+    else:
+        service(ctx).migrate(address, ctx.monitor.take_fd, blk=blk, inc=inc)
+
+
+@command("migrate-start-postcopy")
+def migrate_start_postcopy(ctx: Context) -> None:
+    """Let the guest go on at the destination before all of its memory is there."""
+    service(ctx).start_postcopy()
+
+
+@command("migrate-pause")
+def migrate_pause(ctx: Context) -> None:
+    """Break the connection of a postcopy off; it can be recovered."""
+    service(ctx).pause()
+
+
+@command("migrate-recover")
+def migrate_recover(ctx: Context, uri: str) -> None:
+    """At the destination of a paused postcopy: wait for its source on another address."""
+    service(ctx).recover(uri, ctx.monitor.take_fd)
 
 
 @command("migrate_cancel")
@@ -195,29 +227,33 @@ def _attributes(items: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 @hmp_command(
     "migrate",
-    "detach:-d,blk:-b,inc:-i,uri:s",
-    params="[-d] [-b] [-i] uri",
+    "detach:-d,blk:-b,inc:-i,resume:-r,uri:s",
+    params="[-d] [-b] [-i] [-r] uri",
     help="migrate to URI (using -d to not wait for completion)\n"
     "\t\t\t -b for migration without shared storage with full copy of disk\n"
     "\t\t\t -i for migration without shared storage with incremental copy of disk"
-    " (base image shared between src and destination)",
+    " (base image shared between src and destination)\n"
+    "\t\t\t -r to resume a paused postcopy migration",
 )
-def hmp_migrate(ctx: Context, detach: bool, blk: bool, inc: bool, uri: str) -> None:
+def hmp_migrate(ctx: Context, detach: bool, blk: bool, inc: bool, resume: bool, uri: str) -> None:
     """Without ``-d`` this monitor waits for the end and shows the error, if there is one."""
     migration = service(ctx)
-    migration.migrate(uri, ctx.monitor.take_fd, blk=blk, inc=inc)
+    if resume:
+        migration.resume(uri, ctx.monitor.take_fd)
+    else:
+        migration.migrate(uri, ctx.monitor.take_fd, blk=blk, inc=inc)
     if detach:
         return
     ctx.monitor.suspend()
     state = migration.outgoing_state
 
     def finished() -> None:
-        if state.error is not None and state.status == status.FAILED:
+        if state.error is not None and state.status in (status.FAILED, status.POSTCOPY_PAUSED):
             ctx.monitor.print(f"Error: {state.error}")
         ctx.monitor.resume()
 
     def changed(to: str) -> None:
-        if to not in status.RUNNING and changed in state.listeners:
+        if (to not in status.RUNNING or to == status.POSTCOPY_PAUSED) and changed in state.listeners:
             state.listeners.remove(changed)
             ctx.loop.call_soon(finished)
 
@@ -289,6 +325,30 @@ def _complete_parameter(ctx: Context, before: list[str], text: str) -> Iterable[
 
 def _complete_string_parameter(ctx: Context, before: list[str], text: str) -> Iterable[str]:
     return [name for name in STRING_PARAMETERS if name.startswith(text)] if len(before) == 1 else []
+
+
+@hmp_command(
+    "migrate_start_postcopy",
+    help="Followup to a migration command to switch the migration to postcopy mode. The postcopy-ram"
+    " capability must be set on both source and destination before the original migration command.",
+)
+def hmp_migrate_start_postcopy(ctx: Context) -> None:
+    """``migrate_start_postcopy``."""
+    service(ctx).start_postcopy()
+
+
+@hmp_command("migrate_pause", help="Pause an ongoing migration (postcopy-only)")
+def hmp_migrate_pause(ctx: Context) -> None:
+    """``migrate_pause``."""
+    service(ctx).pause()
+
+
+@hmp_command(
+    "migrate_recover", "uri:s", params="uri", help="Continue a paused incoming postcopy migration using the uri"
+)
+def hmp_migrate_recover(ctx: Context, uri: str) -> None:
+    """``migrate_recover tcp:0:4444``."""
+    service(ctx).recover(uri, ctx.monitor.take_fd)
 
 
 @hmp_command(

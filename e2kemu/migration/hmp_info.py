@@ -6,7 +6,7 @@ made from the answer of query-migrate, so that both monitors tell the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from e2kemu.migration.options import PARAMETER, Capabilities, MigrationParameters
@@ -59,6 +59,8 @@ def migrate_text(info: Mapping[str, Any], *, everything: bool) -> str:
     if everything:
         lines.append("Globals:")
         lines += [f"  {name}: {value}" for name, value in GLOBALS.items()]
+        lines += _encoding_lines(info)
+        lines += _blocktime_lines(info)
     return "".join(line + "\n" for line in lines)
 
 
@@ -88,6 +90,64 @@ def _ram_lines(ram: Mapping[str, Any]) -> list[str]:
         rates,
         others,
     ]
+
+
+def _blocktime_lines(info: Mapping[str, Any]) -> list[str]:
+    if "postcopy-blocktime" not in info:
+        return []
+    return [
+        f"Postcopy Blocktime (ms): {info['postcopy-blocktime']}",
+        "Postcopy vCPU Blocktime (ms):",
+        *_ten_a_line(info["postcopy-vcpu-blocktime"]),
+        f"Postcopy Latency (ns): {info['postcopy-latency']}",
+        f"Postcopy non-vCPU Latencies (ns): {info['postcopy-non-vcpu-latency']}",
+        "Postcopy vCPU Latencies (ns):",
+        *_ten_a_line(info["postcopy-vcpu-latency"]),
+        "Postcopy Latency Distribution:",
+        *(
+            f"  [ {_microseconds(1 << n):>8} - {_microseconds(2 << n):>8} ]: {count:10}"
+            for n, count in enumerate(info["postcopy-latency-dist"])
+        ),
+    ]
+
+
+def _ten_a_line(numbers: Sequence[int]) -> list[str]:
+    rows = [", ".join(map(str, numbers[at : at + 10])) for at in range(0, len(numbers), 10)]
+    return (" [" + ",\n  ".join(rows) + "]").split("\n")
+
+
+def _microseconds(count: int) -> str:
+    """ "1 us", "1 ms", "1 s": in the largest unit of 1024 that fits, as QEMU shows bounds of latencies."""
+    for unit in ("us", "ms", "s"):
+        if count < 1024 or unit == "s":
+            break
+        count //= 1024
+    return f"{count} {unit}"
+
+
+def _encoding_lines(info: Mapping[str, Any]) -> list[str]:
+    """XBZRLE, compression (as the QEMUs printed it that had it) and auto-converge."""
+    lines = []
+    if "xbzrle-cache" in info:
+        cache = info["xbzrle-cache"]
+        lines += [
+            f"XBZRLE: size={cache['cache-size']}, transferred={cache['bytes']}, pages={cache['pages']}, "
+            f"miss={cache['cache-miss']}",
+            f"  miss_rate={cache['cache-miss-rate']:.2f}, encode_rate={cache['encoding-rate']:.2f}, "
+            f"overflow={cache['overflow']}",
+        ]
+    if "compression" in info:
+        compression = info["compression"]
+        lines += [
+            f"compression pages: {compression['pages']} pages",
+            f"compression busy: {compression['busy']}",
+            f"compression busy rate: {compression['busy-rate']:.2f}",
+            f"compressed size: {compression['compressed-size'] >> 10} kbytes",
+            f"compression rate: {compression['compression-rate']:.2f}",
+        ]
+    if "cpu-throttle-percentage" in info:
+        lines.append(f"CPU Throttle (%): {info['cpu-throttle-percentage']}")
+    return lines
 
 
 def capabilities_text(capabilities: Capabilities) -> str:

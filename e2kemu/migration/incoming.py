@@ -8,6 +8,9 @@ cannot be told keeps its guest, and there are never two.
 When anything fails, the source is told (SHUT 1) where it listens, one line goes to stderr, and the emulator
 ends with status 1, or stays with status ``failed`` when exit-on-error is off. It may then be given another
 stream: everything is loaded anew.
+
+When the source switches to postcopy, the rest is ``postcopy_destination.py``'s: the guest runs before the stream
+has ended.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
@@ -27,6 +31,13 @@ from e2kemu.migration.disk_protocol import let_go
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.load import StreamLoader
 from e2kemu.migration.machine_protocol import MigratableMachine
+from e2kemu.migration.postcopy_destination import (
+    FAILURE,
+    SUCCESS,
+    IncomingLink,
+    PostcopyDestination,
+    incoming_link,
+)
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram_load import RamLoader
 from e2kemu.migration.registry import Registry
@@ -39,9 +50,18 @@ DRAIN_SECONDS = 1.0
 """How long a destination that has said no goes on reading: closing at once would make the network throw away
 the message that says so."""
 
-SUCCESS = bytes(4)
-FAILURE = bytes([0, 0, 0, 1])
-"""Payloads of SHUT."""
+
+class _Bytes:
+    """A byte source that has everything already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = memoryview(data)
+
+    def readinto(self, buffer: memoryview) -> int:
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
 
 class IncomingMigration:
@@ -55,8 +75,13 @@ class IncomingMigration:
         wrap: Callable[[Channel], Channel],
         *,
         switchover_ack: bool = False,
+        postcopy: bool = False,
+        blocktime: bool = False,
         exit_on_error: bool = True,
     ) -> None:
+        self._postcopy_allowed = postcopy
+        self._blocktime = blocktime
+        self._postcopy: PostcopyDestination | None = None
         self._machine = machine
         self._state = state
         self._listener = listener
@@ -65,6 +90,7 @@ class IncomingMigration:
         self._exit_on_error = exit_on_error
         self._channel: Channel | None = None
         self._closed = False
+        self._received = GlobalState()
         self._return_path: ReturnPathWriter | None = None
         self._thread = threading.Thread(target=self._run, name="migration in", daemon=True)
         self.socket_addresses: list[SocketAddressDict] = listener.socket_addresses
@@ -81,8 +107,25 @@ class IncomingMigration:
         """Give up without a word: stop listening, break off what goes on."""
         self._closed = True
         self._listener.close()
+        if self._postcopy is not None:
+            self._postcopy.close()
         if self._channel is not None:
             self._channel.shutdown()
+
+    def recover(self, listener: Listener, wrap: Callable[[Channel], Channel]) -> None:
+        """``migrate-recover``: a paused postcopy goes on over what comes to ``listener``."""
+        assert self._postcopy is not None
+        self.socket_addresses = listener.socket_addresses
+        self._postcopy.recover(listener, wrap)
+
+    def pause(self) -> None:
+        """``migrate-pause``: break the connection of a postcopy off."""
+        if self._postcopy is not None:
+            self._postcopy.pause()
+
+    def query(self) -> dict[str, Any]:
+        """The members of query-migrate that a destination has."""
+        return {} if self._postcopy is None else self._postcopy.query()
 
     # -- the thread
 
@@ -118,23 +161,41 @@ class IncomingMigration:
         self._channel = channel
         stack.callback(channel.close)
         self._log(f"load from {channel.describe()}")
-        received = GlobalState()
-        loader = StreamLoader(
-            StreamReader(channel),
-            Configuration(self._machine.machine_type, self._machine.uuid),
-            Registry([*self._machine.save_handlers(), received]),
-            RamLoader(self._machine.ram_blocks),
-            self,
-        )
-        loader.blocks = BlockLoader(self._machine.disks)
+        self._received = received = GlobalState()
+        ram = RamLoader(self._machine.ram_blocks)
+        if self._postcopy_allowed:
+            self._postcopy = PostcopyDestination(
+                self._machine, self._state, ram, self._start_guest, blocktime=self._blocktime
+            )
+        configuration = Configuration(self._machine.machine_type, self._machine.uuid)
+        registry = Registry([*self._machine.save_handlers(), received])
+
+        def loader(reader: StreamReader) -> StreamLoader:
+            return StreamLoader(reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed)
+
         try:
-            loader.load()
-            if self._return_path is not None:
+            link = incoming_link(channel)
+            stream = loader(link.reader)
+            stream.blocks = BlockLoader(self._machine.disks)
+            package = stream.load()
+            if package is not None:
+                self._run_postcopy(link, stream, loader(StreamReader(_Bytes(package))))
+            elif self._return_path is not None:
                 self._return_path.send(Message.SHUT, SUCCESS)
         except StreamError:
             self._refuse(channel)
             raise
-        self._machine.loop.call_soon(lambda: self._finish(received))
+        if package is None:
+            self._machine.loop.call_soon(self._finish)
+        else:
+            self._state.move(status.COMPLETED)
+            self._log("completed")
+
+    def _run_postcopy(self, link: IncomingLink, stream: StreamLoader, package: StreamLoader) -> None:
+        if self._return_path is None or self._postcopy is None:
+            raise StreamError("postcopy needs a return path", offset=link.reader.position)
+        link.back = self._return_path  # one lock for all that is written
+        self._postcopy.run(link, stream, package)
 
     def _refuse(self, channel: Channel) -> None:
         """Tell the source that its stream was not accepted."""
@@ -164,6 +225,8 @@ class IncomingMigration:
             self._answer(Message.SWITCHOVER_ACK)
 
     def ping(self, value: int) -> None:
+        if self._postcopy is not None:
+            self._postcopy.ping(value)
         self._answer(Message.PONG, value.to_bytes(4, "big"))
 
     def _answer(self, message: Message, payload: bytes = b"") -> None:
@@ -178,19 +241,46 @@ class IncomingMigration:
     def switchover_start(self) -> None:
         self._log("the source has stopped its guest")
 
+    def postcopy_advise(self, payload: bytes, at: int) -> None:
+        assert self._postcopy is not None
+        self._postcopy.advise(payload, at)
+
+    def postcopy_discard(self, payload: bytes, at: int) -> None:
+        assert self._postcopy is not None
+        self._postcopy.discard(payload, at)
+
+    def postcopy_listen(self) -> None:
+        self._log("the package is being loaded")
+
+    def postcopy_run(self) -> None:
+        assert self._postcopy is not None
+        self._postcopy.run_guest()
+
+    def postcopy_resume(self) -> None:
+        assert self._postcopy is not None
+        self._postcopy.resume()
+
+    def send_received(self, payload: bytes, at: int) -> None:
+        assert self._postcopy is not None
+        self._postcopy.send_received(payload, at)
+
     # -- in the main loop
 
-    def _finish(self, received: GlobalState) -> None:
+    def _finish(self) -> None:
+        self._start_guest()
+        self._state.move(status.COMPLETED)
+        self._log(f"completed, {self._machine.run_state}")
+
+    def _start_guest(self) -> None:
+        """Go to the run state that the source had."""
         machine = self._machine
-        run_state = received.run_state
+        run_state = self._received.run_state
         if run_state != "running":
             machine.set_run_state(run_state)
         elif machine.autostart:
             machine.start()
         else:
             machine.set_run_state("paused")
-        self._state.move(status.COMPLETED)
-        self._log(f"completed, {machine.run_state}")
 
     def _log(self, text: str) -> None:
         if trace.mask & Log.MIGRATION:

@@ -4,16 +4,22 @@
 commands through the callbacks of its owner, and stops after the vmdescription. It changes run state and
 return path only through those callbacks. Whatever is wrong with the stream is a StreamError that names the
 section and the offset.
+
+In a postcopy there are three readings: ``load`` ends with the package, whose bytes it returns; another loader's
+``load_package`` executes them, while ``load_rest`` reads what comes behind: pages, on one connection after another
+if need be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Protocol
 
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
 from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_VERSION, BlockLoader
+from e2kemu.migration.postcopy import MAX_PACKAGE, PING_LOADED
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram_load import RamLoader
 from e2kemu.migration.registry import RAM_IDSTR, RAM_INSTANCE, RAM_VERSION, Registry, unknown_section
@@ -62,9 +68,41 @@ class CommandHandlers(Protocol):
 
     def switchover_start(self) -> None: ...
 
+    def postcopy_advise(self, payload: bytes, at: int) -> None: ...
+
+    def postcopy_discard(self, payload: bytes, at: int) -> None: ...
+
+    def postcopy_listen(self) -> None: ...
+
+    def postcopy_run(self) -> None: ...
+
+    def postcopy_resume(self) -> None: ...
+
+    def send_received(self, payload: bytes, at: int) -> None: ...
+
+
+class Phase(Enum):
+    """Which commands may come."""
+
+    PRECOPY = frozenset(
+        {
+            Command.OPEN_RETURN_PATH,
+            Command.PING,
+            Command.SWITCHOVER_START,
+            Command.POSTCOPY_ADVISE,
+            Command.POSTCOPY_RAM_DISCARD,
+            Command.PACKAGED,
+        }
+    )
+    PACKAGE = frozenset({Command.PING, Command.POSTCOPY_LISTEN, Command.POSTCOPY_RUN})
+    POSTCOPY = frozenset({Command.PING, Command.POSTCOPY_RESUME, Command.RECV_BITMAP})
+
 
 class StreamLoader:
-    """Loads one stream from ``reader`` into RAM blocks and device sections."""
+    """Loads one stream from ``reader`` into RAM blocks and device sections.
+
+    ``postcopy``: the capability postcopy-ram is on.
+    """
 
     def __init__(
         self,
@@ -73,7 +111,13 @@ class StreamLoader:
         registry: Registry,
         ram: RamLoader,
         commands: CommandHandlers,
+        *,
+        postcopy: bool = False,
     ) -> None:
+        self._postcopy = postcopy
+        self._phase = Phase.PRECOPY
+        self._advised = False
+        self._package: bytes | None = None
         self._r = reader
         self._configuration = configuration
         self._registry = registry
@@ -88,40 +132,78 @@ class StreamLoader:
         self._section = ""  # idstr of the section being read
         self._last = "the configuration"  # what was read last, for errors between two sections
 
-    def load(self) -> None:
-        """Header, configuration, all elements, vmdescription. Raises StreamError.
+    def load(self) -> bytes | None:
+        """Header, configuration, all elements, vmdescription; or up to the package, which is returned.
 
-        A channel that fails is a StreamError here too: where the stream broke off is worth knowing.
+        Raises StreamError. A channel that fails is one too: where the stream broke off is worth knowing.
         """
+        self._placed(self._load)
+        return self._package
+
+    def load_package(self) -> None:
+        """Elements to the end of a package: all device state must be in it. Raises StreamError."""
+        self._phase = Phase.PACKAGE
+        self._placed(self._load_package)
+
+    def load_rest(self, reader: StreamReader) -> None:
+        """What follows the package, from ``reader``, up to the end: pages. Raises StreamError."""
+        self._phase = Phase.POSTCOPY
+        if reader is not self._r:
+            self._r = reader
+            self._ram.forget_block()
+        self._section, self._last = "", "the package"
+        self._ended.clear()  # an END that the source was not sure of comes again
+        self._placed(self._load_rest)
+
+    def _placed(self, load: Callable[[], None]) -> None:
         try:
-            self._load()
+            load()
         except ChannelError as error:
             where = "" if self._section else f" after {self._last}"
             raise StreamError(f"{error}{where}", section=self._section, offset=self._r.position) from error
 
     def _load(self) -> None:
         self._load_header()
-        elements: Mapping[int, Callable[[int], None]] = {
+        self._elements(self._ram_elements | {ElementType.SECTION_FULL: self._section_full})
+        if self._package is None:
+            self._check_complete()
+            self._vmdescription()
+            self._ram.finish()
+
+    def _load_package(self) -> None:
+        self._elements({ElementType.SECTION_FULL: self._section_full, ElementType.COMMAND: self._command})
+        self._check_devices()
+
+    def _load_rest(self) -> None:
+        self._elements(self._ram_elements)
+        if not self._ended:
+            at = self._r.position
+            raise StreamError("the stream ends before the RAM does", section=RAM_IDSTR, offset=at)
+
+    @property
+    def _ram_elements(self) -> dict[int, Callable[[int], None]]:
+        return {
             ElementType.SECTION_START: self._section_start,
             ElementType.SECTION_PART: self._section_more,
             ElementType.SECTION_END: self._section_more,
-            ElementType.SECTION_FULL: self._section_full,
             ElementType.COMMAND: self._command,
         }
-        while True:
+
+    def _elements(self, elements: Mapping[int, Callable[[int], None]]) -> None:
+        """Read elements up to EOF, the package, or (in it) the end of its bytes."""
+        while self._package is None or self._phase != Phase.PRECOPY:
             at = self._r.position
             if self._r.at_end():
+                if self._phase == Phase.PACKAGE:
+                    return
                 raise StreamError(f"the stream ends early, after {self._last}", offset=at)
             kind = self._r.be8()
-            if kind == ElementType.EOF:
-                break
+            if kind == ElementType.EOF and self._phase != Phase.PACKAGE:
+                return
             handler = elements.get(kind)
             if handler is None:
                 raise StreamError(f"Unknown savevm section type {kind}", offset=at)
             handler(kind)
-        self._check_complete()
-        self._vmdescription()
-        self._ram.finish()
 
     # -- header
 
@@ -256,6 +338,10 @@ class StreamLoader:
             raise StreamError("the device state ends before the RAM does", section=RAM_IDSTR, offset=at)
         if self._block_id is not None:
             raise StreamError("the device state ends before the disks do", section=BLOCK_IDSTR, offset=at)
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        at = self._r.position
         for _, handler in self._registry.numbered():
             if (handler.idstr, handler.instance_id) not in self._loaded:
                 raise StreamError(
@@ -281,14 +367,51 @@ class StreamLoader:
             raise StreamError(
                 f"{command.name} received with bad length - expecting {expected}, got {length}", offset=at
             )
-        if command in NEEDS:
+        if command in NEEDS and not (self._postcopy and NEEDS[command] == "postcopy-ram"):
             raise StreamError(f"{command.name} needs capability {NEEDS[command]}, which is off", offset=at)
+        advising = command in (Command.POSTCOPY_RAM_DISCARD, Command.PACKAGED)
+        if command not in self._phase.value or (advising and not self._advised):
+            raise StreamError(f"{command.name} comes at the wrong moment", offset=at)
+        self._execute(command, payload, at)
+
+    def _execute(self, command: Command, payload: bytes, at: int) -> None:
+        to = self._commands
         if command == Command.OPEN_RETURN_PATH:
-            self._commands.open_return_path()
+            to.open_return_path()
         elif command == Command.PING:
-            self._commands.ping(int.from_bytes(payload, "big"))
+            value = int.from_bytes(payload, "big")
+            if self._phase == Phase.PACKAGE and value == PING_LOADED:
+                self._check_devices()
+            to.ping(value)
+        elif command == Command.SWITCHOVER_START:
+            to.switchover_start()
+        elif command == Command.POSTCOPY_ADVISE:
+            if self._advised or self._ram_ids:
+                raise StreamError("POSTCOPY_ADVISE comes at the wrong moment", offset=at)
+            to.postcopy_advise(payload, at)
+            self._advised = True
+        elif command == Command.POSTCOPY_RAM_DISCARD:
+            to.postcopy_discard(payload, at)
+        elif command == Command.PACKAGED:
+            self._read_package(int.from_bytes(payload, "big"), at)
+        elif command == Command.POSTCOPY_LISTEN:
+            to.postcopy_listen()
+        elif command == Command.POSTCOPY_RUN:
+            self._check_devices()
+            to.postcopy_run()
+        elif command == Command.POSTCOPY_RESUME:
+            to.postcopy_resume()
         else:
-            self._commands.switchover_start()
+            to.send_received(payload, at)
+
+    def _read_package(self, size: int, at: int) -> None:
+        """The whole package at once: loading it may need pages, which come behind it on the same channel."""
+        if size > MAX_PACKAGE:
+            raise StreamError(f"package of {size} bytes", offset=at)
+        if not self._ram_ids:
+            raise StreamError("package before the list of RAM blocks", offset=at)
+        self._last = "the header of the package"
+        self._package = self._r.raw(size)
 
     # -- end
 

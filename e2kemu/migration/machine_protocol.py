@@ -10,6 +10,7 @@ never while holding ``lock``; ``quiesced`` is for a few milliseconds of stillnes
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from e2kemu.memory.received import BlockArrivals
 from e2kemu.migration.disk_protocol import MigratableDisk
 from e2kemu.wire import Reader, Writer
 
@@ -43,6 +45,12 @@ class MigratableBlock(Protocol):
 
     def changed(self, offset: int, size: int) -> None:
         """Tell whoever caches these bytes (decoded code) that they were written through ``view``."""
+
+    def release(self, offset: int, size: int) -> None:
+        """Give the memory of whole pages back to the host; they read as zero."""
+
+    def set_arrivals(self, arrivals: BlockArrivals | None) -> None:
+        """From now on every access asks ``arrivals`` first; None: no more."""
 
     def harvest_dirty(self) -> npt.NDArray[np.bool_]:
         """One flag per page: written since the last call. Clears. The machine must be quiesced."""
@@ -110,6 +118,14 @@ class MigratableMachine(Protocol):
     def loop(self) -> CallSoon: ...
 
     @property
+    def lock(self) -> threading.RLock:
+        """The machine lock; released by whoever waits for a page that is missing."""
+
+    @property
+    def cpus(self) -> Sequence[object]:
+        """The CPUs; only their number matters."""
+
+    @property
     def run_state(self) -> str:
         """QEMU's name of the run state."""
 
@@ -139,6 +155,9 @@ class MigratableMachine(Protocol):
 
     def quiesced(self) -> AbstractContextManager[Any]:
         """All vCPUs stand between two wide instructions while it is entered."""
+
+    def set_throttle(self, percent: int) -> None:
+        """Make the vCPUs sleep this part of the time; 0: not any more."""
 
     def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:
         """Send a QMP event."""

@@ -52,6 +52,9 @@ class Parameter:
     """Unit of a bare number in the human monitor ("M": MiB); empty: no size suffixes."""
     quoted: bool = False
     """Shown in quotes (names given by the user)."""
+    power_of_two: bool = False
+    floor: str = ""
+    """The parameter whose value is the least this one may have."""
 
     def check(self, value: object) -> Value:
         """``value`` as it is stored. Raises CommandError with QEMU's text."""
@@ -69,9 +72,13 @@ class Parameter:
             return value
         if isinstance(value, bool) or not isinstance(value, int):
             raise CommandError(f"Invalid parameter type for '{self.name}', expected: integer")
-        if not self.minimum <= value <= self.maximum:
-            raise CommandError(f"Option {self.name} expects {self.expects}")
+        if not self.minimum <= value <= self.maximum or (self.power_of_two and value & (value - 1)):
+            raise self.out_of_range()
         return value
+
+    def out_of_range(self) -> CommandError:
+        """The error of a number that is too small, too large or not of the kind."""
+        return CommandError(f"Option {self.name} expects {self.expects}")
 
     def parse(self, text: str) -> Value:
         """The value of what was typed into the human monitor. Raises CommandError."""
@@ -97,14 +104,25 @@ class Parameter:
 
 
 CAPABILITIES: tuple[Capability, ...] = (
+    Capability("xbzrle", "1.2", "send of a page that is sent again only what has changed in it"),
+    Capability("auto-converge", "1.6", "slow the guest down when it writes faster than can be sent"),
+    Capability("compress", "2.4", "compress pages, in threads; in the first round only if xbzrle is on as well"),
     Capability("zero-blocks", "2.1", "in block migration, send chunks of zeroes as a flag"),
     Capability("events", "2.4", "emit MIGRATION and MIGRATION_PASS events"),
+    Capability(
+        "postcopy-ram",
+        "2.5",
+        "let the guest go on at the destination before all of its memory is there (migrate-start-postcopy);"
+        " on at both ends",
+    ),
+    Capability("release-ram", "2.9", "in postcopy, free the source's pages as they are sent; then no recovery"),
     Capability(
         "return-path", "2.10", "demand a return path: the source completes only when the destination confirms"
     ),
     Capability(
         "pause-before-switchover", "2.11", "stop in pre-switchover until migrate-continue lets it go on"
     ),
+    Capability("postcopy-blocktime", "3.0", "at the destination, account how long vCPUs wait for pages"),
     Capability("block", "2.11", "copy the disks that can be written (migrate -b)"),
     Capability("validate-uuid", "4.2", "send the machine's UUID and refuse a destination with another"),
     Capability(
@@ -116,6 +134,81 @@ CAPABILITIES: tuple[Capability, ...] = (
 )
 
 PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "compress-level",
+        1,
+        "2.4",
+        "how hard compression tries: 0 not at all, 1 fast, 9 best",
+        maximum=9,
+        expects="a value between 0 and 9",
+    ),
+    Parameter(
+        "compress-threads",
+        8,
+        "2.4",
+        "threads of the source that compress",
+        minimum=1,
+        maximum=255,
+        expects="a value between 1 and 255",
+    ),
+    Parameter(
+        "compress-wait-thread",
+        True,
+        "3.1",
+        "wait for a thread to be free; off: pages go uncompressed meanwhile",
+    ),
+    Parameter(
+        "decompress-threads",
+        2,
+        "2.4",
+        "threads of the destination that inflate compressed pages",
+        minimum=1,
+        maximum=255,
+        expects="a value between 1 and 255",
+    ),
+    Parameter(
+        "throttle-trigger-threshold",
+        50,
+        "5.0",
+        "the guest is too fast when it writes more than this part of what is sent, twice",
+        minimum=1,
+        maximum=100,
+        expects="an integer in the range of 1 to 100",
+    ),
+    Parameter(
+        "cpu-throttle-initial",
+        20,
+        "2.7",
+        "percent of the time for which vCPUs sleep at first",
+        minimum=1,
+        maximum=99,
+        expects="an integer in the range of 1 to 99",
+    ),
+    Parameter(
+        "cpu-throttle-increment",
+        10,
+        "2.7",
+        "percent by which that grows each time the guest is still too fast",
+        minimum=1,
+        maximum=99,
+        expects="an integer in the range of 1 to 99",
+    ),
+    Parameter(
+        "cpu-throttle-tailslow",
+        False,
+        "5.1",
+        "grow by no more than what is needed, by what is known",
+    ),
+    Parameter(
+        "max-cpu-throttle",
+        99,
+        "3.1",
+        "percent of the time for which vCPUs sleep at most",
+        minimum=1,
+        maximum=99,
+        expects="an integer in the range of cpu-throttle-initial to 99",
+        floor="cpu-throttle-initial",
+    ),
     Parameter("tls-creds", "", "2.7", "id of the tls-creds object; empty: no TLS", quoted=True),
     Parameter(
         "tls-hostname",
@@ -146,6 +239,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         hmp_suffix="M",
     ),
     Parameter(
+        "max-postcopy-bandwidth",
+        0,
+        "3.0",
+        "limit of what is pushed in postcopy without having been asked for; 0: none",
+        unit="bytes/second",
+        expects=f"an integer in the range of 0 to {SIZE_MAX} bytes/second",
+        hmp_suffix="M",
+    ),
+    Parameter(
         "downtime-limit",
         300,
         "2.8",
@@ -160,6 +262,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         "9.0",
         "where zero pages are found; none: every page is sent whole",
         choices=("none", "legacy", "multifd"),
+    ),
+    Parameter(
+        "xbzrle-cache-size",
+        64 * MIB,
+        "2.11",
+        "memory for pages as they were sent last; may change while a migration runs",
+        minimum=4096,
+        maximum=1 << 62,
+        unit="bytes",
+        expects="a power of two no less than the target page size",
+        hmp_suffix="B",
+        power_of_two=True,
     ),
 )
 
@@ -210,6 +324,8 @@ class MigrationParameters:
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {row.name: row.default for row in PARAMETERS}
+        self.given: set[str] = set()
+        """Parameters that somebody has set, be it to their defaults."""
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]
@@ -226,7 +342,12 @@ class MigrationParameters:
             if row is None:
                 raise CommandError(f"Parameter '{name}' is unexpected")
             checked[name] = row.check(value)
-        self._values.update(checked)
+        values = self._values | checked
+        for row in PARAMETERS:
+            if row.floor and int(values[row.name]) < int(values[row.floor]):
+                raise row.out_of_range()
+        self._values = values
+        self.given.update(checked)
 
     def set_text(self, name: str, text: str) -> None:
         """One parameter as typed into the human monitor. Raises CommandError."""
@@ -244,6 +365,11 @@ class MigrationParameters:
     def switchover_bandwidth(self) -> int:
         """Bytes per second to count on for the switchover; 0: measure."""
         return int(self._values["avail-switchover-bandwidth"])
+
+    @property
+    def max_postcopy_bandwidth(self) -> int:
+        """Bytes per second that are pushed in postcopy; 0: no limit."""
+        return int(self._values["max-postcopy-bandwidth"])
 
     @property
     def downtime_limit(self) -> int:

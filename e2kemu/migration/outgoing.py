@@ -9,6 +9,9 @@ Phases, each a method, all in the thread "migration out":
     confirm     the destination says that it has everything
     finish      run state postmigrate                                            status completed
 
+After ``start_postcopy`` switchover and confirm are ``postcopy_source.py``'s: the guest goes first, the rest of its
+memory follows, and once the guest has gone no error ends the migration any more.
+
 Whatever a phase has started is undone by the ExitStack when a later one fails: the channel is closed, the
 guest runs again if it ran before. Only then does the status say ``failed`` or ``cancelled``, so whoever
 sees it may migrate again at once. The first cause wins: an error that the peer sent, or TLS found, explains
@@ -34,10 +37,13 @@ from e2kemu.errors import ChannelError, E2kError, StateError, TlsError
 from e2kemu.migration import state as status
 from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_SECTION_ID, BLOCK_VERSION, BlockSaver
 from e2kemu.migration.channel import Channel
+from e2kemu.migration.coders import page_coders
 from e2kemu.migration.disk_protocol import let_go, take_back
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
 from e2kemu.migration.options import Capabilities, MigrationParameters
+from e2kemu.migration.postcopy import advise
+from e2kemu.migration.postcopy_source import Link, PostcopySource
 from e2kemu.migration.qemufile import WINDOW, StreamWriter
 from e2kemu.migration.ram import BATCH_PAGES, PAGE_RECORD, Flag, RamSaver
 from e2kemu.migration.registry import (
@@ -53,6 +59,7 @@ from e2kemu.migration.returnpath import ReturnPath
 from e2kemu.migration.state import MigrationState
 from e2kemu.migration.statistics import Statistics, megabits_per_second, milliseconds
 from e2kemu.migration.stream import Command, Configuration, ElementType, FrameWriter
+from e2kemu.migration.throttle import AutoConverge
 from e2kemu.trace import Log
 
 ITERATION_SECONDS = 0.05
@@ -104,6 +111,9 @@ class OutgoingMigration:
         self._cancel_connect: Callable[[], None] | None = None
         self._channel: Channel | None = None
         self._return_path: ReturnPath | None = None
+        self._switch = threading.Event()  # go over to postcopy
+        self._postcopy: PostcopySource | None = None
+        self._converge: AutoConverge | None = None
         self._final = False  # everything is written and nobody else will tell: too late to cancel
         self._thread = threading.Thread(target=self._run, name="migration out", daemon=True)
 
@@ -118,7 +128,15 @@ class OutgoingMigration:
         self._thread.join(timeout)
 
     def cancel(self) -> None:
-        """Cancel, at any time and as often as you like; returns at once."""
+        """Cancel, as often as you like; returns at once. Raises StateError in postcopy: it cannot be undone.
+
+        Of an attempt to recover only the connecting is given up.
+        """
+        if self._state.status == status.POSTCOPY_RECOVER_SETUP:
+            self._interrupt_all()
+            return
+        if self._state.status in status.IN_POSTCOPY:
+            raise StateError("Postcopy migration in progress, cannot cancel.")
         with self._lock:
             if self._final or not self._state.running():
                 return
@@ -129,6 +147,33 @@ class OutgoingMigration:
     def proceed(self) -> None:
         """Leave ``pre-switchover``."""
         self._continue.set()
+
+    def start_postcopy(self) -> None:
+        """``migrate-start-postcopy``: switch as soon as the first pages are on their way. Raises StateError."""
+        if not self._capabilities["postcopy-ram"]:
+            raise StateError("Enable postcopy with migrate_set_capability before the start of migration")
+        if not self._state.running():
+            raise StateError("Postcopy must be started after migration has been started")
+        self._switch.set()
+
+    def pause(self) -> None:
+        """``migrate-pause``: break the connection of a postcopy off."""
+        with self._lock:
+            channel = self._channel
+        if channel is not None:
+            channel.shutdown()
+
+    def resume(self, open_channel: Callable[[OutgoingMigration], Channel]) -> None:
+        """``migrate`` with ``resume``: go on over a new channel. Raises StateError."""
+        if self._capabilities["release-ram"]:
+            raise StateError("Postcopy recovery cannot work when release-ram capability is set")
+        self._interrupt.clear()
+        with self._lock:
+            self._cancel_connect = None
+        if not self._state.try_move(status.POSTCOPY_RECOVER_SETUP, only_from=status.POSTCOPY_PAUSED):
+            raise StateError("Cannot resume if there is no paused migration")
+        assert self._postcopy is not None
+        self._postcopy.resume(lambda: self._reconnect(open_channel))
 
     def attach(self, channel: Channel) -> None:
         """``open_channel`` tells what to shut down when it is interrupted from now on."""
@@ -180,11 +225,13 @@ class OutgoingMigration:
                 always.callback(self._close_channel, channel)
                 if self._blocks is not None:
                     always.callback(self._blocks.stop)
-                self._transfer(channel, undo)
+                self._transfer(channel, undo, always)
                 undo.pop_all()
         except (ChannelError, _CancelledError) as error:
             raise self._cause(error) from error
         self.statistics.finish()
+        if self._converge is not None:
+            self._converge.stop()
         try:
             self._machine.set_run_state("postmigrate")
         except StateError as error:
@@ -193,15 +240,24 @@ class OutgoingMigration:
         self._state.move(status.COMPLETED)
         self._log("completed")
 
-    def _transfer(self, channel: Channel, undo: ExitStack) -> None:
+    def _transfer(self, channel: Channel, undo: ExitStack, always: ExitStack) -> None:
         self._check()
         out = StreamWriter(channel)
         frames = FrameWriter(out)
         configuration = self._configuration()
         ram = RamSaver(self._machine, self.statistics.ram, lambda: self._parameters.zero_page_detection)
+        ram.coders = page_coders(
+            self._capabilities, self._parameters, self.statistics, self.statistics.ram.total, always
+        )
+        if self._capabilities["auto-converge"]:
+            self._converge = AutoConverge(self._parameters, self.statistics, self._machine.set_throttle)
+            always.callback(self._converge.stop)
         self._setup(channel, frames, configuration, ram)
         self._move(status.ACTIVE)
         self._iterate(frames, ram)
+        if self._switch.is_set():
+            self._run_postcopy(channel, frames, ram, undo)
+            return
         description = self._switchover(frames, ram, undo)
         self._confirm(channel, frames, vmdescription(configuration, description))
 
@@ -215,14 +271,17 @@ class OutgoingMigration:
         self, channel: Channel, frames: FrameWriter, configuration: Configuration, ram: RamSaver
     ) -> None:
         begin = time.monotonic()
-        demanded = self._capabilities["return-path"]
+        demanded = self._capabilities["return-path"] or self._capabilities["postcopy-ram"]
         if demanded and not channel.supports_return_path:
             raise StateError(f"Unable to open return-path: {channel.describe()} goes in one direction only")
         frames.header(configuration)
         if demanded or self._peer_may_answer(channel):
-            self._return_path = ReturnPath(channel, self._interrupt_all)
+            pages = ram.block_pages if self._capabilities["postcopy-ram"] else None
+            self._return_path = ReturnPath(channel, self._interrupt_all, pages)
             frames.command(Command.OPEN_RETURN_PATH)
             frames.command(Command.PING, PING_OPENED.to_bytes(4, "big"))
+        if self._capabilities["postcopy-ram"]:
+            frames.command(Command.POSTCOPY_ADVISE, advise(self._machine.ram_blocks))
         if self._blocks is not None:
             self._blocks.start()
             with frames.section_start(
@@ -248,6 +307,10 @@ class OutgoingMigration:
             meter.update(frames.out)
             if self._blocks is not None and self._send_blocks(frames, self._blocks, meter):
                 continue
+            if self._may_switch():
+                return
+            if self._converge is not None and self._converge.sync_is_due():
+                self._sync(ram)
             if ram.remaining <= meter.threshold and self._acknowledged():
                 self._sync(ram)
                 if ram.remaining <= meter.threshold:
@@ -294,7 +357,9 @@ class OutgoingMigration:
         self.statistics.transferred = frames.out.transferred
 
     def _sync(self, ram: RamSaver) -> None:
-        ram.sync()
+        dirtied = ram.sync()
+        if self._converge is not None:
+            self._converge.synced(dirtied)
         if self._capabilities["events"]:
             self._machine.emit("MIGRATION_PASS", {"pass": self.statistics.ram.dirty_sync_count})
 
@@ -308,25 +373,13 @@ class OutgoingMigration:
 
     def _switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> list[dict[str, Any]]:
         """Stop the guest, send all the rest; returns the descriptions of the devices."""
-        self._stop_guest(undo)
-        ram.guest_stopped = True
-        if self._capabilities["pause-before-switchover"]:
-            self._move(status.PRE_SWITCHOVER)
-            self._continue.wait()
-            self._check()
-        self._move(status.DEVICE)
-        frames.command(Command.SWITCHOVER_START)
-        self._leave_disks(frames, undo)
-        ram.sync()
+        self._begin_switchover(frames, ram, undo)
         with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
             while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
                 self.statistics.transferred = out.transferred
                 self._check()
             out.be64(Flag.EOS)
-        descriptions = []
-        for section_id, handler in Registry(self._handlers()).numbered():
-            descriptions.append(self._send_device(frames, section_id, handler))
-            self._check()
+        descriptions = self._send_devices(frames)
         frames.out.flush()
         self._log(f"guest stopped, all pages sent ({frames.out.transferred} bytes)")
         return descriptions
@@ -339,6 +392,19 @@ class OutgoingMigration:
             self._check()
         undo.callback(take_back, self._machine.disks)
         let_go(self._machine.disks)
+
+    def _begin_switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> None:
+        """Stop the guest; what is dirty now is all there is."""
+        self._stop_guest(undo)
+        ram.guest_stopped = True
+        if self._capabilities["pause-before-switchover"]:
+            self._move(status.PRE_SWITCHOVER)
+            self._continue.wait()
+            self._check()
+        self._move(status.DEVICE)
+        frames.command(Command.SWITCHOVER_START)
+        self._leave_disks(frames, undo)
+        ram.sync()
 
     def _stop_guest(self, undo: ExitStack) -> None:
         machine = self._machine
@@ -354,6 +420,13 @@ class OutgoingMigration:
     def _handlers(self) -> list[SaveHandler]:
         return [*self._machine.save_handlers(), GlobalState(self._run_state)]
 
+    def _send_devices(self, frames: FrameWriter) -> list[dict[str, Any]]:
+        descriptions = []
+        for section_id, handler in Registry(self._handlers()).numbered():
+            descriptions.append(self._send_device(frames, section_id, handler))
+            self._check()
+        return descriptions
+
     def _send_device(self, frames: FrameWriter, section_id: int, handler: SaveHandler) -> dict[str, Any]:
         try:
             body, description = save_section(handler)
@@ -365,6 +438,41 @@ class OutgoingMigration:
             out.raw(body)
         frames.out.flush_if_full()
         return description
+
+    # -- postcopy
+
+    def _may_switch(self) -> bool:
+        """Postcopy is wanted, and there is somebody at the other end who can ask for pages."""
+        path = self._return_path
+        return self._switch.is_set() and path is not None and path.answered
+
+    def _run_postcopy(self, channel: Channel, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> None:
+        assert self._return_path is not None
+        self._begin_switchover(frames, ram, undo)
+        self._postcopy = postcopy = PostcopySource(
+            self._state,
+            self.statistics,
+            self._parameters,
+            ram,
+            lambda: _Meter(self.statistics, self._parameters),
+            release=self._capabilities["release-ram"],
+        )
+        postcopy.send_discards(frames)
+        postcopy.send_package(frames, self._send_devices)
+        self._move(status.POSTCOPY_DEVICE)
+        link = Link(channel, frames, self._return_path)
+        postcopy.until_loaded(link)
+        undo.pop_all()  # from here on the guest is not ours
+        self._move(status.POSTCOPY_ACTIVE)
+        postcopy.run(link)
+
+    def _reconnect(self, open_channel: Callable[[OutgoingMigration], Channel]) -> Link:
+        """A new connection for the postcopy. Raises E2kError."""
+        channel = open_channel(self)
+        self.attach(channel)
+        pages = {block.idstr: block.size // block.page_size for block in self._machine.ram_blocks}
+        self._return_path = path = ReturnPath(channel, channel.shutdown, pages)
+        return Link(channel, FrameWriter(StreamWriter(channel)), path)
 
     # -- confirm and finish
 
@@ -443,6 +551,7 @@ class _Meter:
         self._parameters = parameters
         self._since = time.monotonic()
         self._bytes = 0
+        self._saved = 0
         self._pages = 0
         self._bandwidth = 0.0
         self.reserved = 0
@@ -461,9 +570,11 @@ class _Meter:
             return
         statistics, ram = self._statistics, self._statistics.ram
         sent = out.transferred - self._bytes
-        self._bandwidth = sent / elapsed
+        saved = statistics.saved - self._saved
+        self._bandwidth = (sent + saved) / elapsed  # of pages, which is what remains is counted in
         ram.mbps = megabits_per_second(sent, elapsed)
-        ram.pages_per_second = int((ram.pages_sent - self._pages) / elapsed)
+        ram.pages_per_second = int((statistics.pages_sent - self._pages) / elapsed)
         if ram.dirty_pages_rate and sent > 10000:
             statistics.expected_downtime_ms = milliseconds(ram.remaining / self._bandwidth)
-        self._since, self._bytes, self._pages = now, out.transferred, ram.pages_sent
+        self._since, self._bytes, self._pages = now, out.transferred, statistics.pages_sent
+        self._saved = statistics.saved

@@ -7,6 +7,9 @@ begin such a run is read record by record.
 Everything is checked before a byte of RAM changes: the block, the flags, that the page lies in the block. A
 page that is to become zero and is zero already is not touched, so memory the guest never used costs nothing
 here either.
+
+After the source has advised a postcopy it is noted which pages have come (``track``); when the guest runs and
+pages are still missing (``place_in``), only those are stored, and who waits for them is told.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.received import Arrivals
 from e2kemu.migration.machine_protocol import MigratableBlock
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram import (
@@ -50,6 +54,28 @@ class RamLoader:
         self._block: MigratableBlock | None = None
         self._pages = np.empty((0, PAGE_SIZE), dtype=np.uint8)
         self._listed = False
+        self.received: dict[str, npt.NDArray[np.uint8]] = {}
+        """Since ``track``: one byte per page of each block, 1 when its content has come."""
+        self._arrivals: Arrivals | None = None
+
+    def track(self) -> None:
+        """Note from now on which pages have come."""
+        self.received = {
+            name: np.zeros(block.size >> PAGE_BITS, dtype=np.uint8) for name, block in self._blocks.items()
+        }
+
+    def discard(self, name: str, first: int, count: int) -> None:
+        """What came for these pages is out of date."""
+        self.received[name][first : first + count] = 0
+        self._blocks[name].release(first << PAGE_BITS, count << PAGE_BITS)
+
+    def place_in(self, arrivals: Arrivals) -> None:
+        """The guest is about to run: a page is stored once, when it is missing."""
+        self._arrivals = arrivals
+
+    def forget_block(self) -> None:
+        """A new connection: its first record names its block."""
+        self._block = None
 
     def load(self, r: StreamReader) -> None:
         """One section body, up to and with its EOS record. Raises StreamError."""
@@ -121,13 +147,13 @@ class RamLoader:
         page = address >> PAGE_BITS
         self._check_range(np.array([page], dtype=np.uint64), at, 0)
         if kind == Flag.PAGE:
-            data = r.read_exact(PAGE_SIZE)
-            self._pages[page] = np.frombuffer(data, dtype=np.uint8)
+            data = np.frombuffer(r.read_exact(PAGE_SIZE), dtype=np.uint8).reshape(1, PAGE_SIZE)
+            self._store(np.array([page], dtype=np.int64), data)
             return
         fill = r.be8()
         if fill:
             raise self._error(f"zero page filled with {fill:#x} instead of 0", at)
-        self._clear(np.array([page], dtype=np.int64))
+        self._store(np.array([page], dtype=np.int64), None)
 
     # -- runs
 
@@ -147,10 +173,7 @@ class RamLoader:
 
     def _load_full_run(self, r: StreamReader) -> bool:
         records, index = self._run(r, PAGE_RECORD, Flag.PAGE | Flag.CONTINUE)
-        if _ascending_run(index):
-            self._pages[index[0] : index[-1] + 1] = records[:, 8:]
-        else:
-            self._pages[index] = records[:, 8:]
+        self._store(index, records[:, 8:])
         r.consume(records.size)
         return True
 
@@ -160,7 +183,7 @@ class RamLoader:
         if len(wrong):
             place = r.position + int(wrong[0]) * ZERO_RECORD
             raise self._error(f"zero page filled with {records[wrong[0], 8]:#x} instead of 0", place)
-        self._clear(index)
+        self._store(index, None)
         r.consume(records.size)
         return True
 
@@ -179,6 +202,33 @@ class RamLoader:
         pages = heads >> np.uint64(PAGE_BITS)
         self._check_range(pages, r.position, size)
         return records, pages.astype(np.int64)
+
+    # -- storing
+
+    def _store(self, index: npt.NDArray[np.int64], data: npt.NDArray[np.uint8] | None) -> None:
+        """Pages ``index`` of the current block become ``data``, None: zero."""
+        assert self._block is not None
+        if self._arrivals is None:
+            self._write(index, data)
+            if self.received:
+                self.received[self._block.idstr][index] = 1
+            return
+
+        def store(fresh: npt.NDArray[np.bool_]) -> None:
+            if fresh.all():
+                self._write(index, data)
+            elif fresh.any():
+                self._write(index[fresh], None if data is None else data[fresh])
+
+        self._arrivals.blocks[self._block.idstr].place(index, store)
+
+    def _write(self, index: npt.NDArray[np.int64], data: npt.NDArray[np.uint8] | None) -> None:
+        if data is None:
+            self._clear(index)
+        elif _ascending_run(index):
+            self._pages[index[0] : index[-1] + 1] = data
+        else:
+            self._pages[index] = data
 
     def _clear(self, index: npt.NDArray[np.int64]) -> None:
         pages = self._pages[index[0] : index[-1] + 1] if _ascending_run(index) else self._pages[index]

@@ -72,22 +72,12 @@ class MigrationService:
         with self._lock:
             self._check_may_leave()
             blocks = self._block_saver(blk, inc)
-            parameters = self.parameters
-            creds = credentials(parameters, self._objects, "client")
-            hostname = parameters.tls_hostname
-            # A socket may keep us waiting; the others are there at once or not at all.
-            at_once = None if isinstance(address, InetAddress | UnixAddress) else connect(address, get_fd)
-
-            def open_channel(migration: OutgoingMigration) -> Channel:
-                channel = at_once or self._connect(address, migration)
-                migration.attach(channel)
-                return set_outgoing_channel(channel, address, creds, hostname)
-
+            open_channel = self._opener(address, get_fd)
             self._outgoing = OutgoingMigration(
                 self._machine,
                 self.outgoing_state,
                 self.capabilities,
-                parameters,
+                self.parameters,
                 open_channel,
                 lambda channel: peer_may_answer(address, channel),
                 blocks,
@@ -104,9 +94,49 @@ class MigrationService:
         return BlockSaver(self._machine.disks, incremental=inc, zero_blocks=self.capabilities["zero-blocks"])
 
     def cancel(self) -> None:
-        """Cancel the outgoing migration, if there is one. Returns at once."""
+        """Cancel the outgoing migration, if there is one. Returns at once. Raises StateError in postcopy."""
         if self._outgoing is not None:
             self._outgoing.cancel()
+
+    def start_postcopy(self) -> None:
+        """``migrate-start-postcopy``. Raises StateError."""
+        if not self.capabilities["postcopy-ram"]:
+            raise StateError("Enable postcopy with migrate_set_capability before the start of migration")
+        if self._outgoing is None:
+            raise StateError("Postcopy must be started after migration has been started")
+        self._outgoing.start_postcopy()
+
+    def pause(self) -> None:
+        """``migrate-pause``: break the connection of a postcopy off, on either side. Raises StateError."""
+        for state, side in ((self.outgoing_state, self._outgoing), (self.incoming_state, self._incoming)):
+            if side is not None and state.status in (status.POSTCOPY_ACTIVE, status.POSTCOPY_RECOVER):
+                side.pause()
+                return
+        raise StateError("migrate-pause is currently only supported during postcopy-active or postcopy-recover state")
+
+    def resume(self, target: str | Address, get_fd: FdSource = no_named_fds) -> None:
+        """``migrate`` with ``resume``: go on with a paused postcopy, over a new connection to ``target``.
+
+        Raises OptionError, ChannelError, StateError for what can be known at once.
+        """
+        with self._lock:
+            if self._outgoing is None or self.outgoing_state.status != status.POSTCOPY_PAUSED:
+                raise StateError("Cannot resume if there is no paused migration")
+            address = parse_uri(target) if isinstance(target, str) else target
+            self._outgoing.resume(self._opener(address, get_fd))
+
+    def recover(self, target: str | Address, get_fd: FdSource = no_named_fds) -> None:
+        """``migrate-recover``: wait on ``target`` for the source of a paused postcopy.
+
+        Again withdraws the earlier offer. Raises OptionError, ChannelError, StateError.
+        """
+        with self._lock:
+            if self._incoming is None or self.incoming_state.status != status.POSTCOPY_PAUSED:
+                raise StateError("Migrate recover can only be run when postcopy is paused.")
+            address = parse_uri(target) if isinstance(target, str) else target
+            creds = credentials(self.parameters, self._objects, "server")
+            listener = listen(address, get_fd)
+            self._incoming.recover(listener, lambda channel: set_incoming_channel(channel, creds))
 
     def proceed(self, expected: str) -> None:
         """``migrate-continue``: go on from ``expected``. Raises StateError when that is not the status."""
@@ -126,6 +156,20 @@ class MigrationService:
         self.migrate(f"file:{path}")
         if self.wait() != status.COMPLETED:
             raise ChannelError(self.outgoing_state.error or "cancelled")
+
+    def _opener(self, address: Address, get_fd: FdSource) -> Callable[[OutgoingMigration], Channel]:
+        """What connects to ``address`` with the parameters of now. Raises what can be known at once."""
+        creds = credentials(self.parameters, self._objects, "client")
+        hostname = self.parameters.tls_hostname
+        # A socket may keep us waiting; the others are there at once or not at all.
+        at_once = None if isinstance(address, InetAddress | UnixAddress) else connect(address, get_fd)
+
+        def open_channel(migration: OutgoingMigration) -> Channel:
+            channel = at_once or self._connect(address, migration)
+            migration.attach(channel)
+            return set_outgoing_channel(channel, address, creds, hostname)
+
+        return open_channel
 
     def _connect(self, address: Address, migration: OutgoingMigration) -> Channel:
         waker = Waker()
@@ -187,6 +231,8 @@ class MigrationService:
                 listener,
                 lambda channel: set_incoming_channel(channel, creds),
                 switchover_ack=self.capabilities["switchover-ack"],
+                postcopy=self.capabilities["postcopy-ram"],
+                blocktime=self.capabilities["postcopy-blocktime"],
                 exit_on_error=exit_on_error,
             )
             self.incoming_state.move(status.SETUP)
@@ -207,13 +253,16 @@ class MigrationService:
                     answer["error-desc"] = state.error
         if self._outgoing is not None:
             answer.update(self._outgoing.statistics.query(self.outgoing_state.status))
+        if self._incoming is not None:
+            answer.update(self._incoming.query())
         if self._incoming is not None and self._incoming.socket_addresses:
             answer["socket-address"] = self._incoming.socket_addresses
         return answer
 
     def close(self) -> None:
         """The emulator ends: break off whatever goes on."""
-        self.cancel()
+        if self.outgoing_state.status not in status.IN_POSTCOPY:
+            self.cancel()
         if self._incoming is not None:
             self._incoming.close()
 

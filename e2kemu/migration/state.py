@@ -15,6 +15,11 @@ SETUP = "setup"
 ACTIVE = "active"
 PRE_SWITCHOVER = "pre-switchover"
 DEVICE = "device"
+POSTCOPY_DEVICE = "postcopy-device"
+POSTCOPY_ACTIVE = "postcopy-active"
+POSTCOPY_PAUSED = "postcopy-paused"
+POSTCOPY_RECOVER_SETUP = "postcopy-recover-setup"
+POSTCOPY_RECOVER = "postcopy-recover"
 CANCELLING = "cancelling"
 CANCELLED = "cancelled"
 COMPLETED = "completed"
@@ -29,7 +34,14 @@ OUTGOING: Graph = {
     SETUP: frozenset({ACTIVE, FAILED, CANCELLING}),
     ACTIVE: frozenset({PRE_SWITCHOVER, DEVICE, FAILED, CANCELLING}),
     PRE_SWITCHOVER: frozenset({DEVICE, FAILED, CANCELLING}),
-    DEVICE: frozenset({COMPLETED, FAILED, CANCELLING}),
+    DEVICE: frozenset({COMPLETED, FAILED, CANCELLING, POSTCOPY_DEVICE}),
+    # The destination may have all state; until it has said so the source can still run on.
+    POSTCOPY_DEVICE: frozenset({POSTCOPY_ACTIVE, FAILED}),
+    # The guest is there, a part of its memory here: neither a failure nor the user ends this.
+    POSTCOPY_ACTIVE: frozenset({COMPLETED, POSTCOPY_PAUSED}),
+    POSTCOPY_PAUSED: frozenset({POSTCOPY_RECOVER_SETUP}),
+    POSTCOPY_RECOVER_SETUP: frozenset({POSTCOPY_RECOVER, POSTCOPY_PAUSED}),
+    POSTCOPY_RECOVER: frozenset({POSTCOPY_ACTIVE, POSTCOPY_PAUSED}),
     # A cancel that comes after the destination has confirmed the guest is too late.
     CANCELLING: frozenset({CANCELLED, COMPLETED}),
     CANCELLED: _TERMINAL,
@@ -41,14 +53,27 @@ OUTGOING: Graph = {
 INCOMING: Graph = {
     NONE: frozenset({SETUP}),
     SETUP: frozenset({ACTIVE, FAILED}),
-    ACTIVE: frozenset({COMPLETED, FAILED}),
+    ACTIVE: frozenset({COMPLETED, FAILED, POSTCOPY_DEVICE}),
+    # Paused from here: nobody knows whether the source has given its guest away.
+    POSTCOPY_DEVICE: frozenset({POSTCOPY_ACTIVE, FAILED, POSTCOPY_PAUSED}),
+    POSTCOPY_ACTIVE: frozenset({COMPLETED, POSTCOPY_PAUSED}),
+    POSTCOPY_PAUSED: frozenset({POSTCOPY_RECOVER}),
+    POSTCOPY_RECOVER: frozenset({POSTCOPY_ACTIVE, POSTCOPY_PAUSED}),
     COMPLETED: frozenset(),
     FAILED: _TERMINAL,
 }
 """Moves of the destination."""
 
-RUNNING = frozenset({SETUP, ACTIVE, PRE_SWITCHOVER, DEVICE, CANCELLING})
+IN_POSTCOPY = frozenset(
+    {POSTCOPY_DEVICE, POSTCOPY_ACTIVE, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER}
+)
+"""States in which the guest's memory is at both ends: nothing can be cancelled."""
+
+RUNNING = frozenset({SETUP, ACTIVE, PRE_SWITCHOVER, DEVICE, CANCELLING}) | IN_POSTCOPY
 """States in which a migration process is in progress."""
+
+_FRESH = frozenset({SETUP, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER, POSTCOPY_ACTIVE})
+"""States that begin something anew: errors of what was before are history."""
 
 
 class MigrationState:
@@ -86,7 +111,7 @@ class MigrationState:
             here = self._status
             if to not in self._graph[here] or only_from not in (None, here):
                 return False
-            if to == SETUP:
+            if to in _FRESH:
                 self._error = None
             self._status = to
             self._changed.notify_all()

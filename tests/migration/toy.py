@@ -119,17 +119,23 @@ class ToyMachine:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._guest = guest
         self._may_run = threading.Event()
-        self._lock = threading.RLock()
+        self.lock = self._lock = threading.RLock()
+        self.cpus = [object()]
+        self.throttle = 0
+        self.throttles: list[int] = []
+        """What ``set_throttle`` was told."""
         self._over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while self._may_run.wait() and not self._over:
+            begin = time.monotonic()
             with self._lock:
                 if self._may_run.is_set() and self._guest is not None:
                     self._guest(self)
-            time.sleep(0)  # let somebody else have the lock
+            # zero lets somebody else have the lock
+            time.sleep((time.monotonic() - begin) * self.throttle / (100 - self.throttle))
 
     @property
     def ram(self) -> RAMBlock:
@@ -160,6 +166,10 @@ class ToyMachine:
     def quiesced(self) -> Iterator[None]:
         with self._lock:
             yield
+
+    def set_throttle(self, percent: int) -> None:
+        self.throttle = percent
+        self.throttles.append(percent)
 
     def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:
         self.events.append((event, dict(data or {})))
