@@ -170,6 +170,17 @@ class SourceMachine(SourceValues):
             self.lines.pop()
 
     def slot(self, value: Src) -> SlotVar:
+        """A value that changes, used only where it is made or below."""
+        made = SlotVar(value)
+        if self._conditional:
+            self._count += 1
+            made.name = made.current = f"v{self._count}"
+            self.emit(f"{made.name} = {value}")
+            self.width[made.name] = self.width_of(value)
+        return made
+
+    def staged(self, value: Src) -> SlotVar:
+        """A value used beyond the condition it may be changed under; ``value`` is known outside of that."""
         return SlotVar(value)
 
     def put(self, slot: SlotVar, value: Src) -> None:
@@ -280,7 +291,7 @@ class SourceMachine(SourceValues):
         self.commits.append((local_of(register), value))
 
     def ext(self, register: int) -> Src:
-        return self.name(f"E[{index_of(register)}]", 64)
+        return f"E[{index_of(register)}]"
 
     def old_ext(self, register: int) -> Src:
         # not a name of its own, as the old tag
@@ -314,7 +325,7 @@ class SourceMachine(SourceValues):
 
     def sreg(self, number: int) -> Src:
         if number not in CACHED_SREGS:
-            return self.name(f"S[{number}]", 64)
+            return f"S[{number}]"
         self.use.sregs.add(number)
         return f"s{number}"
 

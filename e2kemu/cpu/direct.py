@@ -45,6 +45,8 @@ class DirectMachine(PyValues):
     def slot(self, value: int) -> list[int]:
         return [value]
 
+    staged = slot
+
     def put(self, slot: list[int], value: int) -> None:
         slot[0] = value
 

@@ -55,7 +55,7 @@ def prepare_control(ex: WideExecution) -> None:
         elif op.name == "setbp":
             ex.after = ex.after._replace(br=ex.after.br & 0x3FFFF | op.fields["psz"] << 18)
         elif op.name == "setei":
-            ex.sregs.append((EIR, m.slot(op.fields["eir"])))
+            ex.sregs.append((EIR, m.staged(op.fields["eir"])))
     _prepare_transfer(ex)
     ex.transfer = _transfer(ex)
     if ex.transfer and stub is not None and stub.condition.type not in (8, 9, 11):
@@ -128,7 +128,7 @@ def _prepare_transfer(ex: WideExecution) -> None:
         value = m.or_(address, _ctpr(cs0.ctpr, TAG_SYSTEM, 0, ipd))
     else:
         return
-    ex.sregs.append((CTPR1 + cs0.ctpr - 1, m.slot(value)))
+    ex.sregs.append((CTPR1 + cs0.ctpr - 1, m.staged(value)))
 
 
 # --- conditions -------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2kemu.cpu import memory_access
-from e2kemu.cpu.config import Config, WindowBounds
+from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
-from e2kemu.cpu.state import LSR, TIR_LO, USD_HI, USD_LO
+from e2kemu.cpu.state import EMPTY_TAG, LSR, TIR_LO, USD_HI, USD_LO
 from e2kemu.cpu.wide_control import control, local_condition, predicate_logic, prepare_control
 
 M = Any
@@ -56,6 +56,7 @@ class Target:
     value: Any
     tag: Any
     low_only: bool = True
+    fresh: bool = False     # entered the window just now
     certain: int = 0        # halves (3 low, 12 high) written whatever the guards say
 
 
@@ -89,7 +90,7 @@ class WideExecution:
         """Channel -> its result is diagnostic (conditions of type 8)."""
         self.logical: dict[int, tuple[V, V]] = {}
         """@p0..@p6: value and diagnostic bit."""
-        self.mlock = m.slot(0)
+        self.mlock = m.staged(0)
         """A lock check of this wide instruction failed."""
         self.transfer: tuple[str, int] | None = None
         self.taken: V = 0
@@ -370,7 +371,7 @@ class WideExecution:
                 condition = m.pin(one.condition)
                 self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, 0)))
             return
-        condition, value = m.pin(one.condition), m.slot(0)
+        condition, value = m.pin(one.condition), m.staged(0)
         m.put(value, m.pin(one.sources[0][0]))
         self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, m.get(value))))
 
@@ -379,7 +380,7 @@ class WideExecution:
     def _stage_sreg(self, number: int, value: V) -> None:
         """A cached state register gets ``value`` at the end of the wide instruction."""
         m = self.m
-        slot = m.slot(m.sreg(number))
+        slot = m.staged(m.sreg(number))
         m.put(slot, value)
         self.sregs.append((number, slot))
 
@@ -387,7 +388,7 @@ class WideExecution:
         """The extension of a register gets ``value`` at the end of the wide instruction."""
         m = self.m
         if register not in self.extensions:
-            self.extensions[register] = m.slot(m.old_ext(register))
+            self.extensions[register] = m.staged(m.old_ext(register))
         m.put(self.extensions[register], value)
 
     def result(self, one: Staged, value: V, diag: V) -> None:
@@ -419,7 +420,7 @@ class WideExecution:
 
     def _seen(self, value: V) -> V:
         """A slot for a bit found under a guard that the local conditions look at; 0 when the guard is false."""
-        slot = self.m.slot(0)
+        slot = self.m.staged(0)
         self.m.put(slot, value)
         return slot
 
@@ -428,7 +429,7 @@ class WideExecution:
         m = self.m
         index = self.cfg.predicate(number)
         if index not in self.predicates:
-            self.predicates[index] = m.slot(m.pred_raw(index))
+            self.predicates[index] = m.staged(m.pred_raw(index))
         m.put(self.predicates[index], value)
 
     def destination(self, one: Staged) -> int | None:
@@ -465,10 +466,15 @@ class WideExecution:
         halves = 3 if low_only else 15
         target = self.targets.get(register)
         if target is None:
-            target = Target(register, m.slot(m.old_reg(register)), m.slot(m.old_tag(register)))
+            # a register that enters the window with this very instruction is empty
+            fresh = self.cfg.size <= register < GLOBAL
+            old_value, old_tag = (0, EMPTY_TAG) if fresh else (m.old_reg(register), m.old_tag(register))
+            target = Target(register, m.staged(old_value), m.staged(old_tag), fresh=fresh)
             self.targets[register] = target
         if condition == 1:
             target.certain |= halves
+        elif target.fresh:
+            m.settle(halves & ~target.certain)
         else:
             m.may_keep(register, halves & ~target.certain)
         if low_only:

@@ -16,11 +16,11 @@ from e2kemu.memory.space import AddressSpace, RAMRegion
 
 DATA = Path(__file__).parent.parent / "data"
 CODE, STACKS = 0x10000, 0x800000
-RAM = 16 << 20
+RAM = 64 << 20
 
 
 class Guest:
-    """A CPU on 16 MiB of RAM at 0. ``stacks``: procedure and chain stack of 1 MiB each, a user stack."""
+    """A CPU on 64 MiB of RAM at 0. ``stacks``: procedure and chain stack of 1 MiB each, a user stack."""
 
     def __init__(self, text: str = "", model: str = "e8c", *, stacks: bool = True) -> None:
         self.space = AddressSpace()
