@@ -160,6 +160,8 @@ class Device:
         self.base: int | None = None
         """Physical address of the window, for printing; set by the builder."""
         self.instance_id = 0
+        self.migration_blocker = ""
+        """Why a machine with this device cannot be migrated now (state that no section holds); empty: it can."""
 
     # -- what a device overrides
 

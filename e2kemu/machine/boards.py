@@ -6,7 +6,9 @@ another version. docs/machine.md describes the map in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from e2kemu.errors import OptionError
 
@@ -46,9 +48,28 @@ class Board:
     exit_port: int = 0xF4
     idle_port: int = 0xF8
 
+    compat: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Properties of the object "migration" that differ from the newest machine type's (``migration/compat.py``)."""
+
+
+BEFORE_FOOTERS = MappingProxyType(
+    {
+        "send-configuration": "off",
+        "send-section-footer": "off",
+        "store-global-state": "off",
+        "send-switchover-start": "off",
+    }
+)
+"""What QEMU's machine types up to 2.3 say."""
+
 
 BOARDS: tuple[Board, ...] = (
     Board("elbrus-1.0", "Elbrus computer with one CPU, 2026", alias="elbrus", is_default=True),
+    Board(
+        "elbrus-0.1",
+        "Elbrus computer with one CPU, compatibility: streams without footers, configuration, global state",
+        compat=BEFORE_FOOTERS,
+    ),
 )
 """All machine types, newest first."""
 

@@ -30,8 +30,8 @@ class MachineConfig:
     """One machine. Empty or None means the default of the machine type.
 
     ``ram_size`` is in bytes; ``paused`` is -S; ``incoming`` means that the state comes by migration;
-    ``serials`` are the character devices of the serial ports, in the order of the board; ``disks`` the virtio
-    disks, in the order of their windows.
+    ``suppress_vmdesc`` leaves the vmdescription out of streams; ``serials`` are the character devices of the
+    serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows.
     """
 
     machine: str = DEFAULT.name
@@ -46,6 +46,7 @@ class MachineConfig:
     uuid: uuidlib.UUID | None = None
     paused: bool = False
     incoming: bool = False
+    suppress_vmdesc: bool = False
     no_shutdown: bool = False
     no_reboot: bool = False
     serials: tuple[Chardev | None, ...] = field(default=(), compare=False)

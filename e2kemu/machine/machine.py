@@ -22,7 +22,7 @@ from e2kemu.devices.test_device import Sleeper
 from e2kemu.errors import E2kError, StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
-from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, check_transition
+from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, SNAPSHOT, check_transition
 from e2kemu.machine.throttle import CpuThrottle
 from e2kemu.machine.vcpu import SWITCH_INTERVAL, Gate, VcpuThread, VirtualCpu
 from e2kemu.memory.ram import RAMBlock
@@ -187,17 +187,24 @@ class Machine:
                 raise StateError("Resetting the Virtual Machine is required")
             if self._run_state == "finish-migrate":
                 raise StateError("Migration is not finalized yet")
+            self._check_no_snapshot()
             if self._run_state == "inmigrate":
                 self.autostart = True
             else:
                 self.start()
 
     def pause(self) -> None:
-        """The command ``stop``: an incoming machine will not start by itself."""
+        """The command ``stop``: an incoming machine will not start by itself. Raises StateError while a
+        snapshot is made: the machine stands still, and what it does afterwards is decided."""
+        self._check_no_snapshot()
         if self._run_state == "inmigrate":
             self.autostart = False
         else:
             self.stop()
+
+    def _check_no_snapshot(self) -> None:
+        if self._run_state in SNAPSHOT:
+            raise StateError("A snapshot is being saved or loaded")
 
     def quiesced(self) -> AbstractContextManager[None]:
         """All vCPUs stand between two wide instructions while it is entered; holds the machine lock."""
@@ -276,11 +283,22 @@ class Machine:
     def reset(self, *, guest: bool = False, reason: str = "host-qmp-system-reset") -> None:
         """System reset: devices and CPUs as after power-on, images loaded again, the rest of RAM kept.
 
-        Emits RESET. With no_reboot it is a shutdown with status 0 instead.
+        Emits RESET. With no_reboot it is a shutdown with status 0 instead. Raises StateError while a snapshot
+        is made.
         """
+        self._check_no_snapshot()
         if self.config.no_reboot:
             self.shutdown(0, guest=guest, reason=reason)
             return
+        with self._gate.still():
+            self.power_on()
+            if self._run_state not in KEPT_BY_RESET:
+                self._run_state = "prelaunch"
+            self._update_gate()
+            self.emit("RESET", {"guest": guest, "reason": reason})
+
+    def power_on(self) -> None:
+        """Devices and CPUs as after power-on, images loaded again; no event, no other run state."""
         with self._gate.still():
             self._gate.abandon_waits()
             self._shutdown = self.exit_status = None
@@ -291,10 +309,11 @@ class Machine:
             for cpu in self.cpus:
                 cpu.reset()
                 cpu.idle_until = None
-            if self._run_state not in KEPT_BY_RESET:
-                self._run_state = "prelaunch"
-            self._update_gate()
-            self.emit("RESET", {"guest": guest, "reason": reason})
+
+    def migration_blockers(self) -> list[str]:
+        """Why devices cannot travel, one reason each; empty when all can."""
+        reasons = [device.migration_blocker for device in self.devices]
+        return [*filter(None, reasons), *filter(None, (disk.migration_blocker for disk in self.disks))]
 
     def close(self) -> None:
         """End the vCPU threads. The caller does not hold the machine lock."""

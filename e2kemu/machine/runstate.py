@@ -27,7 +27,19 @@ TRANSITIONS: dict[str, frozenset[str]] = {
         "guest-panicked": "running finish-migrate prelaunch",
     }.items()
 }
-"""For each state those that may follow it."""
+"""For each state those that may follow it; ``SNAPSHOT`` adds more."""
+
+SNAPSHOT = frozenset(("save-vm", "restore-vm"))
+"""States in which a snapshot is being saved or loaded: nobody may start, reset or migrate the machine then."""
+
+NO_SNAPSHOT = frozenset(("inmigrate", "finish-migrate", "postmigrate")) | SNAPSHOT
+"""States in which none can be made: the guest is somewhere else, or on its way."""
+
+for _state in TRANSITIONS.keys() - NO_SNAPSHOT:
+    # Here a snapshot is made in the background, also of a machine that is stopped: the state shows it.
+    TRANSITIONS[_state] |= SNAPSHOT
+    for _during in SNAPSHOT:
+        TRANSITIONS[_during] |= {_state}
 
 KEPT_BY_RESET = frozenset(("running", "inmigrate", "finish-migrate"))
 """States that a reset does not change; from all others the machine goes to prelaunch."""

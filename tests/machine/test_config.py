@@ -48,6 +48,8 @@ def test_machine_help_names_every_type_its_alias_and_the_default() -> None:
         "Supported machines are:",
         "elbrus               Elbrus computer with one CPU, 2026 (alias of elbrus-1.0)",
         "elbrus-1.0           Elbrus computer with one CPU, 2026 (default)",
+        "elbrus-0.1           Elbrus computer with one CPU, compatibility: "
+        "streams without footers, configuration, global state",
     ]
 
 
