@@ -32,6 +32,11 @@ class XbzrleCounters:
     _before: tuple[int, int, int] = (0, 0, 0)
     _measured: bool = False
 
+    @property
+    def saved(self) -> int:
+        """Bytes of pages that did not have to be sent."""
+        return self.pages * PAGE_SIZE - self.bytes
+
     def end_period(self) -> None:
         """A period is over: its rates are the rates."""
         size, pages, missed = self.bytes, self.pages, self.cache_miss
@@ -75,6 +80,11 @@ class CompressionCounters:
     """Bytes of pages for one byte sent."""
     _before: tuple[int, int, int] = (0, 0, 0)
     _measured: bool = False
+
+    @property
+    def saved(self) -> int:
+        """Bytes of pages that did not have to be sent."""
+        return self.pages * PAGE_SIZE - self.compressed_size
 
     def end_period(self) -> None:
         """A period is over: its rates are the rates."""

@@ -252,15 +252,18 @@ class RamSaver:
         self._rate_since = time.monotonic()
         self._counters.dirty_sync_count += 1
 
-    def sync(self) -> None:
-        """Add the pages written since the last time; measure the dirty rate when a second has passed."""
+    def sync(self) -> int:
+        """Add the pages written since the last time; measure the dirty rate when a second has passed.
+
+        Returns by how many bytes there is more to send now.
+        """
         with self._machine.quiesced():
             harvest = [state.block.harvest_dirty() for state in self._blocks]
         for state, fresh in zip(self._blocks, harvest, strict=True):
             self._dirtied_since += int(np.count_nonzero(fresh))
             np.logical_or(state.dirty, fresh, out=state.dirty)
             state.pending = int(np.count_nonzero(state.dirty))
-        counters = self._counters
+        counters, before = self._counters, self._counters.remaining
         counters.remaining = sum(state.pending for state in self._blocks) * PAGE_SIZE
         counters.dirty_sync_count += 1
         now = time.monotonic()
@@ -271,6 +274,7 @@ class RamSaver:
         if period:
             counters.dirty_pages_rate = int(self._dirtied_since / (now - self._rate_since))
             self._rate_since, self._dirtied_since = now, 0
+        return counters.remaining - before
 
     # -- records
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from e2kemu.errors import StreamError
 from e2kemu.memory.received import Arrivals
+from e2kemu.migration.compress import PackedPage, Unpacker
 from e2kemu.migration.machine_protocol import MigratableBlock
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram import (
@@ -34,26 +35,30 @@ from e2kemu.migration.ram import (
     pages_of,
     zero_pages,
 )
+from e2kemu.migration.ram_coded import XbzrleRun, check_packed, check_xbzrle, packed_run, xbzrle_run
 from e2kemu.migration.registry import RAM_IDSTR
 from e2kemu.migration.stream import shown
 
 NEEDS = {
-    Flag.XBZRLE: "xbzrle",
-    Flag.COMPRESS_PAGE: "compress",
     Flag.MULTIFD_FLUSH: "multifd",
     Flag.HOOK: "rdma",
 }
-"""Record types that exist but that only a capability makes appear."""
+"""Record types that exist but that only a capability makes appear, which we do not have."""
+
+CODED = (Flag.XBZRLE, Flag.COMPRESS_PAGE)
+"""Records of encoded pages (``ram_coded.py``). The source decides whether they come."""
 
 
 class RamLoader:
     """The destination's side of the section for one migration."""
 
-    def __init__(self, blocks: Sequence[MigratableBlock]) -> None:
+    def __init__(self, blocks: Sequence[MigratableBlock], decompress_threads: int = 2) -> None:
         self._blocks = {block.idstr: block for block in blocks}
         self._block: MigratableBlock | None = None
         self._pages = np.empty((0, PAGE_SIZE), dtype=np.uint8)
         self._listed = False
+        self._unpacker = Unpacker(decompress_threads)
+        self._packed_to = -1  # the last page that may still be in work there
         self.received: dict[str, npt.NDArray[np.uint8]] = {}
         """Since ``track``: one byte per page of each block, 1 when its content has come."""
         self._arrivals: Arrivals | None = None
@@ -86,12 +91,16 @@ class RamLoader:
             head = r.be64()
             flags, address = head & FLAGS_MASK, head & ~FLAGS_MASK
             kind = flags & ~Flag.CONTINUE
+            self._settle()
             if kind == Flag.EOS:
                 if head != Flag.EOS:
                     raise self._error(f"end-of-section record with address {address:#x}", at)
                 return
             if kind == Flag.MEM_SIZE:
                 self._load_block_list(r, address, at)
+            elif kind in CODED and not self._guest_runs:
+                self._choose_block(r, continued=bool(flags & Flag.CONTINUE), at=at)
+                self._load_coded(r, kind, address, at)
             elif kind in (Flag.PAGE, Flag.ZERO):
                 self._choose_block(r, continued=bool(flags & Flag.CONTINUE), at=at)
                 self._load_one(r, kind, address, at)
@@ -104,6 +113,7 @@ class RamLoader:
 
     def finish(self) -> None:
         """All is loaded: tell whoever caches guest memory."""
+        self._unpacker.close()
         for block in self._blocks.values():
             block.changed(0, block.size)
 
@@ -162,9 +172,12 @@ class RamLoader:
         if not r.want(8):
             return False
         head = r.buffered()[:8]
-        if head[6] & 0x0F:
-            return False
-        kind = head[7]
+        kind = int.from_bytes(head[6:8], "big") & FLAGS_MASK
+        if kind == Flag.COMPRESS_PAGE | Flag.CONTINUE and not self._guest_runs:
+            return self._load_packed_run(r)
+        self._settle()
+        if kind == Flag.XBZRLE | Flag.CONTINUE and not self._guest_runs:
+            return self._load_xbzrle_run(r)
         if kind == Flag.PAGE | Flag.CONTINUE:
             return r.want(PAGE_RECORD) and self._load_full_run(r)
         if kind == Flag.ZERO | Flag.CONTINUE:
@@ -186,6 +199,79 @@ class RamLoader:
         self._store(index, None)
         r.consume(records.size)
         return True
+
+    # -- encoded pages
+
+    @property
+    def _guest_runs(self) -> bool:
+        """Postcopy: a page comes once, and whole."""
+        return self._arrivals is not None
+
+    def _load_coded(self, r: StreamReader, kind: int, address: int, at: int) -> None:
+        """One record whose header word and block's name were read."""
+        page = address >> PAGE_BITS
+        self._check_range(np.array([page], dtype=np.uint64), at, 0)
+        try:
+            if kind == Flag.COMPRESS_PAGE:
+                length = r.be32()
+                check_packed(length, at)
+                self._unpack([PackedPage(page, r.read_exact(length), at)])
+                return
+            encoding, length = r.be8(), r.be16()
+            check_xbzrle(encoding, length, at)
+            data = np.frombuffer(r.read_exact(length), dtype=np.uint8)
+            XbzrleRun(data, at, [page], [0], [length]).apply(self._pages.reshape(-1))
+        except StreamError as error:
+            raise self._error(error.message, at) from error
+
+    def _load_xbzrle_run(self, r: StreamReader) -> bool:
+        try:
+            run = xbzrle_run(r)
+            if run.pages:
+                self._check_range(np.array(run.pages, dtype=np.uint64), run.at, 0)
+                run.apply(self._pages.reshape(-1))
+                r.consume(run.size)
+        except StreamError as error:
+            raise self._placed(error) from error
+        return bool(run.pages)
+
+    def _load_packed_run(self, r: StreamReader) -> bool:
+        try:
+            packed, size = packed_run(r)
+        except StreamError as error:
+            raise self._placed(error) from error
+        if packed:
+            self._check_range(np.array([one.page for one in packed], dtype=np.uint64), packed[0].at, 0)
+            r.consume(size)
+            self._unpack(packed)
+        return bool(packed)
+
+    def _unpack(self, packed: Sequence[PackedPage]) -> None:
+        """Give pages of the current block, ascending, to the threads."""
+        if packed[0].page <= self._packed_to:
+            self._settle()
+        self._packed_to = packed[-1].page
+        try:
+            self._unpacker.unpack(packed, self._store)
+        except StreamError as error:
+            raise self._placed(error) from error
+
+    def _settle(self) -> None:
+        """Wait for the threads: what comes next may be about the same pages, or of another block."""
+        if self._packed_to < 0:
+            return
+        self._packed_to = -1
+        try:
+            self._unpacker.flush()
+        except StreamError as error:
+            raise self._placed(error) from error
+
+    def _placed(self, error: StreamError) -> StreamError:
+        """``error``, with the section; nothing more is inflated."""
+        self._unpacker.close()
+        return StreamError(error.message, section=RAM_IDSTR, offset=error.offset)
+
+    # -- runs of whole and zero pages
 
     def _run(
         self, r: StreamReader, size: int, flags: int

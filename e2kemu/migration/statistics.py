@@ -12,6 +12,7 @@ from typing import Any
 
 from e2kemu.migration import state
 from e2kemu.migration.block import DiskCounters
+from e2kemu.migration.counters import CompressionCounters, XbzrleCounters
 
 
 @dataclass
@@ -62,12 +63,32 @@ class Statistics:
     total_time: float | None = None
     """Known when it is over."""
     expected_downtime_ms: int = 0
+    xbzrle: XbzrleCounters | None = None
+    """With the capability xbzrle."""
+    compression: CompressionCounters | None = None
+    """With the capability compress."""
+    throttle_percentage: int = 0
+    """By how much auto-converge slows the guest down now."""
+
+    @property
+    def saved(self) -> int:
+        """Bytes of pages that did not have to go into the channel, thanks to XBZRLE and compression."""
+        return sum(counters.saved for counters in (self.xbzrle, self.compression) if counters is not None)
+
+    @property
+    def pages_sent(self) -> int:
+        """Pages that went in any form."""
+        encoded = sum(counters.pages for counters in (self.xbzrle, self.compression) if counters is not None)
+        return self.ram.pages_sent + encoded - (self.xbzrle.overflow if self.xbzrle is not None else 0)
 
     def finish(self) -> None:
         """It is over: fix the total and the throughput over the whole migration."""
         self.total_time = time.monotonic() - self.started
         transfer_ms = milliseconds(self.total_time) - milliseconds(self.setup_time)
         self.ram.mbps = megabits_per_second(self.transferred, transfer_ms / 1000)
+        for counters in (self.xbzrle, self.compression):
+            if counters is not None:
+                counters.finish()
         self.ram.remaining = 0 if self.stopped_at is not None else self.ram.remaining
 
     def query(self, status: str) -> dict[str, Any]:
@@ -105,6 +126,12 @@ class Statistics:
             "postcopy-bytes": ram.postcopy_bytes,
             "dirty-sync-missed-zero-copy": 0,
         }
+        if self.xbzrle is not None:
+            answer["xbzrle-cache"] = self.xbzrle.query()
+        if self.compression is not None:
+            answer["compression"] = self.compression.query()
+        if self.throttle_percentage:
+            answer["cpu-throttle-percentage"] = self.throttle_percentage
         return answer
 
 
