@@ -254,8 +254,7 @@ class SourceMachine(SourceValues):
 
     def tag(self, register: int, mask: int) -> Src:
         if not self.clean:
-            name = self.name(f"T[{index_of(register)}] & {mask}", 4)
-            return name
+            return self.name(f"T[{index_of(register)}] & {mask}", 4)
         if self.empty.get(register, 0) & mask:
             self.emit("raise bail")
             raise Ended
@@ -568,7 +567,8 @@ class SourceMachine(SourceValues):
             head += [f" if ({' | '.join(f'P[{i}]' for i in sorted(use.required_preds))}) > 1: return None"]
         head.append(f" b = X[{int(Slot.BASE)}]")
         if self.clean and use.required:
-            whole = [f"T[{index_of(r)}]" if m == 15 else f"T[{index_of(r)}] & {m}" for r, m in sorted(use.required.items())]
+            whole = [f"T[{index_of(r)}]" + (f" & {halves}" if halves != 15 else "")
+                     for r, halves in sorted(use.required.items())]
             head.append(f" if {' | '.join(whole)}: return None")
         head += [f" {local_of(r)} = R[{index_of(r)}]" for r in sorted(use.loaded)]
         head += [f" p{i} = P[{i}]" for i in sorted(use.preds)]

@@ -61,7 +61,7 @@ class Core:
         self.generation = self.space.generation
         flat = self.space.find(0)
         self.ram_limit = 0
-        self.ram: dict[int, memoryview] = {1: memoryview(b""), 2: memoryview(b""), 4: memoryview(b""), 8: memoryview(b"")}
+        self.ram: dict[int, memoryview] = {size: memoryview(b"") for size in (1, 2, 4, 8)}
         self.dirty: memoryview = memoryview(b"")
         self.present: memoryview | None = None
         if flat is not None and flat.block is not None and flat.writable and flat.start == 0:

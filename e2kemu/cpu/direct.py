@@ -10,14 +10,14 @@ from typing import Any
 
 from e2kemu.cpu import sregs
 from e2kemu.cpu.config import GLOBAL, Config
-from e2kemu.cpu.core import M48, M64, Core
+from e2kemu.cpu.core import M64, Core
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.memory_access import FAILED_LOAD
 from e2kemu.cpu.state import BGR, BR, Slot
 from e2kemu.cpu.values import PyValues
 from e2kemu.cpu.wide_control import TAG_RETURN
 from e2kemu.cpu.wide_semantics import perform
-from e2kemu.cpu.windows import Trap
+from e2kemu.cpu.windows import M48, Trap
 
 Late = list[Callable[[], None]]
 

@@ -90,7 +90,8 @@ class Reference:
         self._names = {
             "R": state.R, "E": state.E, "S": state.S, "X": state.X, "T": state.T, "P": state.P, "Q": core.exit_flag,
             "M1": core.ram[1], "M2": core.ram[2], "M4": core.ram[4], "M8": core.ram[8], "D": core.dirty,
-            "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative, "st": core.st, "Trap": Trap,
+            "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative,
+            "st": core.st, "Trap": Trap,
             "bail": self._bail, "left": _left, "divide_signed": divide_signed, "remainder_signed": remainder_signed,
             "reverse_bits": reverse_bits,
         }

@@ -7,7 +7,7 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | field | what |
 |---|---|
 | mdl | IDR.mdl of the CPU model; must be the destination's |
-| pc, mlock | address of the next wide instruction; result of the last lock check |
+| pc | address of the next wide instruction |
 | idle_until | virtual ns until which the CPU sleeps, all ones: awake |
 | below, live | registers under the window; all live registers |
 | values, extensions, tags | of the live registers |
@@ -50,7 +50,7 @@ class CpuImage:
         x = state.X
         base, bottom = x[Slot.BASE], x[Slot.BOTTOM]
         end = base + state.window_size
-        self.pc, self.mlock = x[Slot.PC], x[Slot.MLOCK]
+        self.pc = x[Slot.PC]
         self.idle_until = AWAKE if self.cpu.idle_until is None else self.cpu.idle_until
         self.below, self.live = base - bottom, end - bottom
         self.values, self.extensions = state.R[bottom:end].tolist(), state.E[bottom:end].tolist()
@@ -85,7 +85,7 @@ class CpuImage:
         for register in _MIGRATED:
             state.S[register.number] = getattr(self, _attribute(register.name))
         x = state.X
-        x[Slot.PC], x[Slot.MLOCK], x[Slot.CHAIN] = self.pc, self.mlock, self.chain_entries
+        x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
         self.cpu.idle_until = None if self.idle_until == AWAKE else self.idle_until
         self.cpu.invalidate(0, 1 << 64)
@@ -97,7 +97,6 @@ VMSTATE = VMState(
     [
         equal(u8("mdl")),
         u64("pc"),
-        u64("mlock"),
         u64("idle_until"),
         u32("below"),
         u32("live"),

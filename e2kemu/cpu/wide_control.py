@@ -173,9 +173,8 @@ def _local_condition(ex: WideExecution, kind: int, psrc: int) -> V:
     result: V = 0 if kind == 11 else m.get(ex.mlock)
     if kind == 8:
         for bit, channel in enumerate((4, 3, 1, 0)):
-            if psrc >> bit & 1:
-                if channel in ex.deferred:
-                    result = m.or_(result, m.get(ex.deferred[channel]))
+            if psrc >> bit & 1 and channel in ex.deferred:
+                result = m.or_(result, m.get(ex.deferred[channel]))
         return result
 
     def compare(index: int, negated: int) -> V:
