@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from e2kemu.errors import ChannelError
+from e2kemu.migration.hooks import RamHooks
 
 Buffer = bytes | bytearray | memoryview
 
@@ -61,6 +62,9 @@ class Channel(ABC):
 
     supports_return_path: bool = True
     """Whether bytes can come back on it (False: a file, or a pipe with one direction)."""
+
+    ram_hooks: RamHooks | None = None
+    """What the transport does in the RAM section, for one that moves pages by other means."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -27,6 +27,7 @@ from e2kemu.errors import ChannelError, E2kError, StreamError
 from e2kemu.migration import state as status
 from e2kemu.migration.block import BlockLoader
 from e2kemu.migration.channel import Channel, Listener, SocketAddressDict
+from e2kemu.migration.compat import NEWEST, StreamFormat
 from e2kemu.migration.disk_protocol import let_go
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.load import StreamLoader
@@ -77,8 +78,12 @@ class IncomingMigration:
         switchover_ack: bool = False,
         postcopy: bool = False,
         blocktime: bool = False,
+        decompress_threads: int = 2,
         exit_on_error: bool = True,
+        format: StreamFormat = NEWEST,
     ) -> None:
+        self._format = format
+        self._decompress_threads = decompress_threads
         self._postcopy_allowed = postcopy
         self._blocktime = blocktime
         self._postcopy: PostcopyDestination | None = None
@@ -161,8 +166,9 @@ class IncomingMigration:
         self._channel = channel
         stack.callback(channel.close)
         self._log(f"load from {channel.describe()}")
-        self._received = received = GlobalState()
-        ram = RamLoader(self._machine.ram_blocks)
+        self._received = received = GlobalState(optional=not self._format.store_global_state)
+        ram = RamLoader(self._machine.ram_blocks, self._decompress_threads)
+        ram.hooks = channel.ram_hooks
         if self._postcopy_allowed:
             self._postcopy = PostcopyDestination(
                 self._machine, self._state, ram, self._start_guest, blocktime=self._blocktime
@@ -171,7 +177,9 @@ class IncomingMigration:
         registry = Registry([*self._machine.save_handlers(), received])
 
         def loader(reader: StreamReader) -> StreamLoader:
-            return StreamLoader(reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed)
+            return StreamLoader(
+                reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed, format=self._format
+            )
 
         try:
             link = incoming_link(channel)
@@ -274,7 +282,7 @@ class IncomingMigration:
     def _start_guest(self) -> None:
         """Go to the run state that the source had."""
         machine = self._machine
-        run_state = self._received.run_state
+        run_state = self._received.run_state or "running"  # an older machine type does not tell
         if run_state != "running":
             machine.set_run_state(run_state)
         elif machine.autostart:

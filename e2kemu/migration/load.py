@@ -19,6 +19,7 @@ from typing import Protocol
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
 from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_VERSION, BlockLoader
+from e2kemu.migration.compat import NEWEST, StreamFormat
 from e2kemu.migration.postcopy import MAX_PACKAGE, PING_LOADED
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram_load import RamLoader
@@ -101,7 +102,7 @@ class Phase(Enum):
 class StreamLoader:
     """Loads one stream from ``reader`` into RAM blocks and device sections.
 
-    ``postcopy``: the capability postcopy-ram is on.
+    ``postcopy``: the capability postcopy-ram is on. ``format`` says which optional parts the stream must have.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class StreamLoader:
         commands: CommandHandlers,
         *,
         postcopy: bool = False,
+        format: StreamFormat = NEWEST,
     ) -> None:
         self._postcopy = postcopy
+        self._format = format
         self._phase = Phase.PRECOPY
         self._advised = False
         self._package: bytes | None = None
@@ -167,7 +170,8 @@ class StreamLoader:
         self._elements(self._ram_elements | {ElementType.SECTION_FULL: self._section_full})
         if self._package is None:
             self._check_complete()
-            self._vmdescription()
+            if not self._format.suppress_vmdesc:
+                self._vmdescription()
             self._ram.finish()
 
     def _load_package(self) -> None:
@@ -216,6 +220,9 @@ class StreamLoader:
             raise StreamError("SaveVM v2 format is obsolete and don't work anymore", offset=4)
         if version != VERSION:
             raise StreamError(f"Unsupported migration stream version {version}", offset=4)
+        if not self._format.send_configuration:
+            self._last = "the header"
+            return
         at = self._r.position
         if self._byte("the configuration section") != ElementType.CONFIGURATION:
             raise StreamError("Configuration section missing", offset=at)
@@ -312,6 +319,12 @@ class StreamLoader:
             raise StreamError(f"section header: {error.message}", offset=error.offset) from error
 
     def _footer(self, section_id: int, idstr: str) -> None:
+        if self._format.send_section_footer:
+            self._read_footer(section_id, idstr)
+        self._section = ""
+        self._last = f"section '{idstr}'"
+
+    def _read_footer(self, section_id: int, idstr: str) -> None:
         at = self._r.position
         mark = self._r.peek(5)
         if len(mark) < 5:
@@ -328,8 +341,6 @@ class StreamLoader:
                 offset=at,
             )
         self._r.skip(5)
-        self._section = ""
-        self._last = f"section '{idstr}'"
 
     def _check_complete(self) -> None:
         """The device state has ended: nothing that this machine needs may be missing."""

@@ -32,14 +32,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StateError, TlsError
 from e2kemu.migration import state as status
 from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_SECTION_ID, BLOCK_VERSION, BlockSaver
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.coders import page_coders
+from e2kemu.migration.compat import NEWEST, StreamFormat
 from e2kemu.migration.disk_protocol import let_go, take_back
 from e2kemu.migration.globalstate import GlobalState
+from e2kemu.migration.hooks import RamHooks, RamPhase
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
 from e2kemu.migration.options import Capabilities, MigrationParameters
 from e2kemu.migration.postcopy import advise
@@ -95,6 +100,7 @@ class OutgoingMigration:
         open_channel: Callable[[OutgoingMigration], Channel],
         peer_may_answer: Callable[[Channel], bool],
         blocks: BlockSaver | None = None,
+        format: StreamFormat = NEWEST,
     ) -> None:
         self._machine = machine
         self._state = state
@@ -103,6 +109,9 @@ class OutgoingMigration:
         self._open_channel = open_channel
         self._peer_may_answer = peer_may_answer
         self._blocks = blocks
+        self._format = format
+        self._hooks: RamHooks | None = None
+        self._ram: RamSaver | None = None
         self.statistics = Statistics(expected_downtime_ms=parameters.downtime_limit)
         self.statistics.disk = None if blocks is None else blocks.counters
         self._lock = threading.Lock()
@@ -155,6 +164,11 @@ class OutgoingMigration:
         if not self._state.running():
             raise StateError("Postcopy must be started after migration has been started")
         self._switch.set()
+
+    def dirty_pages(self) -> dict[str, npt.NDArray[np.intp]]:
+        """For each RAM block the pages that are to be sent (again), as far as is known now."""
+        ram = self._ram
+        return {} if ram is None else {name: ram.dirty_index(name) for name in ram.block_pages}
 
     def pause(self) -> None:
         """``migrate-pause``: break the connection of a postcopy off."""
@@ -243,7 +257,8 @@ class OutgoingMigration:
     def _transfer(self, channel: Channel, undo: ExitStack, always: ExitStack) -> None:
         self._check()
         out = StreamWriter(channel)
-        frames = FrameWriter(out)
+        frames = FrameWriter(out, self._format)
+        self._hooks = channel.ram_hooks
         configuration = self._configuration()
         ram = RamSaver(self._machine, self.statistics.ram, lambda: self._parameters.zero_page_detection)
         ram.coders = page_coders(
@@ -252,6 +267,7 @@ class OutgoingMigration:
         if self._capabilities["auto-converge"]:
             self._converge = AutoConverge(self._parameters, self.statistics, self._machine.set_throttle)
             always.callback(self._converge.stop)
+        self._ram = ram
         self._setup(channel, frames, configuration, ram)
         self._move(status.ACTIVE)
         self._iterate(frames, ram)
@@ -292,7 +308,7 @@ class OutgoingMigration:
         with frames.section_start(
             ElementType.SECTION_START, RAM_SECTION_ID, RAM_IDSTR, RAM_INSTANCE, RAM_VERSION
         ) as out:
-            ram.save_setup(out)
+            ram.save_setup(out, self._hooks_in_setup)
         frames.out.flush()
         if self._return_path is not None:
             self._return_path.start()
@@ -345,6 +361,7 @@ class OutgoingMigration:
         deadline = time.monotonic() + ITERATION_SECONDS
         rate = frames.out.rate
         with frames.section_more(ElementType.SECTION_PART, RAM_SECTION_ID) as out:
+            self._before(out, RamPhase.ROUND)
             while True:
                 budget = rate.budget(self._parameters.max_bandwidth)
                 if budget <= 0 or not ram.save_pages(out, budget):
@@ -352,6 +369,7 @@ class OutgoingMigration:
                 self.statistics.transferred = out.transferred
                 if time.monotonic() >= deadline or self._interrupt.is_set():
                     break
+            self._after(out, RamPhase.ROUND)
             out.be64(Flag.EOS)
         frames.out.flush()
         self.statistics.transferred = frames.out.transferred
@@ -375,9 +393,11 @@ class OutgoingMigration:
         """Stop the guest, send all the rest; returns the descriptions of the devices."""
         self._begin_switchover(frames, ram, undo)
         with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
+            self._before(out, RamPhase.FINISH)
             while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
                 self.statistics.transferred = out.transferred
                 self._check()
+            self._after(out, RamPhase.FINISH)
             out.be64(Flag.EOS)
         descriptions = self._send_devices(frames)
         frames.out.flush()
@@ -402,7 +422,7 @@ class OutgoingMigration:
             self._continue.wait()
             self._check()
         self._move(status.DEVICE)
-        frames.command(Command.SWITCHOVER_START)
+        frames.switchover_start()
         self._leave_disks(frames, undo)
         ram.sync()
 
@@ -418,7 +438,8 @@ class OutgoingMigration:
             undo.callback(machine.set_run_state, self._run_state)
 
     def _handlers(self) -> list[SaveHandler]:
-        return [*self._machine.save_handlers(), GlobalState(self._run_state)]
+        optional = not self._format.store_global_state
+        return [*self._machine.save_handlers(), GlobalState(self._run_state, optional=optional)]
 
     def _send_devices(self, frames: FrameWriter) -> list[dict[str, Any]]:
         descriptions = []
@@ -472,7 +493,7 @@ class OutgoingMigration:
         self.attach(channel)
         pages = {block.idstr: block.size // block.page_size for block in self._machine.ram_blocks}
         self._return_path = path = ReturnPath(channel, channel.shutdown, pages)
-        return Link(channel, FrameWriter(StreamWriter(channel)), path)
+        return Link(channel, FrameWriter(StreamWriter(channel), self._format), path)
 
     # -- confirm and finish
 
@@ -508,6 +529,18 @@ class OutgoingMigration:
         return path.wait(lambda path: path.answered, patience)
 
     # -- small things
+
+    def _before(self, out: StreamWriter, phase: RamPhase) -> None:
+        if self._hooks is not None:
+            self._hooks.before_iterate(out, phase)
+
+    def _after(self, out: StreamWriter, phase: RamPhase) -> None:
+        if self._hooks is not None:
+            self._hooks.after_iterate(out, phase)
+
+    def _hooks_in_setup(self, out: StreamWriter) -> None:
+        self._before(out, RamPhase.SETUP)
+        self._after(out, RamPhase.SETUP)
 
     def _close_channel(self, channel: Channel) -> None:
         channel.shutdown()

@@ -131,7 +131,7 @@ class PostcopySource:
     def send_package(self, frames: FrameWriter, save_devices: Callable[[FrameWriter], object]) -> None:
         """The package and PING 4; not flushed."""
         package = _Package()
-        inner = FrameWriter(StreamWriter(package))
+        inner = FrameWriter(StreamWriter(package), frames.format)
         inner.command(Command.POSTCOPY_LISTEN)
         save_devices(inner)
         for value in (PING_PACKAGE, PING_WILL_COMMIT, PING_LOADED):

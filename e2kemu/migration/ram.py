@@ -173,12 +173,14 @@ class RamSaver:
 
     # -- sections
 
-    def save_setup(self, out: StreamWriter) -> None:
-        """Body of START: the list of blocks."""
+    def save_setup(self, out: StreamWriter, behind: Callable[[StreamWriter], None] | None = None) -> None:
+        """Body of START: the list of blocks. ``behind`` may write records of its own before the end."""
         out.be64(self._counters.total | Flag.MEM_SIZE)
         for state in self._blocks:
             out.string8(state.block.idstr)
             out.be64(state.block.size)
+        if behind is not None:
+            behind(out)
         out.be64(Flag.EOS)
 
     def save_pages(self, out: StreamWriter, limit: int) -> bool:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from e2kemu.errors import StreamError
 from e2kemu.memory.received import Arrivals
 from e2kemu.migration.compress import PackedPage, Unpacker
+from e2kemu.migration.hooks import RamHooks
 from e2kemu.migration.machine_protocol import MigratableBlock
 from e2kemu.migration.qemufile import StreamReader
 from e2kemu.migration.ram import (
@@ -57,6 +58,8 @@ class RamLoader:
         self._block: MigratableBlock | None = None
         self._pages = np.empty((0, PAGE_SIZE), dtype=np.uint8)
         self._listed = False
+        self.hooks: RamHooks | None = None
+        """The transport's part in the section."""
         self._unpacker = Unpacker(decompress_threads)
         self._packed_to = -1  # the last page that may still be in work there
         self.received: dict[str, npt.NDArray[np.uint8]] = {}
@@ -96,7 +99,9 @@ class RamLoader:
                 if head != Flag.EOS:
                     raise self._error(f"end-of-section record with address {address:#x}", at)
                 return
-            if kind == Flag.MEM_SIZE:
+            if kind == Flag.HOOK and self.hooks is not None:
+                self.hooks.load(r, address)
+            elif kind == Flag.MEM_SIZE:
                 self._load_block_list(r, address, at)
             elif kind in CODED and not self._guest_runs:
                 self._choose_block(r, continued=bool(flags & Flag.CONTINUE), at=at)
@@ -140,6 +145,8 @@ class RamLoader:
                 raise self._error(f"RAM blocks sum up to more than the total of {total:#x}", here)
             seen.add(name)
             left -= size
+            if self.hooks is not None:
+                self.hooks.block_listed(name)
         self._listed = True
 
     def _choose_block(self, r: StreamReader, *, continued: bool, at: int) -> None:
