@@ -30,7 +30,7 @@ from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
 from e2kemu.machine.machine import Machine
 from e2kemu.migration import commands as migration_commands
-from e2kemu.migration import tls_creds
+from e2kemu.migration import commands_old, tls_creds
 from e2kemu.migration.address import Address, from_channels
 from e2kemu.migration.service import MigrationService
 from e2kemu.monitor import commands, commands_block, commands_memory, info
@@ -41,7 +41,9 @@ from e2kemu.monitor.qmp import EventBroadcast, QmpMonitor
 from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
-REGISTERED = (commands, commands_block, commands_memory, info, migration_commands, tls_creds, authz, secret)
+REGISTERED = (
+    commands, commands_block, commands_memory, info, migration_commands, commands_old, tls_creds, authz, secret
+)  # fmt: skip
 """Imported for the commands and object types they declare."""
 
 

@@ -60,12 +60,37 @@ class RamInfo(Qapi):
     dirty_sync_missed_zero_copy: int
 
 
+class XbzrleCacheInfo(Qapi):
+    """XBZRLECacheStats."""
+
+    cache_size: int
+    bytes: int
+    pages: int
+    cache_miss: int
+    cache_miss_rate: float
+    encoding_rate: float
+    overflow: int
+
+
+class CompressionInfo(Qapi):
+    """CompressionStats."""
+
+    pages: int
+    busy: int
+    busy_rate: float
+    compressed_size: int
+    compression_rate: float
+
+
 class MigrationInfo(Qapi):
     """Result of query-migrate; members that do not apply are left out."""
 
     status: str | UnsetType = UNSET
     ram: RamInfo | UnsetType = UNSET
     disk: RamInfo | UnsetType = UNSET
+    xbzrle_cache: XbzrleCacheInfo | UnsetType = UNSET
+    compression: CompressionInfo | UnsetType = UNSET
+    cpu_throttle_percentage: int | UnsetType = UNSET
     remaining: int | UnsetType = UNSET
     total_time: int | UnsetType = UNSET
     expected_downtime: int | UnsetType = UNSET
@@ -380,7 +405,9 @@ def hmp_migrate_set_str_parameter(ctx: Context, parameter: str, value: str) -> N
 @info_command("migrate", "all:-a", params="[-a]", help="show migration status (-a: all, dump all status)")
 def info_migrate(ctx: Context, all: bool) -> None:
     """``info migrate``."""
-    ctx.monitor.print(migrate_text(service(ctx).query(), everything=all), end="")
+    migration = service(ctx)
+    text = migrate_text(migration.query(), everything=all, settings=migration.settings)
+    ctx.monitor.print(text, end="")
 
 
 @info_command("migrate_capabilities", help="show current migration capabilities")

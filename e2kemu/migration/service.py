@@ -7,15 +7,24 @@ conductors. Its methods return at once (``wait`` and ``save`` excepted) and may 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from e2kemu.errors import ChannelError, StateError
+from e2kemu.migration import hooks
 from e2kemu.migration import state as status
 from e2kemu.migration.address import Address, InetAddress, UnixAddress, parse_uri
 from e2kemu.migration.block import BlockSaver
 from e2kemu.migration.channel import Channel, Waker
+from e2kemu.migration.compat import DEFAULTS, MigrationSettings
+from e2kemu.migration.hooks import MigrationEvent, Notifier
 from e2kemu.migration.incoming import IncomingMigration
 from e2kemu.migration.machine_protocol import MigratableMachine
 from e2kemu.migration.options import Capabilities, MigrationParameters
@@ -35,10 +44,24 @@ FdSource = Callable[[str], int]
 
 
 class MigrationService:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, machine: MigratableMachine, objects: ObjectStore | None = None) -> None:
+    ``settings`` come from the machine type and the command line; ``device_blockers`` tells why devices cannot
+    travel now. Raises StateError when there is such a reason and only-migratable is on.
+    """
+
+    def __init__(
+        self,
+        machine: MigratableMachine,
+        objects: ObjectStore | None = None,
+        settings: MigrationSettings = DEFAULTS,
+        device_blockers: Callable[[], Sequence[str]] = lambda: (),
+    ) -> None:
         self._machine = machine
+        self.settings = settings
+        self._device_blockers = device_blockers
+        self._exclusive = False
+        self._notifiers: list[Notifier] = []
         self._objects = objects or ObjectStore()
         self._lock = threading.RLock()
         self._outgoing: OutgoingMigration | None = None
@@ -49,12 +72,33 @@ class MigrationService:
         self.incoming_state = MigrationState(INCOMING)
         self.capabilities = Capabilities(self.busy)
         self.parameters = MigrationParameters()
-        for state in (self.outgoing_state, self.incoming_state):
+        settings.apply(self.capabilities, self.parameters)
+        for direction, state in ((hooks.OUTGOING, self.outgoing_state), (hooks.INCOMING, self.incoming_state)):
             state.listeners.append(self._state_changed)
+            state.listeners.append(self._notify_of(direction, state))
+        for reason in device_blockers():
+            self._check_may_block(reason)
 
     def busy(self) -> bool:
-        """A migration is in progress, in either direction."""
-        return self.outgoing_state.running() or self.incoming_state.running()
+        """A migration is in progress, in either direction, or a snapshot."""
+        return self._exclusive or self.outgoing_state.running() or self.incoming_state.running()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """While it is entered no migration begins. Raises StateError when one is in progress."""
+        with self._lock:
+            if self.busy():
+                raise StateError("There's a migration process in progress")
+            self._exclusive = True
+        try:
+            yield
+        finally:
+            self._exclusive = False
+
+    def check_not_blocked(self) -> None:
+        """Raises StateError with the first reason why the guest cannot leave."""
+        for reason in self.blockers:
+            raise StateError(reason)
 
     # -- source
 
@@ -81,6 +125,7 @@ class MigrationService:
                 open_channel,
                 lambda channel: peer_may_answer(address, channel),
                 blocks,
+                self.settings.format,
             )
             self.outgoing_state.move(status.SETUP)
             self._outgoing.start()
@@ -184,18 +229,47 @@ class MigrationService:
             raise StateError("Guest is waiting for an incoming migration")
         if self._machine.run_state == "postmigrate":
             raise StateError("Can't migrate the vm that was paused due to previous migration")
-        for reason in self.blockers:
-            raise StateError(reason)
+        self.check_not_blocked()
+
+    # -- notifiers
+
+    def add_notifier(self, notifier: Notifier) -> Callable[[], None]:
+        """Tell ``notifier`` every change of status until the returned function is called."""
+        self._notifiers.append(notifier)
+
+        def remove() -> None:
+            if notifier in self._notifiers:
+                self._notifiers.remove(notifier)
+
+        return remove
+
+    def _notify_of(self, direction: str, state: MigrationState) -> Callable[[str], None]:
+        def changed(to: str) -> None:
+            event = MigrationEvent(direction, to, state.error)
+            for notifier in list(self._notifiers):
+                try:
+                    notifier(event)
+                except Exception:  # whoever listens must not cost anybody the guest
+                    print(f"e2kemu: migration notifier failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+
+        return changed
+
+    def dirty_pages(self) -> dict[str, npt.NDArray[np.intp]]:
+        """The page numbers, by RAM block, that the outgoing migration has yet to send. Raises StateError."""
+        if self._outgoing is None or not self.outgoing_state.running():
+            raise StateError("There's no migration process in progress")
+        return self._outgoing.dirty_pages()
 
     # -- blockers
 
     def add_blocker(self, reason: str) -> Callable[[], None]:
         """Refuse to migrate because of ``reason`` until the returned function is called.
 
-        Raises StateError while a migration runs.
+        Raises StateError while a migration or a snapshot is in progress, and always with only-migratable.
         """
         with self._lock:
-            if self.outgoing_state.running():
+            self._check_may_block(reason)
+            if self._exclusive or self.outgoing_state.running():
                 raise StateError(
                     f"disallowing migration blocker (migration/snapshot in progress) for: {reason}"
                 )
@@ -203,13 +277,17 @@ class MigrationService:
             self._blockers[key] = reason
         return lambda: self._forget_blocker(key)
 
+    def _check_may_block(self, reason: str) -> None:
+        if self.settings.only_migratable:
+            raise StateError(f"disallowing migration blocker (--only-migratable) for: {reason}")
+
     def _forget_blocker(self, key: int) -> None:
         self._blockers.pop(key, None)
 
     @property
     def blockers(self) -> list[str]:
         """Why the machine cannot be migrated."""
-        return list(self._blockers.values())
+        return [*self._device_blockers(), *self._blockers.values()]
 
     # -- destination
 
@@ -233,7 +311,9 @@ class MigrationService:
                 switchover_ack=self.capabilities["switchover-ack"],
                 postcopy=self.capabilities["postcopy-ram"],
                 blocktime=self.capabilities["postcopy-blocktime"],
+                decompress_threads=int(self.parameters["decompress-threads"]),
                 exit_on_error=exit_on_error,
+                format=self.settings.format,
             )
             self.incoming_state.move(status.SETUP)
             self._incoming.start()
