@@ -9,17 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from e2kemu.migration.compat import DEFAULTS, MigrationSettings
 from e2kemu.migration.options import PARAMETER, Capabilities, MigrationParameters
-
-GLOBALS = {
-    "store-global-state": "on",
-    "only-migratable": "off",
-    "send-configuration": "on",
-    "send-section-footer": "on",
-    "send-switchover-start": "on",
-    "clear-bitmap-shift": "18",
-}
-"""What ``info migrate -a`` says about the stream this machine type writes."""
 
 
 def size_text(size: int) -> str:
@@ -33,7 +24,9 @@ def size_text(size: int) -> str:
     return f"{value:.3g} {units[index]}"
 
 
-def migrate_text(info: Mapping[str, Any], *, everything: bool) -> str:
+def migrate_text(
+    info: Mapping[str, Any], *, everything: bool, settings: MigrationSettings = DEFAULTS
+) -> str:
     """``info migrate`` from the answer of query-migrate; empty before the first migration."""
     lines: list[str] = []
     if "blocked-reasons" in info:
@@ -58,7 +51,7 @@ def migrate_text(info: Mapping[str, Any], *, everything: bool) -> str:
         lines += [f"{name} disk: {info['disk'][name] >> 10} kbytes" for name in ("transferred", "remaining", "total")]
     if everything:
         lines.append("Globals:")
-        lines += [f"  {name}: {value}" for name, value in GLOBALS.items()]
+        lines += [f"  {name}: {value}" for name, value in settings.shown().items()]
         lines += _encoding_lines(info)
         lines += _blocktime_lines(info)
     return "".join(line + "\n" for line in lines)
