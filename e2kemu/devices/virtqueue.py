@@ -155,16 +155,17 @@ class Virtqueue:
         writable: list[Buffer] = []
         table, entries, index = self.desc, self.size, head
         left = self.size  # of this table; a chain that is longer has a loop
+        indirect = False
         while True:
             address, size, flags, following = self._read(table + DESCRIPTOR * index, "<QIHH")
             left -= 1
             if flags & INDIRECT:
-                if table != self.desc or readable or writable or flags & NEXT:
+                if indirect or readable or writable or flags & NEXT:
                     raise VirtioError("Invalid indirect descriptor: it is nested or not alone")
                 if not size or size % DESCRIPTOR or size // DESCRIPTOR > self.size:
                     raise VirtioError(f"Invalid size for indirect buffer table: {size}")
                 table, entries, index = address, size // DESCRIPTOR, 0
-                left = entries
+                left, indirect = entries, True
                 continue
             if not size:
                 raise VirtioError("virtio: zero sized buffers are not allowed")
