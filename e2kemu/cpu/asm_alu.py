@@ -6,11 +6,12 @@ Syntax (MCST's gas): ``addd,2,sm %dr1, 8, %dr2 ? ~%pred3``; loads ``ldd [ %dr1 +
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from e2kemu.cpu.asm_draft import AluDraft, Draft, fields, set_condition
 from e2kemu.cpu.asm_expr import Parser
-from e2kemu.cpu.asm_lexer import Trouble
+from e2kemu.cpu.asm_lexer import Token, Trouble
 from e2kemu.cpu.asm_operands import condition, constant, destination, guard, guards, predicate, register
 from e2kemu.cpu.insn import Aau, Condition, Kind, Mova, Operand
 from e2kemu.cpu.isa import aau, mmuregs, registers, table
@@ -25,32 +26,39 @@ _WIDTH = {"S": 32}
 # --- operations of the arithmetic-logic channels ---------------------------------------------------
 
 
-def _rows(name: str, version: int, column: int) -> list[Op]:
+@cache
+def _usable(name: str, version: int) -> tuple[Op, ...]:
+    """The rows of a mnemonic in an instruction set."""
     rows = table.by_name(name)
     if not rows and name.endswith("_lt3"):
         rows = table.by_name(name[:-4])
-    if not rows:
-        raise Trouble(f"unknown instruction {name}", column)
-    found = [op for op in rows if op.channels[version]]
-    if not found:
-        since = min((v for op in rows for v in VERSIONS if op.channels[v]), default=0)
-        if since > version:
-            raise Trouble(f"{name} needs instruction set v{since}, this is v{version}", column)
-        last = max((v for op in rows for v in VERSIONS if op.channels[v]), default=0)
-        raise Trouble(f"{name} ended with instruction set v{last}, this is v{version}", column)
-    return found
+    return tuple(op for op in rows if op.channels[version])
 
 
-def _channel(name: str, column: int, wanted: int, rows: list[Op], version: int) -> tuple[int, list[Op]]:
+@cache
+def _in_channel(name: str, version: int, wanted: int) -> tuple[int, tuple[Op, ...]]:
     """The rows that may issue in channel ``wanted``; the upper channel of a pair means the pair."""
-    fitting = [op for op in rows if wanted < 6 and op.in_channel(wanted, version)]
+    rows = _usable(name, version)
     for op in rows:
         for pair in op.pair.split("/") if op.pair else ():
             if str(wanted) == pair[1] and op.in_channel(int(pair[0]), version):
-                return int(pair[0]), [op]
-    if not fitting:
-        raise Trouble(f"{name} cannot issue in channel {wanted}", column)
-    return wanted, fitting
+                return int(pair[0]), (op,)
+    return wanted, tuple(op for op in rows if wanted < 6 and op.in_channel(wanted, version))
+
+
+@cache
+def _alike(rows: tuple[Op, ...]) -> tuple[Op, ...]:
+    """Those with the operands of the first one."""
+    return tuple(row for row in rows if row.fmt.slots == rows[0].fmt.slots)
+
+
+def _unusable(name: str, version: int) -> str:
+    versions = [v for op in table.by_name(name) for v in VERSIONS if op.channels[v]]
+    if not versions:
+        return f"unknown instruction {name}"
+    if min(versions) > version:
+        return f"{name} needs instruction set v{min(versions)}, this is v{version}"
+    return f"{name} ended with instruction set v{max(versions)}, this is v{version}"
 
 
 def _suffixes(parser: Parser) -> tuple[int | None, int, bool]:
@@ -69,13 +77,17 @@ def _suffixes(parser: Parser) -> tuple[int | None, int, bool]:
 
 
 def alu(draft: Draft, name: str, column: int, parser: Parser) -> None:
-    rows = _rows(name, draft.version, column)
+    rows = _usable(name, draft.version)
+    if not rows:
+        raise Trouble(_unusable(name, draft.version), column)
     channel, at, sm = _suffixes(parser)
     if channel is not None:
-        channel, rows = _channel(name, at, channel, rows, draft.version)
+        wanted = channel
+        channel, rows = _in_channel(name, draft.version, wanted)
+        if not rows:
+            raise Trouble(f"{name} cannot issue in channel {wanted}", at)
     op = rows[0]
-    rows = [row for row in rows if row.fmt.slots == op.fmt.slots]
-    insn = AluDraft(name, column, rows, channel, sm)
+    insn = AluDraft(name, column, rows if len(rows) == 1 else _alike(rows), channel, sm)
     draft.nops = max(draft.nops, op.nops)
     if name in ("mmurr", "mmurw"):
         _mmu_operands(draft, insn, op, parser)
@@ -85,11 +97,8 @@ def alu(draft: Draft, name: str, column: int, parser: Parser) -> None:
         _operands(draft, insn, op, parser)
     if op.mas_code is not None:
         insn.mas = op.mas_code
-    if (
-        parser.peek(",")
-        and parser.at + 1 < len(parser.toks)
-        and parser.toks[parser.at + 1][1] in ("mas", "~")
-    ) or (parser.peek(",") and parser.at + 1 < len(parser.toks) and parser.toks[parser.at + 1][0] == "reg"):
+    following: Token = parser.toks[parser.at + 1] if parser.at + 1 < len(parser.toks) else ("", "", 0)
+    if parser.peek(",") and (following[1] in ("mas", "~") or following[0] == "reg"):
         _tail(insn, op, parser)
     if parser.take("?"):
         if name in ("ibranchd", "icalld"):
@@ -236,7 +245,7 @@ def _mmu_operands(draft: Draft, insn: AluDraft, op: Op, parser: Parser) -> None:
         insn.operands["dst"] = destination(parser)
     if insn.channel is None:
         insn.channel = found.read_channel if op.name == "mmurr" else 2
-    insn.rows = [row for row in table.by_name(op.alias_of) if row.channels[draft.version]]
+    insn.rows = _usable(op.alias_of, draft.version)
 
 
 def _icalld(draft: Draft, insn: AluDraft, parser: Parser) -> None:

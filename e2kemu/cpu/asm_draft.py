@@ -22,7 +22,7 @@ class AluDraft:
 
     name: str
     column: int
-    rows: list[Op]
+    rows: tuple[Op, ...]
     channel: int | None
     sm: bool
     operands: dict[str, Any] = field(default_factory=dict)

@@ -66,17 +66,20 @@ class Trouble(Exception):
 
 
 _TOKEN = re.compile(
-    r"""[ \t\r\f]+
-    | %(?P<reg>[A-Za-z_][\w.]*)
+    r"""[ \t\r\f]*(?:%(?P<reg>[A-Za-z_][\w.]*)
     | (?P<id>[A-Za-z_.$][\w.$]*)
     | (?P<local>\d+[bf](?![\w]))
     | (?P<num>0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)(?![\w])
     | "(?P<str>(?:[^"\\]|\\.)*)"
     | '(?P<chr>\\.|[^\\])'?
     | @p(?P<at>\d+)
-    | (?P<op><<|>>|<=|>=|==|!=|<>|&&|\|\||[-+*/%&|^~!?,\[\]{}()=;:<>\#\\@])""",
+    | (?P<op><<|>>|<=|>=|==|!=|<>|&&|\|\||[-+*/%&|^~!?,\[\]{}()=;:<>\#\\@])
+    )""",
     re.VERBOSE,
 )
+
+_BEFORE = {"reg": 0, "id": 1, "local": 1, "num": 1, "str": 0, "chr": 0, "at": -1, "op": 1}
+"""What to add to the start of a group, counted from 0, to get the column of its token."""
 
 _ESCAPES = {"n": 10, "t": 9, "r": 13, "b": 8, "f": 12, "v": 11, "a": 7, "e": 27, "0": 0}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
@@ -110,24 +113,23 @@ def number(text: str) -> int:
 def tokens(line: str) -> list[Token]:
     """The tokens of one line without comments. Raises Trouble at a character that starts none."""
     result: list[Token] = []
-    at, size = 0, len(line)
-    while at < size:
-        match = _TOKEN.match(line, at)
-        if match is None:
-            what = "unterminated string" if line[at] == '"' else f"unexpected character {line[at]!r}"
-            raise Trouble(what, at + 1)
-        kind = match.lastgroup
-        if kind is not None:
-            value: Any = match[kind]
-            if kind in ("num", "at"):
-                try:
-                    value = number(value)
-                except ValueError:
-                    raise Trouble(f"bad number {value}", at + 1) from None
-            elif kind == "str":
-                value = unescape(value)
-            elif kind == "chr":
-                kind, value = "num", unescape(value)[0]
-            result.append((kind, value, at + 1))
+    at, match_at = 0, _TOKEN.match
+    while (match := match_at(line, at)) is not None:
+        kind: Any = match.lastgroup
+        value: Any = match[kind]
+        column = match.start(kind) + _BEFORE[kind]
+        if kind in ("num", "at"):
+            try:
+                value = number(value)
+            except ValueError:
+                raise Trouble(f"bad number {value}", column) from None
+        elif kind == "str":
+            value = unescape(value)
+        elif kind == "chr":
+            kind, value = "num", unescape(value)[0]
+        result.append((kind, value, column))
         at = match.end()
+    if rest := line[at:].lstrip(" \t\r\f"):
+        what = "unterminated string" if rest[0] == '"' else f"unexpected character {rest[0]!r}"
+        raise Trouble(what, len(line) - len(rest) + 1)
     return result

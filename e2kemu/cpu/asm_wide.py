@@ -7,8 +7,9 @@ back when the rest would not fit. SS gets prefetch depth 3 unless ``ipd`` says o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from e2kemu.cpu.asm_draft import AluDraft, Draft
+from e2kemu.cpu.asm_draft import Draft
 from e2kemu.cpu.asm_expr import Tree
 from e2kemu.cpu.asm_lexer import Trouble
 from e2kemu.cpu.bundle import join
@@ -43,18 +44,19 @@ def _second_channel(op: Op, channel: int) -> int | None:
     return None
 
 
-def _choices(insn: AluDraft, version: int) -> list[tuple[Op, int, int | None]]:
+@cache
+def _choices(rows: tuple[Op, ...], wanted: int | None, version: int) -> tuple[tuple[Op, int, int | None], ...]:
     """(row, channel, second channel) in the order of preference."""
     found = []
-    for channel in range(6) if insn.channel is None else (insn.channel,):
-        for op in insn.rows:
+    for channel in range(6) if wanted is None else (wanted,):
+        for op in rows:
             if not op.in_channel(channel, version):
                 continue
             if op.pair and all(pair[0] != str(channel) for pair in op.pair.split("/")):
                 continue
             found.append((op, channel, _second_channel(op, channel)))
             break
-    return found
+    return tuple(found)
 
 
 def _conflict(chosen: list[tuple[Op, int, int | None]], op: Op, channel: int) -> bool:
@@ -69,10 +71,12 @@ def _conflict(chosen: list[tuple[Op, int, int | None]], op: Op, channel: int) ->
 
 def _assign(draft: Draft) -> list[tuple[Op, int, int | None]]:
     """Channels for all operations, in source order. Raises Trouble when there is no way."""
+    choices = [_choices(insn.rows, insn.channel, draft.version) for insn in draft.alu]
+    if len(choices) == 1 and choices[0]:
+        return [choices[0][0]]
     order = sorted(range(len(draft.alu)), key=lambda i: draft.alu[i].channel is None)
     if all(draft.alu[i].channel is not None for i in order):
         order = list(range(len(draft.alu)))
-    choices = [_choices(insn, draft.version) for insn in draft.alu]
     result: dict[int, tuple[Op, int, int | None]] = {}
     deepest = 0
 
@@ -144,18 +148,18 @@ def _stub(draft: Draft) -> Stub | None:
 
 def to_wide(draft: Draft) -> Wide:
     """The decoded form of a finished draft. Raises Trouble."""
-    clps: list[Clp | None] = [None, None, None]
+    clps: list[Clp | None] = [None, None, None] if draft.clps or draft.clp_dst else []
     for n in set(draft.clps) | set(draft.clp_dst):
         opc, arg0, neg0, arg1, neg1 = draft.clps.get(n, [0, 0, False, 0, False])
         clps[n] = Clp(opc, arg0, neg0, arg1, neg1, draft.clp_dst.get(n))
-    elps = tuple(Elp(draft.elps[n]) if n in draft.elps else None for n in range(4))
+    elps = tuple(Elp(draft.elps[n]) if n in draft.elps else None for n in range(4)) if draft.elps else ()
     return Wide(
         draft.version,
         0,
         nop=draft.nop,
         loop_mode=draft.loop_mode,
         set_mark=draft.set_mark,
-        alu=_alu(draft),
+        alu=_alu(draft) if draft.alu or draft.increments else (),
         stub=_stub(draft),
         cs0=draft.cs0,
         cs1=tuple(Cs1(name, fields) for name, fields in draft.cs1.items()),

@@ -24,6 +24,7 @@ from e2kemu.errors import ImageError
 
 WORD_MAX = 0xFFFFFFFF
 HS_ALES = HS["ales"].mask
+_MDL, _LNG, _ALES, _ALS = (HS[name].lo for name in ("mdl", "lng", "ales", "als"))
 _NOTHING: tuple[int | None, ...] = (None,) * 6
 _UNPACK = [Struct(f"<{n}I").unpack_from for n in range(17)]
 """By number of words."""
@@ -215,10 +216,11 @@ def join(bundle: Bundle) -> bytes:
     words += [
         word for word in (bundle.ss, *bundle.als, bundle.cs0, bundle.ales25, bundle.cs1) if word is not None
     ]
-    halves = _halves(bundle)
-    if len(halves) % 2:
-        halves.append(bundle.gap or 0)
-    words += [high << 16 | low for high, low in zip(halves[::2], halves[1::2], strict=True)]
+    if bundle.hs & HS_ALES or bundle.aas != _NOTHING:
+        halves = _halves(bundle)
+        if len(halves) % 2:
+            halves.append(bundle.gap or 0)
+        words += [high << 16 | low for high, low in zip(halves[::2], halves[1::2], strict=True)]
     words += bundle.middle
     words += reversed(bundle.pls)
     words += reversed(bundle.cds)
@@ -255,27 +257,29 @@ def build(
                 f"ALES2 and ALES5 hold a value only since instruction set v4, this is v{version}"
             )
         ales25 = (ales[2] or 0) << 16 | (ales[5] or 0)
-    words = [word for word in (ss, *als, cs0, ales25, cs1) if word is not None]
-    halves = [ales[n] for n in (0, 1, 3, 4) if ales[n] is not None] + [
-        half for half in aas if half is not None
-    ]
-    used = 1 + len(words) + (len(halves) + 1) // 2 + len(lts) + len(pls) + len(cds)
+    present, marks, count = 0, 0, 0  # bits per channel; words before the half-words
+    for channel, word in enumerate(als):
+        if word is not None:
+            present, count = present | 1 << channel, count + 1
+    halves = 0
+    if ales != _NOTHING:
+        for channel, half in enumerate(ales):
+            if half is not None:
+                marks, halves = marks | 1 << channel, halves + (channel not in (2, 5))
+    if aas != _NOTHING:
+        halves += sum(half is not None for half in aas)
+    count += (ss is not None) + (cs0 is not None) + (ales25 is not None) + (cs1 is not None)
+    used = 1 + count + (halves + 1) // 2 + len(lts) + len(pls) + len(cds)
     if used > 16:
         raise ImageError(f"the wide instruction needs {4 * used} bytes, it may have 64")
-    hs = (
-        HS["mdl"].put(len(words))
-        | HS["lng"].put((used + 1) // 2 - 1)
-        | HS["nop"].put(nop)
-        | HS["lm"].put(loop_mode)
-        | HS["sw"].put(set_mark)
-        | HS["ss"].put(ss is not None)
-        | HS["cs0"].put(cs0 is not None)
-        | HS["cs1"].put(cs1 is not None)
-        | HS["cds"].put(len(cds))
-        | HS["pls"].put(len(pls))
-        | HS["ales"].put(sum(1 << n for n in range(6) if ales[n] is not None))
-        | HS["als"].put(sum(1 << n for n in range(6) if als[n] is not None))
-    )
+    hs = count << _MDL | (used + 1) // 2 - 1 << _LNG | marks << _ALES | present << _ALS
+    if nop or loop_mode or set_mark:
+        hs |= HS["nop"].put(nop) | HS["lm"].put(loop_mode) | HS["sw"].put(set_mark)
+    for name, there in (("ss", ss), ("cs0", cs0), ("cs1", cs1)):
+        if there is not None:
+            hs |= HS[name].mask
+    if cds or pls:
+        hs |= HS["cds"].put(len(cds)) | HS["pls"].put(len(pls))
     padding = (0,) * (used % 2)
     return Bundle(
         hs,
@@ -286,7 +290,7 @@ def build(
         cs1,
         tuple(ales),
         tuple(aas),
-        0 if len(halves) % 2 else None,
+        0 if halves % 2 else None,
         padding + tuple(reversed(lts)),
         tuple(pls),
         tuple(cds),

@@ -73,7 +73,9 @@ _SLOTS = {
 """Operand codes in the order of trial."""
 _CS0_BY_NAME = {op.name: op for op in CS0_OPS}
 _CTOPC = {name: code for code, name in CALL_KINDS.items()}
-_ALL_DEFAULT: tuple[int | None, ...] = (None,) * 6
+_NOTHING: tuple[int | None, ...] = (None,) * 6
+_SM, _COP, _SRC1, _SRC2 = (ALS[name].lo for name in ("sm", "cop", "src1", "src2"))
+_OPC2 = ALES["opc2"].lo
 
 
 class Literals:
@@ -83,7 +85,7 @@ class Literals:
     """
 
     def __init__(self) -> None:
-        self.halves: list[list[Half]] = [[None, None] for _ in range(4)]
+        self.halves: list[list[Half]] = [[None, None], [None, None], [None, None], [None, None]]
         self.used = 0
         self.symbols: list[tuple[Symbolic, int]] = []
 
@@ -183,27 +185,24 @@ class Literals:
 
     def words(self) -> list[int]:
         """LTS0, LTS1, ... as numbers; symbolic parts are 0."""
+        if not self.used:
+            return []
         return [
             sum(half << 16 * h for h, half in enumerate(word) if isinstance(half, int))
             for word in self.halves[: self.used]
         ]
 
 
+_BASES = {Kind.B: 0, Kind.R: 0x80, Kind.G: 0xE0, Kind.IMM: 0xC0, Kind.CTPR: 0xD0}
+
+
 def _operand_byte(operand: Operand, codes: dict[int, int]) -> int:
-    kind, value = operand.kind, operand.value
-    if kind is Kind.B:
-        return value
-    if kind is Kind.R:
-        return 0x80 | value
-    if kind is Kind.G:
-        return 0xE0 | value
-    if kind is Kind.IMM:
-        return 0xC0 | value
-    if kind in _LITERALS:
+    base = _BASES.get(operand.kind)
+    if base is not None:
+        return base | operand.value
+    if operand.kind in _LITERALS:
         return codes[id(operand)] if operand.code is None else operand.code
-    if kind is Kind.CTPR:
-        return 0xD0 | value
-    return _SPECIAL_DST[kind]
+    return _SPECIAL_DST[operand.kind]
 
 
 def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[int, int]]:
@@ -238,7 +237,7 @@ def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dic
 def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool = False) -> int:
     """The ALS of an operation, or (``second``) of the other half of a quad one: the next registers."""
     op = insn.op
-    word = ALS["cop"].put(op.cop) | ALS["sm"].put(insn.sm)
+    word = op.cop << _COP | insn.sm << _SM
 
     def byte(slot: str, operand: Operand | None) -> int:
         if operand is None:
@@ -265,7 +264,7 @@ def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool
             result = insn.sreg
     elif insn.pred is not None:
         result = (op.cmpopce or 0) << 5 | insn.pred
-    return word | ALS["src1"].put(src1) | ALS["src2"].put(src2) | ALS["dst"].put(result)
+    return word | src1 << _SRC1 | src2 << _SRC2 | result
 
 
 def _ales(insn: AluInsn, codes: dict[int, int]) -> int | None:
@@ -278,7 +277,7 @@ def _ales(insn: AluInsn, codes: dict[int, int]) -> int | None:
         low = _operand_byte(insn.src3, codes)
     else:
         low = NONE if op.ales_lo is None else op.ales_lo
-    return ALES["opc2"].put(op.opc2 or 0) | ALES["lo"].put(low)
+    return (op.opc2 or 0) << _OPC2 | low
 
 
 class _Conditions:
@@ -314,6 +313,8 @@ class _Conditions:
 def _conditions(wide: Wide) -> list[int]:
     conditions = _Conditions()
     for insn in wide.alu:
+        if not (insn.guards or insn.merge or insn.increment):
+            continue
         channels = _channels(insn, wide.version)
         for guards, kind in ((insn.guards, 0), (insn.merge, 2)):
             for guard in sorted(guards, key=lambda guard: guard.is_pcnt):
@@ -478,7 +479,7 @@ def _needs_ales_word(op: Op, channel: int, version: int) -> bool:
 def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
     """The syllables of ``wide``, and where its symbolic literals went. Raises EncodeError."""
     literals = Literals()
-    cs1 = _cs1(tuple(op for op in wide.cs1 if op.name != "mas"), literals)
+    cs1 = _cs1(tuple(op for op in wide.cs1 if op.name != "mas"), literals) if wide.cs1 else None
     mas = _mas(wide)
     if mas:
         if cs1 is not None:
@@ -496,7 +497,7 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
             als[channel] = _als(insn, codes, aau, channel != insn.channel)
             ales[channel] = _ales(insn, codes)
             explicit = explicit or _needs_ales_word(insn.op, channel, wide.version)
-    aas, aa = _aas(wide)
+    aas, aa = _aas(wide) if wide.movas else (_NOTHING, 0)
     stub = wide.stub
     if aa:
         stub = replace(stub or Stub(), aa=aa)
@@ -504,7 +505,8 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
             raise EncodeError("array reads need the first format of SS")
     elif stub is not None and stub.aa:
         stub = replace(stub, aa=0)
-    cds, pls = _conditions(wide), _pls(wide)
+    cds = _conditions(wide)
+    pls = _pls(wide) if wide.elps or wide.clps else []
     bundle = build(
         wide.version,
         nop=wide.nop,
@@ -512,7 +514,7 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
         set_mark=wide.set_mark,
         ss=None if stub is None else _stub(stub),
         als=als,
-        ales=ales,
+        ales=ales if any(ales) else _NOTHING,
         explicit_ales=explicit,
         cs0=None if wide.cs0 is None else _cs0(wide.cs0),
         cs1=cs1,

@@ -223,6 +223,25 @@ class Wide:
     movas: tuple[Mova, ...] = ()
     reserved: tuple[str, ...] = ()
 
+    def at(self, address: int) -> Wide:
+        """The same wide instruction at another address."""
+        return Wide(
+            self.version,
+            self.size,
+            address,
+            self.nop,
+            self.loop_mode,
+            self.set_mark,
+            self.alu,
+            self.stub,
+            self.cs0,
+            self.cs1,
+            self.elps,
+            self.clps,
+            self.movas,
+            self.reserved,
+        )
+
 
 @value
 class Fapb:
