@@ -185,7 +185,8 @@ class SourceMachine(SourceValues):
 
     def put(self, slot: SlotVar, value: Src) -> None:
         if not self._conditional:
-            slot.current = value
+            # a later condition falls back to this value: its local is made anew there
+            slot.current, slot.name = value, ""
             return
         if slot.current == value:
             return

@@ -110,11 +110,15 @@ class WideExecution:
         except WindowBounds as error:
             self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
             return
-        staged = [self._prepare(insn) for insn in self.wide.alu]
+        late = self._after_loads()
+        staged = [self._prepare(insn) for insn in self.wide.alu if insn.channel not in late]
         prepare_control(self)
         for one in staged:
             if one.insn.op.load:
                 self._guarded(one, memory_access.load)
+        for insn in self.wide.alu:
+            if insn.channel in late:
+                self._prepare(insn)
         predicate_logic(self)
         local_condition(self)
         for one in staged:
@@ -122,6 +126,22 @@ class WideExecution:
                 self._guarded(one, memory_access.store)
         self._commit()
         control(self)
+
+    def _after_loads(self) -> set[int]:
+        """Channels of operations that write what a load of a lower channel writes: they are staged after it."""
+        loaded: set[int] = set()
+        late: set[int] = set()
+        for insn in self.wide.alu:
+            dst = insn.dst
+            if dst is None or dst.kind not in (Kind.R, Kind.B, Kind.G):
+                continue
+            count = 2 if insn.op.sizes[-1] == "Q" else 1
+            written = {self.cfg.register(Operand(dst.kind, dst.value + i), self.new_size) for i in range(count)}
+            if insn.op.load:
+                loaded |= written
+            elif written & loaded:
+                late.add(insn.channel)
+        return late
 
     def _check_operands(self) -> None:
         """Every register named is in the window. Raises WindowBounds."""

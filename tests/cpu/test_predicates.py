@@ -73,3 +73,12 @@ def test_the_higher_channel_wins_and_reads_see_old_values() -> None:
     guest.state["r0"], guest.state["r1"] = 10, 20
     assert guest.cpu.step() == "limit"
     assert (guest.state["r0"], guest.state["r1"]) == (120, 12)
+
+
+def test_the_higher_channel_wins_over_a_load_and_over_conditions() -> None:
+    guest = Guest("{ ldd,0 %dg1, 0, %dr0; addd,1 0, 3, %dr0; addd,3 0, 4, %dr0 ? %pred0; addd,4 0, 5, %dr0 ? %pred1 }")
+    for pred0, pred1, expected in ((0, 0, 3), (1, 0, 4), (0, 1, 5), (1, 1, 5)):
+        guest.state.pc = 0x10000
+        guest.state["g1"], guest.state["pred0"], guest.state["pred1"] = 0x20000, pred0, pred1
+        assert guest.cpu.step() == "limit"
+        assert guest.state["r0"] == expected

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from e2kemu.cpu import direct
 from e2kemu.cpu.asm import assemble
 from e2kemu.cpu.asm_lexer import AsmError
+from e2kemu.cpu.decode import check, decode
 from e2kemu.cpu.isa import table
 from e2kemu.cpu.isa.traps import BY_BIT
 from e2kemu.cpu.state import Slot
@@ -58,7 +59,7 @@ def operation(rng: random.Random, channel: int) -> str:
 
 
 def program(rng: random.Random) -> bytes:
-    """A random wide instruction that assembles."""
+    """A random legal wide instruction."""
     while True:
         channels = rng.sample(range(6), rng.randrange(1, 6))
         lines = [operation(rng, channel) for channel in sorted(channels)]
@@ -70,9 +71,11 @@ def program(rng: random.Random) -> bytes:
         if rng.random() < 0.2:
             lines.append("alc alcf=1, alct=1")
         try:
-            return assemble("{\n" + "\n".join(lines) + "\n}", version=VERSION, base=CODE).data
+            data = assemble("{\n" + "\n".join(lines) + "\n}", version=VERSION, base=CODE).data
         except AsmError:
             continue
+        if check(decode(data, VERSION)) is None:
+            return data
 
 
 def fill(guest: Guest, seed: int, dirty: float) -> None:
