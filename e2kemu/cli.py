@@ -272,9 +272,6 @@ class _Emulator:
         undo.callback(self._machine.close)
         self._migration = MigrationService(self._machine, self._objects)
         self._drives = [drive for drive, _ in drives]
-        for disk in disks:
-            if disk.drive.migration_blocker:
-                self._migration.add_blocker(disk.drive.migration_blocker)
         undo.callback(self._migration.close)
         self._open_monitors()
 

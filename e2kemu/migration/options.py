@@ -123,7 +123,7 @@ CAPABILITIES: tuple[Capability, ...] = (
         "pause-before-switchover", "2.11", "stop in pre-switchover until migrate-continue lets it go on"
     ),
     Capability("postcopy-blocktime", "3.0", "at the destination, account how long vCPUs wait for pages"),
-    Capability("block", "2.11", "copy the disks that can be written (migrate -b)"),
+    Capability("block", "2.11", "copy the disks that can be written (migrate -b)", conflicts=("postcopy-ram",)),
     Capability("validate-uuid", "4.2", "send the machine's UUID and refuse a destination with another"),
     Capability(
         "switchover-ack",

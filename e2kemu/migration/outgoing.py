@@ -42,7 +42,7 @@ from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_SECTION_ID
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.coders import page_coders
 from e2kemu.migration.compat import NEWEST, StreamFormat
-from e2kemu.migration.disk_protocol import let_go, take_back
+from e2kemu.migration.disk_protocol import take_back
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.hooks import RamHooks, RamPhase
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
@@ -411,7 +411,8 @@ class OutgoingMigration:
                 self._blocks.save_end(out)
             self._check()
         undo.callback(take_back, self._machine.disks)
-        let_go(self._machine.disks)
+        for disk in self._machine.disks:
+            disk.inactivate()
 
     def _begin_switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> None:
         """Stop the guest; what is dirty now is all there is."""

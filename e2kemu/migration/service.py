@@ -132,7 +132,7 @@ class MigrationService:
 
     def _block_saver(self, blk: bool, inc: bool) -> BlockSaver | None:
         """Who copies the disks, None: both ends share them. Raises StateError."""
-        if (blk or inc) and self.capabilities["block"]:
+        if (blk or inc) and (self.capabilities["block"] or self.capabilities["postcopy-ram"]):
             raise StateError("Command options are incompatible with current migration capabilities")
         if not (blk or inc or self.capabilities["block"]):
             return None
