@@ -106,11 +106,15 @@ class Assembler:
         self._draft_place: Place | None = None
         self._diagnostics: list[Diagnostic] = []
         self._text = ""
+        self._known: dict[tuple[str, int, bool, int], bytes] = {}  # lines that always mean the same
+        self._emitted: bytes | None = None  # by the present line, if it asked for no symbol
+        self._asked = 0
 
     # --- what directives use ---
 
     def symbol(self, name: str) -> Symbol:
         """The symbol of that name, made when it is new."""
+        self._asked += 1
         found = self.symbols.get(name)
         if found is None:
             found = self.symbols[name] = Symbol(name)
@@ -226,6 +230,12 @@ class Assembler:
             return
         if not line or line.isspace():
             return
+        key = (line, self.version, self.value_last, len(self.macros))
+        known = self._known.get(key) if self._draft is None else None
+        if known is not None and self.section.size % 8 == 0:
+            self._put_code(known)
+            return
+        self._emitted, asked = None, self._asked
         toks = tokens(line)
         start = 0
         for i, (kind, value, _) in enumerate(toks):
@@ -237,6 +247,8 @@ class Assembler:
                     self._close(toks[i][2])
                 start = i + 1
         self._statements(toks, start, len(toks), line)
+        if start == 0 and self._emitted is not None and self._asked == asked:
+            self._known[key] = self._emitted
 
     def _statements(self, toks: list[Token], start: int, end: int, line: str) -> None:
         if start >= end or self.ended:
@@ -247,7 +259,11 @@ class Assembler:
             self._complain(trouble, toks[start][2])
 
     def _parser(self, toks: list[Token]) -> Parser:
-        return Parser(toks, self.symbol, lambda: ("here", self.section, self.section.size), self._local)
+        return Parser(toks, self.symbol, self._here, self._local)
+
+    def _here(self) -> Tree:
+        self._asked += 1
+        return ("here", self.section, self.section.size)
 
     def _local(self, number: int, way: str) -> Symbol:
         count = self._locals.get(number, 0) + (way == "f")
@@ -330,11 +346,15 @@ class Assembler:
                 "use .align 8",
                 column,
             )
-        section.align = max(section.align, 8)
         origin = section.size
         data, patches = finish(draft)
         for patch in patches:
             self._patch(section, origin, patch)
+        self._put_code(data)
+        self._emitted = data
+
+    def _put_code(self, data: bytes) -> None:
+        self.section.align = max(self.section.align, 8)
         self.put(data)
 
     def _patch(self, section: Section, origin: int, patch: Patch) -> None:
