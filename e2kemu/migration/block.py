@@ -143,7 +143,7 @@ class BlockSaver:
         while self._save_next(out):
             pass
         self.sync()
-        self._save_progress(out, 100)
+        out.be64(100 << SECTOR_BITS | BlockFlag.PROGRESS)
         out.be64(BlockFlag.EOS)
 
     def _save_next(self, out: StreamWriter) -> bool:
@@ -178,10 +178,9 @@ class BlockSaver:
             out.write_through(memoryview(data + bytes(CHUNK - size)))
         self.counters.transferred += size
 
-    def _save_progress(self, out: Writer, percent: int | None = None) -> None:
-        if percent is None:
-            total = sum(state.chunks for state in self._states)
-            percent = 100 * sum(state.at for state in self._states) // total if total else 100
+    def _save_progress(self, out: Writer) -> None:
+        total = sum(state.chunks for state in self._states)
+        percent = 100 * sum(state.at for state in self._states) // total if total else 100
         if percent != self._progress:
             self._progress = percent
             out.be64(percent << SECTOR_BITS | BlockFlag.PROGRESS)
