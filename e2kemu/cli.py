@@ -270,7 +270,9 @@ class _Emulator:
         disks = tuple(disk for _, disk in drives if disk is not None)
         self._machine = self._build(replace(config, serials=serials, disks=disks))
         undo.callback(self._machine.close)
-        self._migration = MigrationService(self._machine, self._objects)
+        self._migration = MigrationService(
+            self._machine, self._objects, device_blockers=self._machine.migration_blockers
+        )
         self._drives = [drive for drive, _ in drives]
         undo.callback(self._migration.close)
         self._open_monitors()
