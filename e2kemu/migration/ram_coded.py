@@ -48,7 +48,7 @@ class XbzrleRun:
         try:
             runs = decode_pages(self.data, self.starts, self.ends, [page << PAGE_BITS for page in self.pages])
         except DecodeError as error:
-            raise StreamError(error.message, offset=self.at + self.starts[error.page]) from error
+            raise StreamError(error.message, offset=self.at + self.starts[error.page] - RECORD_HEAD) from error
         runs.apply(self.data, memory)
 
 
