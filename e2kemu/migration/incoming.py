@@ -151,7 +151,8 @@ class IncomingMigration:
         self._state.record_error(message)
         if not self._closed:
             print(f"e2kemu: {message}", file=sys.stderr, flush=True)
-        self._state.move(status.FAILED)
+        if not self._state.try_move(status.FAILED):
+            return  # a postcopy that is paused while the emulator ends
         if self._exit_on_error:
             self._machine.loop.quit(1)
 
@@ -264,9 +265,9 @@ class IncomingMigration:
         assert self._postcopy is not None
         self._postcopy.run_guest()
 
-    def postcopy_resume(self) -> None:
+    def postcopy_resume(self, at: int) -> None:
         assert self._postcopy is not None
-        self._postcopy.resume()
+        self._postcopy.resume(at)
 
     def send_received(self, payload: bytes, at: int) -> None:
         assert self._postcopy is not None

@@ -77,7 +77,7 @@ class CommandHandlers(Protocol):
 
     def postcopy_run(self) -> None: ...
 
-    def postcopy_resume(self) -> None: ...
+    def postcopy_resume(self, at: int) -> None: ...
 
     def send_received(self, payload: bytes, at: int) -> None: ...
 
@@ -411,7 +411,7 @@ class StreamLoader:
             self._check_devices()
             to.postcopy_run()
         elif command == Command.POSTCOPY_RESUME:
-            to.postcopy_resume()
+            to.postcopy_resume(at)
         else:
             to.send_received(payload, at)
 

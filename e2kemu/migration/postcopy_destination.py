@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -150,11 +151,13 @@ class PostcopyDestination:
     def run_guest(self) -> None:
         """RUN: the guest may run, as far as the package is concerned."""
         with self._lock:
-            self._may_run = True
+            self._may_run = self._loaded = True
         self._start_if_ready()
 
-    def resume(self) -> None:
-        """RESUME: the source knows what is missing; say what is urgent."""
+    def resume(self, at: int) -> None:
+        """RESUME: the source knows what is missing; say what is urgent. Raises StreamError, ChannelError."""
+        if self._state.status != status.POSTCOPY_RECOVER:
+            raise StreamError("POSTCOPY_RESUME comes at the wrong moment", offset=at)
         assert self._arrivals is not None
         assert self._link is not None
         self._link.back.send(Message.RESUME_ACK, RESUME_OK)
@@ -223,6 +226,9 @@ class PostcopyDestination:
                 raise StreamError(f"the stream ends with {missing} pages missing", section=RAM_IDSTR, offset=at)
             except E2kError as error:
                 self._break(error, arrivals, loading)
+            except Exception as error:  # a fault of ours must not take the guest with it
+                traceback.print_exc()
+                self._break(StreamError(f"{type(error).__name__}: {error}"), arrivals, loading)
             self._await_recovery()
 
     def _break(self, error: E2kError, arrivals: Arrivals, loading: threading.Thread) -> None:
@@ -244,12 +250,7 @@ class PostcopyDestination:
                 raise ChannelError("the emulator ends")
             listener, wrap = offer
             try:
-                raw = listener.accept()
-                try:
-                    channel = wrap(raw)
-                except BaseException:
-                    raw.close()
-                    raise
+                channel = self._accept(listener, wrap)
             except E2kError as error:
                 if listener is self._listener:
                     self._paused(error)
@@ -259,6 +260,15 @@ class PostcopyDestination:
             self._link = incoming_link(channel)
             self._state.move(status.POSTCOPY_RECOVER)
             return
+
+    @staticmethod
+    def _accept(listener: Listener, wrap: Callable[[Channel], Channel]) -> Channel:
+        raw = listener.accept()
+        try:
+            return wrap(raw)
+        except E2kError:
+            raw.close()
+            raise
 
     def _paused(self, error: E2kError) -> None:
         self._log(f"paused: {error}")
@@ -270,6 +280,8 @@ class PostcopyDestination:
     def _load_package(self, package: StreamLoader, link: IncomingLink) -> None:
         try:
             package.load_package()
+            if not self._may_run:
+                raise StreamError("the package ends without POSTCOPY_RUN")
         except E2kError as error:
             self._problem = error
         except Exception as error:

@@ -39,6 +39,10 @@ MAX_MESSAGE = 512
 """Bytes of the longest payload."""
 
 
+MAX_REQUESTS = 1 << 16
+"""Requests for pages that may wait to be served: a destination asks once for each page, and waits for it."""
+
+
 class Message(IntEnum):
     """MIG_RP_MSG_*."""
 
@@ -204,6 +208,8 @@ class ReturnPath:
             raise StreamError(f"return path: request for pages of block {self._block!r}", offset=at)
         start, size = int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:12], "big")
         first, count = checked_range(start, size, self._block, pages[self._block], at)
+        if len(self.requests) >= MAX_REQUESTS:
+            raise StreamError(f"return path: more than {MAX_REQUESTS} requests for pages at once", offset=at)
         with self._changed:
             self.answered = True
             self.requests.append(PageRequest(self._block, first, count))

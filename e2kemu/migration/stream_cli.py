@@ -94,7 +94,15 @@ def _text_lines(records: Iterable[Record], *, quiet: bool) -> Iterator[str]:
             continue
         if record.ram is not None:
             yield from _ram_lines(record.ram)
-        yield from _value_lines(record.values, "    ")
+        if record.kind not in ("COMMAND", "RETURN"):
+            yield from _value_lines(record.values, "    ")
+
+
+def _shown(value: object) -> str:
+    """A field of a command: numbers as they are written in the description of the format."""
+    if isinstance(value, list):
+        return "[" + ", ".join(f"{start:#x}+{length:#x}" for start, length in value) + "]"
+    return f"{value:#x}" if isinstance(value, int) else repr(value)
 
 
 def _title(record: Record) -> str:
@@ -104,7 +112,9 @@ def _title(record: Record) -> str:
         parts.append(f"version {record.version}")
     elif record.kind in ("COMMAND", "RETURN"):
         parts.append(record.name)
-        if record.payload:
+        if record.values:
+            parts.append(", ".join(f"{name} {_shown(value)}" for name, value in record.values.items()))
+        elif record.payload:
             parts.append(_short(record.payload))
     elif record.name:
         parts.append(f"'{record.name}'")

@@ -71,6 +71,8 @@ class RamWalker:
         self, *, details: bool = False, memory: dict[str, bytearray] | None = None, base: int = 0
     ) -> None:
         self.blocks: dict[str, int] = {}
+        self.resumed = False
+        """The stream of a recovered postcopy: no list says which blocks there are."""
         self.ignore_shared = False
         self.mapped = False
         self._details = details
@@ -100,6 +102,8 @@ class RamWalker:
             elif kind in self._payloads:
                 if not flags & CONTINUE:
                     self._block = r.string8()
+                if self.resumed:
+                    self.blocks[self._block] = max(self.blocks.get(self._block, 0), address + PAGE)
                 if self._block not in self.blocks:
                     raise StreamError(f"page of unknown block {self._block!r}", section="ram", offset=start)
                 if address >= self.blocks[self._block]:

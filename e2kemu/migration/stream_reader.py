@@ -4,7 +4,7 @@
 say nothing about their own length or fields: they are read with the vmdescription, which stands at the end
 of the stream, so it is looked up first. Where a stream has none (postcopy, machines before 2.3), the end of a
 section is found by its footer and its body stays bytes; a stream with neither can be walked up to its first
-device.
+device. The stream of a recovered postcopy has no header and begins with a command.
 
 ``walk_return_path(data)`` does the same for the other direction. Errors are StreamErrors with section and
 offset.
@@ -19,6 +19,7 @@ from typing import Any
 
 from e2kemu.errors import StreamError
 from e2kemu.migration.stream_block import walk_block
+from e2kemu.migration.stream_commands import command_values, message_values
 from e2kemu.migration.stream_fields import decode_bytes, decode_device, size_of
 from e2kemu.migration.stream_ram import RamBody, RamWalker
 from e2kemu.wire import BytesReader
@@ -60,6 +61,7 @@ KINDS = {
 FOOTER = 0x7E
 CONFIGURATION = 0x07
 VMDESCRIPTION = 0x06
+COMMAND = 0x08
 VMDESCRIPTION_HEADER = 5
 """Type byte and length before the JSON text."""
 
@@ -138,9 +140,14 @@ class _Walker:
             raise StreamError(f"vmdescription makes no sense: {type(error).__name__}: {error}") from error
         self._names: dict[int, str] = {}
         self._footers: bool | None = None
+        self._resumed = False
 
     def walk(self) -> Iterator[Record]:
-        yield self._header()
+        if self._r.peek(1) == bytes([COMMAND]):
+            # A recovered postcopy goes on without a header, in the section that it was in: RAM.
+            self._resumed = self._ram.resumed = True
+        else:
+            yield self._header()
         if self._r.peek(1) == bytes([CONFIGURATION]):
             yield self._configuration()
         ended = False
@@ -199,7 +206,9 @@ class _Walker:
             raise StreamError(f"unknown command {number}", offset=start)
         # The content of a PACKAGED command is elements again: they are walked like all others.
         payload = self._r.raw(length)
-        return Record("COMMAND", start, self._r.position, COMMANDS[number], payload=payload)
+        name = COMMANDS[number]
+        values = command_values(name, payload)
+        return Record("COMMAND", start, self._r.position, name, values=values, payload=payload)
 
     # -- sections
 
@@ -210,7 +219,7 @@ class _Walker:
         if kind in ("START", "FULL"):
             self._names[section_id] = r.string8()
             instance_id, version = r.be32(), r.be32()
-        name = self._names.get(section_id)
+        name = self._names.get(section_id, "ram" if self._resumed else None)
         if name is None:
             raise StreamError(f"section number {section_id} was never started", offset=start)
         ram: RamBody | None = None
@@ -292,4 +301,5 @@ def walk_return_path(data: bytes | bytearray | memoryview) -> Iterator[Record]:
             payload += r.raw(size)
             if r.be64() != BITMAP_END:
                 raise StreamError("bitmap without its end mark", section="return path", offset=r.position - 8)
-        yield Record("RETURN", start, r.position, RETURN_MESSAGES[number], payload=payload)
+        name = RETURN_MESSAGES[number]
+        yield Record("RETURN", start, r.position, name, values=message_values(name, payload), payload=payload)

@@ -11,14 +11,18 @@ import threading
 class CuttingProxy:
     """Forwards one connection to ``port``; after ``cut_at`` bytes of the stream both sides are cut.
 
+    Or ``behind`` bytes after the first ``cut_behind`` in the stream (which is then not all forwarded).
+
     ``reset`` true sends RST (a killed host), false closes in order (a killed process). ``stream`` is
     what passed towards the destination.
     """
 
-    def __init__(self, port: int, cut_at: int | None = None, *, reset: bool = False) -> None:
+    def __init__(self, port: int, cut_at: int | None = None, *, cut_behind: bytes = b"", behind: int = 0,
+                 reset: bool = False) -> None:  # fmt: skip
         self.stream = bytearray()
         self._target = port
         self._cut_at = cut_at
+        self._cut_behind, self._behind = cut_behind, behind
         self._reset = reset
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -49,8 +53,12 @@ class CuttingProxy:
                     here, there = key.fileobj, key.data
                     assert isinstance(here, socket.socket)
                     data = here.recv(65536)
+                    if here is client and self._cut_behind and self._cut_at is None:
+                        at = bytes(self.stream[-16:] + data).find(self._cut_behind)
+                        if at >= 0:
+                            self._cut_at = max(0, len(self.stream) - 16) + at + self._behind
                     if here is client and self._cut_at is not None:
-                        data = data[: self._cut_at - len(self.stream)]
+                        data = data[: max(0, self._cut_at - len(self.stream))]
                     if here is client:
                         self.stream += data
                     there.sendall(data)
