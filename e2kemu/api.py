@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import time
 import uuid as uuidlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from e2kemu.block.drive import Drive, parse_drive
 from e2kemu.chardev import Chardev
 from e2kemu.errors import ChannelError, StateError
 from e2kemu.machine import builder
 from e2kemu.machine import machine as core
 from e2kemu.machine.boards import DEFAULT
-from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.config import DiskConfig, MachineConfig
 from e2kemu.migration.service import MigrationService
 from e2kemu.options import parse_size
 
@@ -65,6 +67,21 @@ class Console(Chardev):
         self.input(data.encode() if isinstance(data, str) else data)
 
 
+def _open_drives(texts: Sequence[str], *, active: bool) -> list[Drive]:
+    """All of them or none. Raises OptionError, ImageError."""
+    drives: list[Drive] = []
+    try:
+        for number, text in enumerate(texts):
+            drives.append(parse_drive(text, number))
+            if active:
+                drives[-1].activate()
+    except BaseException:
+        for drive in drives:
+            drive.close()
+        raise
+    return drives
+
+
 class Machine(core.Machine):
     """A machine of a library user; ``build`` makes it. See the module for an example."""
 
@@ -86,9 +103,11 @@ class Machine(core.Machine):
         uuid: uuidlib.UUID | None = None,
         incoming: bool = False,
         accel: str = "reference",
+        drives: Sequence[str] = (),
     ) -> Machine:
         """Make a machine, stopped before its first instruction. Arguments are those of the command line;
-        ``ram`` is in bytes or a text like "64M" (0: the default of the machine type).
+        ``ram`` is in bytes or a text like "64M" (0: the default of the machine type). Each of ``drives`` is the
+        text of a ``-drive`` and becomes a virtio disk.
 
         Raises OptionError and ImageError, one line each, for what cannot be built.
         """
@@ -108,7 +127,14 @@ class Machine(core.Machine):
             accel=accel,
             serials=(console,),
         )
-        result = builder.build(config, cls=cls)
+        opened = _open_drives(drives, active=not incoming)
+        try:
+            disks = tuple(DiskConfig(drive) for drive in opened)
+            result = builder.build(replace(config, disks=disks), cls=cls)
+        except BaseException:
+            for drive in opened:
+                drive.close()
+            raise
         result.console = console
         result.migration = MigrationService(result)
         made.append(result)
@@ -127,6 +153,8 @@ class Machine(core.Machine):
         self.migration.close()
         super().close()
         self.loop.close()
+        for disk in self.disks:
+            disk.close()
 
     # -- running
 

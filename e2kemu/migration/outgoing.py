@@ -349,7 +349,9 @@ class OutgoingMigration:
             return False
         budget = frames.out.rate.budget(self._parameters.max_bandwidth)
         if budget <= 0:
-            self._interrupt.wait(frames.out.rate.remaining_time())
+            # A chunk may be more than a window takes: what was too much is waited for as well.
+            debt = -budget / self._parameters.max_bandwidth
+            self._interrupt.wait(frames.out.rate.remaining_time() + debt)
             return True
         with frames.section_more(ElementType.SECTION_PART, BLOCK_SECTION_ID) as out:
             blocks.save_part(out, budget, time.monotonic() + ITERATION_SECONDS)
