@@ -82,7 +82,7 @@ def test_the_records_are_as_many_as_qemu_has_counted(samples: Samples, name: str
         # complete: each page of both blocks, and 258 a second time.
         assert counts["COMPRESS_PAGE"] + counts["ZERO"] + counts["PAGE"] == (34086912 >> 12) + 258
         assert 0 < counts["COMPRESS_PAGE"] <= figures["pages"]
-        assert 0 < payload["COMPRESS_PAGE"] <= figures["compressed-size"]
+        assert abs(payload["COMPRESS_PAGE"] - figures["compressed-size"]) < 1000
     else:
         assert counts["ZERO"] == figures["duplicate"]
         assert 0 < counts["XBZRLE"] <= figures["pages"]
