@@ -136,7 +136,7 @@ class Machine(core.Machine):
                 drive.close()
             raise
         result.console = console
-        result.migration = MigrationService(result)
+        result.migration = MigrationService(result, device_blockers=result.migration_blockers)
         made.append(result)
         return result
 
