@@ -305,6 +305,7 @@ class OutgoingMigration:
             ) as out:
                 self._blocks.save_setup(out)
         ram.start_tracking()
+        self._announce_pass()
         with frames.section_start(
             ElementType.SECTION_START, RAM_SECTION_ID, RAM_IDSTR, RAM_INSTANCE, RAM_VERSION
         ) as out:
@@ -380,6 +381,9 @@ class OutgoingMigration:
         dirtied = ram.sync()
         if self._converge is not None:
             self._converge.synced(dirtied)
+        self._announce_pass()
+
+    def _announce_pass(self) -> None:
         if self._capabilities["events"]:
             self._machine.emit("MIGRATION_PASS", {"pass": self.statistics.ram.dirty_sync_count})
 
@@ -428,6 +432,7 @@ class OutgoingMigration:
         frames.switchover_start()
         self._leave_disks(frames, undo)
         ram.sync()
+        self._announce_pass()
 
     def _stop_guest(self, undo: ExitStack) -> None:
         machine = self._machine
