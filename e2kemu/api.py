@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 import uuid as uuidlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,9 @@ from e2kemu.machine import builder
 from e2kemu.machine import machine as core
 from e2kemu.machine.boards import DEFAULT
 from e2kemu.machine.config import DiskConfig, MachineConfig
+from e2kemu.migration.compat import migration_settings
 from e2kemu.migration.service import MigrationService
+from e2kemu.migration.snapshot import SnapshotService
 from e2kemu.options import parse_size
 
 POLL_SECONDS = 0.02
@@ -87,7 +89,10 @@ class Machine(core.Machine):
 
     console: Console
     migration: MigrationService
-    """Capabilities, parameters, ``migrate`` and ``start_incoming`` as the monitors have them."""
+    """Capabilities, parameters, ``migrate`` and ``start_incoming`` as the monitors have them; ``add_notifier`` and
+    ``add_blocker``."""
+    snapshots: SnapshotService
+    """``save``, ``load`` and ``delete`` by tag, as savevm, loadvm and delvm."""
 
     @classmethod
     def build(
@@ -104,10 +109,14 @@ class Machine(core.Machine):
         incoming: bool = False,
         accel: str = "reference",
         drives: Sequence[str] = (),
+        suppress_vmdesc: bool = False,
+        properties: Mapping[str, str] | None = None,
+        only_migratable: bool = False,
+        snapshot_dir: str | None = None,
     ) -> Machine:
         """Make a machine, stopped before its first instruction. Arguments are those of the command line;
         ``ram`` is in bytes or a text like "64M" (0: the default of the machine type). Each of ``drives`` is the
-        text of a ``-drive`` and becomes a virtio disk.
+        text of a ``-drive`` and becomes a virtio disk; ``properties`` are those of ``-global migration.NAME=VALUE``.
 
         Raises OptionError and ImageError, one line each, for what cannot be built.
         """
@@ -125,18 +134,27 @@ class Machine(core.Machine):
             uuid=uuid,
             incoming=incoming,
             accel=accel,
+            suppress_vmdesc=suppress_vmdesc,
             serials=(console,),
+        )
+        settings = migration_settings(
+            config.board.compat,
+            (properties or {}).items(),
+            suppress_vmdesc=suppress_vmdesc,
+            only_migratable=only_migratable,
         )
         opened = _open_drives(drives, active=not incoming)
         try:
             disks = tuple(DiskConfig(drive) for drive in opened)
             result = builder.build(replace(config, disks=disks), cls=cls)
+            blockers = result.migration_blockers
+            result.migration = MigrationService(result, settings=settings, device_blockers=blockers)
+            result.snapshots = SnapshotService(result, result.migration, snapshot_dir)
         except BaseException:
             for drive in opened:
                 drive.close()
             raise
         result.console = console
-        result.migration = MigrationService(result, device_blockers=result.migration_blockers)
         made.append(result)
         return result
 

@@ -24,15 +24,18 @@ from e2kemu.cli_disks import device_help, open_disks
 from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
+from e2kemu.jobs import Jobs
 from e2kemu.loop import QUIT_SIGNALS, MainLoop, report
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
 from e2kemu.machine.machine import Machine
 from e2kemu.migration import commands as migration_commands
-from e2kemu.migration import commands_old, tls_creds
+from e2kemu.migration import commands_old, commands_snapshot, tls_creds
 from e2kemu.migration.address import Address, from_channels
+from e2kemu.migration.compat import MigrationSettings, migration_settings, parse_global
 from e2kemu.migration.service import MigrationService
+from e2kemu.migration.snapshot import SnapshotService
 from e2kemu.monitor import commands, commands_block, commands_memory, info
 from e2kemu.monitor.commands_objects import add_from_text, object_help
 from e2kemu.monitor.dispatch import Context
@@ -42,7 +45,8 @@ from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
 REGISTERED = (
-    commands, commands_block, commands_memory, info, migration_commands, commands_old, tls_creds, authz, secret
+    commands, commands_block, commands_memory, info, migration_commands, commands_old, commands_snapshot,
+    tls_creds, authz, secret,
 )  # fmt: skip
 """Imported for the commands and object types they declare."""
 
@@ -152,8 +156,10 @@ def _asked_for(given: Given) -> str | None:
 
 def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> MachineConfig:
     """The machine that the options describe. Raises OptionError that names the option."""
+    machine, suppress_vmdesc = _machine(given)
     return MachineConfig(
-        machine=_single(given, "machine", "-machine", "type") or boards.DEFAULT.name,
+        machine=machine,
+        suppress_vmdesc=suppress_vmdesc,
         cpu=_single(given, "cpu", "-cpu", "model") or "",
         ram_size=_ram_size(given),
         smp=_smp(given),
@@ -169,6 +175,31 @@ def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> Machine
         no_reboot=given.flag("no_reboot"),
         serials=serials,
     )
+
+
+def _machine(given: Given) -> tuple[str, bool]:
+    """Machine type and its property suppress-vmdesc."""
+    text = given.text("machine")
+    if text is None:
+        return boards.DEFAULT.name, False
+    with _blame("-machine", text):
+        options = Options(text, implied="type")
+        machine = options.get("type") or boards.DEFAULT.name
+        suppress_vmdesc = options.get_bool("suppress-vmdesc", False)
+        options.finish()
+        return machine, suppress_vmdesc
+
+
+def settings_of(given: Given, config: MachineConfig) -> MigrationSettings:
+    """What the machine type, ``-global`` and ``-only-migratable`` say about migration. Raises OptionError."""
+    properties = []
+    suppress, only = config.suppress_vmdesc, given.flag("only_migratable")
+    for text in given.all("global"):
+        with _blame("-global", text):
+            properties.append(parse_global(text))
+            migration_settings({}, properties[-1:])
+    with _blame("-global"):
+        return migration_settings(config.board.compat, properties, suppress_vmdesc=suppress, only_migratable=only)
 
 
 def _single(given: Given, attribute: str, option: str, key: str) -> str | None:
@@ -270,11 +301,16 @@ class _Emulator:
         disks = tuple(disk for _, disk in drives if disk is not None)
         self._machine = self._build(replace(config, serials=serials, disks=disks))
         undo.callback(self._machine.close)
-        self._migration = MigrationService(
-            self._machine, self._objects, device_blockers=self._machine.migration_blockers
-        )
+        settings = settings_of(given, config)
+        with _blame("-only-migratable"):
+            blockers = self._machine.migration_blockers
+            self._migration = MigrationService(self._machine, self._objects, settings, blockers)
         self._drives = [drive for drive, _ in drives]
         undo.callback(self._migration.close)
+        directory = given.text("snapshot_dir")
+        with _blame("-snapshot-dir", directory or ""):
+            self._snapshots = SnapshotService(self._machine, self._migration, directory)
+        undo.callback(self._snapshots.close)
         self._open_monitors()
 
     def run(self) -> int:
@@ -365,7 +401,12 @@ class _Emulator:
             raise
 
     def _open_monitors(self) -> None:
-        services = {"migration": self._migration, "drives": self._drives}
+        services = {
+            "migration": self._migration,
+            "drives": self._drives,
+            "snapshots": self._snapshots,
+            "jobs": Jobs(self._machine.emit),
+        }
         ctx = Context(self._machine, self._loop, self._objects, self._chardevs, services)
         events = EventBroadcast(ctx)
         for chardev in self._human:
@@ -400,12 +441,20 @@ class _Emulator:
                 if uri != "defer":
                     with _blame("-incoming", uri):
                         self._migration.start_incoming(_incoming_address(uri))
-            elif not self._given.flag("S"):
-                self._machine.start()
+            else:
+                self._load_snapshot()
+                if not self._given.flag("S"):
+                    self._machine.start()
             self._ready()
         except E2kError as error:
             report(f"e2kemu: {error}")
             self._loop.quit(1)
+
+    def _load_snapshot(self) -> None:
+        tag = self._given.text("loadvm")
+        if tag is not None:
+            with _blame("-loadvm", tag):
+                self._snapshots.load(tag)
 
     def _ready(self) -> None:
         """With -daemonize: leave the terminal, let the parent go."""

@@ -37,7 +37,9 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     ("Standard options", (
         _row("help h", "", "display this help and exit"),
         _row("version", "", "display version information and exit"),
-        _row("machine M", "[type=]name", "selects emulated machine ('-machine help' for list)"),
+        _row("machine M", "[type=]name[,suppress-vmdesc=on|off]",
+             "selects emulated machine ('-machine help' for list)\n"
+             "suppress-vmdesc=on: no self-describing text in migration streams"),
         _row("cpu", "cpu", "select CPU ('-cpu help' for list)"),
         _row("accel", "[accel=]name", "select the executor of guest code ('-accel help' for list)"),
         _row("smp", "[cpus=]n", "set the number of initial CPUs to 'n' [default=1]"),
@@ -85,6 +87,12 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
              "exec:cmd, file:path[,offset=n], or a channel in JSON;\n"
              "defer: wait for migrate_incoming"),
         _row("only-migratable", "", "allow only migratable devices"),
+        _row("global", "migration.property=value",
+             "set a property of the object 'migration': send-configuration,\n"
+             "send-section-footer, store-global-state, send-switchover-start,\n"
+             "x-CAPABILITY, PARAMETER", many=True),
+        _row("snapshot-dir", "dir", "keep the snapshots of savevm in directory 'dir'"),
+        _row("loadvm", "tag", "start right away with a saved state (loadvm in monitor)"),
         _row("no-reboot", "", "exit instead of rebooting"),
         _row("no-shutdown", "", "stop before shutdown"),
         _row("nodefaults", "", "don't create default devices"),
@@ -116,7 +124,7 @@ REFUSED = {
         (False, "there is no debug stub", "s"),
         (True, "guest time follows the host's clock", "icount rtc"),
         (True, "log items of -d are what there is", "trace"),
-        (True, "not supported", "global readconfig dtb loadvm numa smbios acpitable tpmdev fsdev virtfs"),
+        (True, "not supported", "readconfig dtb numa smbios acpitable tpmdev fsdev virtfs"),
         (True, "not supported", "sandbox run-with runas chroot compat action watchdog-action plugin dfilter"),
         (True, "not supported", "seed"),
         (True, "not supported", "add-fd set parallel audio audiodev iscsi prom-env option-rom dump-vmstate"),

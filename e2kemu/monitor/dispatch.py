@@ -45,6 +45,10 @@ class Monitor:
 
     is_qmp = False
 
+    captured = False
+    """The answer is the text that was printed when the handler returns: a command that takes long must be done
+    by then, there is nobody to be kept waiting."""
+
     def __init__(self) -> None:
         self.fds: dict[str, int] = {}
         """Named descriptors (``getfd``); the monitor's until ``take_fd``, also when its client goes."""

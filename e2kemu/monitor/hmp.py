@@ -93,6 +93,8 @@ def complete(ctx: Context, before: str) -> list[str]:
 class CaptureMonitor(Monitor):
     """Collects the output of a line (``human-monitor-command``); named descriptors are the caller's."""
 
+    captured = True
+
     def __init__(self, owner: Monitor) -> None:
         super().__init__()
         self.fds = owner.fds
