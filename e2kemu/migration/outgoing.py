@@ -46,6 +46,7 @@ from e2kemu.migration.disk_protocol import take_back
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.hooks import RamHooks, RamPhase
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
+from e2kemu.migration.meter import Meter
 from e2kemu.migration.options import Capabilities, MigrationParameters
 from e2kemu.migration.postcopy import advise
 from e2kemu.migration.postcopy_source import Link, PostcopySource
@@ -62,7 +63,7 @@ from e2kemu.migration.registry import (
 )
 from e2kemu.migration.returnpath import ReturnPath
 from e2kemu.migration.state import MigrationState
-from e2kemu.migration.statistics import Statistics, megabits_per_second, milliseconds
+from e2kemu.migration.statistics import Statistics
 from e2kemu.migration.stream import Command, Configuration, ElementType, FrameWriter
 from e2kemu.migration.throttle import AutoConverge
 from e2kemu.trace import Log
@@ -318,7 +319,7 @@ class OutgoingMigration:
     # -- iterate
 
     def _iterate(self, frames: FrameWriter, ram: RamSaver) -> None:
-        meter = _Meter(self.statistics, self._parameters)
+        meter = Meter(self.statistics, self._parameters)
         while True:
             self._check()
             meter.update(frames.out)
@@ -341,7 +342,7 @@ class OutgoingMigration:
             if frames.out.rate.budget(self._parameters.max_bandwidth) <= 0:
                 self._interrupt.wait(frames.out.rate.remaining_time())
 
-    def _send_blocks(self, frames: FrameWriter, blocks: BlockSaver, meter: _Meter) -> bool:
+    def _send_blocks(self, frames: FrameWriter, blocks: BlockSaver, meter: Meter) -> bool:
         """A part of the disks, unless what is left of them fits into half of the downtime. Returns whether."""
         meter.reserved = 0
         left = blocks.sync()
@@ -483,7 +484,7 @@ class OutgoingMigration:
             self.statistics,
             self._parameters,
             ram,
-            lambda: _Meter(self.statistics, self._parameters),
+            lambda: Meter(self.statistics, self._parameters),
             release=self._capabilities["release-ram"],
         )
         postcopy.send_discards(frames)
@@ -582,40 +583,3 @@ class OutgoingMigration:
     def _log(self, text: str) -> None:
         if trace.mask & Log.MIGRATION:
             trace.log(f"migration: out: {text}")
-
-
-class _Meter:
-    """Bandwidth, measured at most every 100 ms, and what follows from it."""
-
-    def __init__(self, statistics: Statistics, parameters: MigrationParameters) -> None:
-        self._statistics = statistics
-        self._parameters = parameters
-        self._since = time.monotonic()
-        self._bytes = 0
-        self._saved = 0
-        self._pages = 0
-        self._bandwidth = 0.0
-        self.reserved = 0
-        """Bytes of that which the disks need."""
-
-    @property
-    def threshold(self) -> float:
-        """Bytes that can be sent within the downtime limit; 0 before the first measurement."""
-        bandwidth = self._parameters.switchover_bandwidth or self._bandwidth
-        return max(0.0, bandwidth * self._parameters.downtime_limit / 1000 - self.reserved)
-
-    def update(self, out: StreamWriter) -> None:
-        now = time.monotonic()
-        elapsed = now - self._since
-        if elapsed < WINDOW:
-            return
-        statistics, ram = self._statistics, self._statistics.ram
-        sent = out.transferred - self._bytes
-        saved = statistics.saved - self._saved
-        self._bandwidth = (sent + saved) / elapsed  # of pages, which is what remains is counted in
-        ram.mbps = megabits_per_second(sent, elapsed)
-        ram.pages_per_second = int((statistics.pages_sent - self._pages) / elapsed)
-        if ram.dirty_pages_rate and sent > 10000:
-            statistics.expected_downtime_ms = milliseconds(ram.remaining / self._bandwidth)
-        self._since, self._bytes, self._pages = now, out.transferred, statistics.pages_sent
-        self._saved = statistics.saved
