@@ -61,7 +61,7 @@ def test_help_shows_every_option_in_qemus_shape(capfd: pytest.CaptureFixture[str
     text = run("-help").stdout
     assert text.startswith("e2kemu emulator version 1.0.0\nusage: e2kemu [options]\n\nStandard options:\n")
     assert "-h or -help     display this help and exit\n" in text
-    assert "-machine [type=]name\n" in text
+    assert "-machine [type=]name[,suppress-vmdesc=on|off]\n" in text
     assert len(OPTIONS) > 25
     for _, options in SECTIONS:
         for option in options:
