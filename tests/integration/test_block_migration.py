@@ -208,3 +208,26 @@ def test_a_snapshot_keeps_its_guest_here(start: StartEmulator, rom: Path, tmp_pa
     assert source.migration()["blocked-reasons"]
     source.close()
     assert image.read_bytes() == before
+
+
+def test_a_shared_disk_follows_its_guest_in_postcopy(start: StartEmulator, rom: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    make_image(image, "raw")
+    source = start("source", *machine(rom, image, "raw"))
+    source.wait_console("LLL")
+    destination = start("destination", *machine(rom, image, "raw"), "-incoming", "defer")
+    for emulator in (source, destination):
+        emulator.set_capability("postcopy-ram")
+    source.set_parameters(max_bandwidth=8 * MIB, downtime_limit=1)
+    uri = tcp(source, destination, tmp_path)
+    with pytest.raises(QMPError, match="incompatible with current migration capabilities"):
+        source.qmp("migrate", uri=uri, blk=True)
+    source.qmp("migrate", uri=uri)
+    source.wait_migration("active")
+    source.qmp("migrate-start-postcopy")
+    assert source.wait_migration("completed", "failed")["status"] == "completed", destination.stderr()
+    destination.wait_console("LLL")
+    destination.close()
+    source.close()
+    assert "F" not in source.console() + destination.console()
+    assert laps_on_disk(image.read_bytes(), **GEOMETRY)[0] >= 5
