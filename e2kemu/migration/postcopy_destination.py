@@ -213,6 +213,7 @@ class PostcopyDestination:
             self._link.back.send(Message.SHUT, SUCCESS)
         except ChannelError as error:
             self._log(f"the source has not been told that all has come: {error}")
+        self._link.channel.close()
 
     def _receive(self, stream: StreamLoader, arrivals: Arrivals, loading: threading.Thread) -> None:
         while True:
