@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from e2kemu import trace
 from e2kemu.cpu import windows
-from e2kemu.cpu.isa.registers import BY_NAME, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, WINDOW_DOUBLES
 from e2kemu.cpu.state import BR, ILCR, LSR, TIR_HI, TIR_LO, WD, CpuState, Slot
 
 CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, WD_NUMBER = (
@@ -37,7 +38,8 @@ def write(state: CpuState, number: int, value: int) -> None:
         windows.enter_empty(state, (old >> 16 & 0x7FF) >> 3, (value >> 16 & 0x7FF) >> 3)
     elif number in (PSHTP, PCSHTP):
         # kernels write these to drop or adopt frames; ours follow from the window file
-        pass
+        if value != derived(state, number):
+            trace.unimp(f"write of {value:#x} to %{BY_NUMBER[number].name}: it follows from the window file")
     elif number == TIR_LO:
         state.S[TIR_LO] = state.S[TIR_HI] = 0
     elif number == BR:

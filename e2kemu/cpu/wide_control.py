@@ -22,7 +22,9 @@ EIR, RNDPR = BY_NAME["eir"].number, BY_NAME["rndpr"].number
 TAG_EMPTY, TAG_DIAGNOSTIC, TAG_RETURN, TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM = range(6)
 """CTPR[56:54]."""
 
-_NO_EFFECT_CS1 = {"mas", "wait", "vfrpsz", "settr", "fillr", "fillc"}
+_NO_EFFECT_CS1 = {"mas", "wait", "fillr", "fillc"}
+"""mas qualifies the memory operations; the others wait for what is complete already: results are visible in the
+next wide instruction, and a return fills the windows it needs."""
 _KNOWN_CS1 = _NO_EFFECT_CS1 | {"setwd", "setbn", "setbp", "setei", "call", "flushr", "flushc"}
 _KNOWN_CS0 = {"ibranch", "pref", "done", "disp", "ldisp", "sdisp", "return"}
 TRAP_TABLE_ENTRY = 0x800
