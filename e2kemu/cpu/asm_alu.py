@@ -12,7 +12,7 @@ from typing import Any
 from e2kemu.cpu.asm_draft import AluDraft, Draft, fields, set_condition
 from e2kemu.cpu.asm_expr import Parser
 from e2kemu.cpu.asm_lexer import Token, Trouble
-from e2kemu.cpu.asm_operands import condition, constant, destination, guard, guards, predicate, register
+from e2kemu.cpu.asm_operands import by_number, condition, constant, destination, guard, guards, predicate, register
 from e2kemu.cpu.insn import Aau, Condition, Kind, Mova, Operand
 from e2kemu.cpu.isa import aau, mmuregs, registers, table
 from e2kemu.cpu.isa.formats import AAU, APS
@@ -190,6 +190,10 @@ def _operand(draft: Draft, insn: AluDraft, op: Op, slot: str, parser: Parser) ->
 
 def _state_register(parser: Parser, version: int) -> int:
     kind, name, column = parser.toks[parser.at] if not parser.done else ("", "", parser.column)
+    number = by_number(name, "sreg_", 0xFF) if kind == "reg" else None
+    if number is not None:
+        parser.at += 1
+        return number
     if kind != "reg" or name not in registers.BY_NAME:
         raise Trouble(f"expected a state register, found {parser.describe()}", column)
     found = registers.BY_NAME[name]
@@ -268,7 +272,7 @@ def _array_operands(draft: Draft, insn: AluDraft, op: Op, parser: Parser) -> Non
         value = register(parser, "the value to store")
         parser.need(",")
     kind, name, column = parser.toks[parser.at] if not parser.done else ("", "", parser.column)
-    opce1 = aau.REGISTERS.get(f"%{name}") if kind == "reg" else None
+    opce1 = aau.REGISTERS.get(f"%{name}", by_number(name, "aareg_", 0xFFFF)) if kind == "reg" else None
     if opce1 is None:
         raise Trouble(f"expected an array register, found {parser.describe()}", column)
     parser.at += 1

@@ -168,6 +168,22 @@ def _ipd(draft: Draft, name: str, column: int, parser: Parser) -> None:
     draft.ipd = constant(parser, "ipd", 0, 3)
 
 
+def _ctcond(draft: Draft, name: str, column: int, parser: Parser) -> None:
+    """``ctcond TYPE, PSRC``: the fields of SS as they are (the vendor's assembler has no such statement)."""
+    if draft.condition is not None:
+        raise Trouble("ctcond is given twice", column)
+    kind = constant(parser, "the type of the condition", 0, 15)
+    parser.need(",")
+    draft.condition = Condition(kind, constant(parser, "psrc", 0, 31))
+
+
+def _mas(draft: Draft, name: str, column: int, parser: Parser) -> None:
+    """``mas alc0 = N``: of channels without a memory access (the vendor's assembler has no such statement)."""
+    if name in draft.cs1:
+        raise Trouble("mas is given twice", column)
+    draft.cs1[name] = fields(parser, {f"alc{channel}": 0x7F for channel in (0, 2, 3, 5)})
+
+
 def _stub_bit(draft: Draft, name: str, column: int, parser: Parser) -> None:
     set_stub(draft, "1", column, **{name: True})
 
@@ -276,6 +292,8 @@ OPERATIONS: dict[str, Callable[[Draft, str, int, Parser], None]] = {
     "loop_mode": _header_bit,
     "set_mark": _header_bit,
     "ipd": _ipd,
+    "ctcond": _ctcond,
+    "mas": _mas,
     "eap": _stub_bit,
     "bap": _stub_bit,
     "vfdi": _stub_bit,

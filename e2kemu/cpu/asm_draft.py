@@ -44,6 +44,7 @@ class Draft:
     set_mark: bool = False
     stub: dict[str, Any] = field(default_factory=dict)
     ipd: int | None = None
+    condition: Condition | None = None  # of ctcond: in place of what the transfer says
     stub_kind: str = ""
     cs0: Cs0 | None = None
     target: Tree = None

@@ -5,6 +5,8 @@ Register prefixes (``%r1 %dr1 %xr1 %qr1 %qpr1``) name the same byte; the operati
 
 from __future__ import annotations
 
+import re
+
 from e2kemu.cpu.asm_expr import Parser, Tree, evaluate
 from e2kemu.cpu.asm_lexer import Trouble
 from e2kemu.cpu.encode import Symbolic
@@ -95,6 +97,12 @@ def predicate(parser: Parser) -> int:
 def _numbered(name: str, stem: str) -> int | None:
     rest = name[len(stem) :]
     return int(rest) if name.startswith(stem) and rest.isdigit() else None
+
+
+def by_number(name: str, stem: str, limit: int) -> int | None:
+    """The number of ``sreg_0x15``, ``aareg_0x1234``: registers that have no name. None: not such a one."""
+    match = re.fullmatch(f"{stem}0x([0-9a-f]+)", name)
+    return number if match and (number := int(match[1], 16)) <= limit else None
 
 
 def guard(parser: Parser) -> Guard:

@@ -139,9 +139,11 @@ def _alu(draft: Draft) -> tuple[AluInsn, ...]:
 
 
 def _stub(draft: Draft) -> Stub | None:
-    if not draft.stub and draft.ipd is None and not draft.movas:
+    if not draft.stub and draft.ipd is None and not draft.movas and draft.condition is None:
         return None
     values = dict(draft.stub)
+    if draft.condition is not None:
+        values["condition"] = draft.condition
     ipd = DEFAULT_IPD if draft.ipd is None else draft.ipd
     return Stub(sf2=draft.stub_kind == "2", ipd=ipd, **values)
 

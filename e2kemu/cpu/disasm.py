@@ -96,7 +96,7 @@ _BOTH_HALVES = frozenset(
 """Quad operations of which objdump 2.35 prints both channels; of the others it prints the first one."""
 
 
-def _aau_operand(insn: AluInsn) -> str:
+def aau_operand(insn: AluInsn) -> str:
     aau = insn.aau
     assert aau is not None
     text = f"%aad{f.AAU['d'].of(aau.opce1)} [ %aasti{f.AAU['ind'].of(aau.opce1)}"
@@ -126,9 +126,9 @@ def _aau_insn(insn: AluInsn, version: int) -> tuple[str, list[str]]:
         op = _same_code(insn, version, 0)
     if reads:
         assert insn.dst is not None
-        return op.name, [_aau_operand(insn), operand_text(insn.dst, op.sizes)]
+        return op.name, [aau_operand(insn), operand_text(insn.dst, op.sizes)]
     assert insn.src4 is not None
-    return op.name, [operand_text(insn.src4, op.sizes), _aau_operand(insn)]
+    return op.name, [operand_text(insn.src4, op.sizes), aau_operand(insn)]
 
 
 def _same_code(insn: AluInsn, version: int, mas: int) -> Op:
@@ -136,7 +136,7 @@ def _same_code(insn: AluInsn, version: int, mas: int) -> Op:
     return lookup(version, insn.channel, op.cop << 24, (op.opc2 or 0) << 8 | (op.ales_lo or 0), mas) or op
 
 
-def _operands(insn: AluInsn) -> list[str]:
+def operands_of(insn: AluInsn) -> list[str]:
     op = insn.op
     sizes = op.syntax_sizes
     found = []
@@ -163,7 +163,7 @@ def _alu_lines(insn: AluInsn, wide: Wide) -> Iterator[str]:
     if stores_aau:
         name, operands = _aau_insn(insn, wide.version)
     else:
-        operands = _operands(insn)
+        operands = operands_of(insn)
         if wide.version >= 7:  # objdump 2.39
             name = _NAMED_TABLES.get(name, name)
     if _window_base(insn):
@@ -282,7 +282,7 @@ def _stub_lines(stub: Stub, wide: Wide) -> Iterator[str]:
 _CS0_KIND = {op.name: op.kind for op in CS0_OPS}
 
 
-def _cs0_line(cs0: Cs0, wide: Wide) -> str:
+def cs0_line(cs0: Cs0, wide: Wide) -> str:
     condition = condition_text(wide.stub.condition) if wide.stub else ""
     kind = _CS0_KIND[cs0.name]
     target = f"%ctpr{cs0.ctpr}" if cs0.ctpr else ""
@@ -344,7 +344,7 @@ def _cs1_line(op: Cs1, wide: Wide) -> str | None:
 # --- PLS, AAS -----------------------------------------------------------------------------------
 
 
-def _elp_text(source: int) -> str:
+def elp_text(source: int) -> str:
     if ELP_LCNTEX < source < ELP_BGRPRED:
         source &= ~0x20  # objdump prints five of the six bits of %spred
         return elp_name(source) or "" if source else "%spred"
@@ -364,7 +364,7 @@ def _pls_lines(wide: Wide) -> Iterator[str]:
         for n in (2 * number, 2 * number + 1):
             elp = wide.elps[n] if n < len(wide.elps) else None
             if elp is not None and (n in used or ELP_BGRPRED < elp.source < 0x50):
-                yield f"pass {_elp_text(elp.source)}, @p{n}"
+                yield f"pass {elp_text(elp.source)}, @p{n}"
         clp = wide.clps[number]
         if clp is not None and live[number]:
             first, second = f"{_not(clp.neg0)}@p{clp.arg0}", f"{_not(clp.neg1)}@p{clp.arg1}"
@@ -373,7 +373,7 @@ def _pls_lines(wide: Wide) -> Iterator[str]:
                 yield f"pass @p{4 + number}, %pred{clp.dst}"
 
 
-def _mova_line(mova: Mova) -> str:
+def mova_line(mova: Mova) -> str:
     name = MOVA.get(mova.opc, "reserved")
     dst = operand_text(mova.dst, "D" if mova.opc < 5 else "Q")  # objdump: %qr for movaqp
     return (
@@ -396,11 +396,11 @@ def disassemble(wide: Wide) -> list[str]:
         lines += _stub_lines(wide.stub, wide)
     lines += _all_alu_lines(wide)
     if wide.cs0 is not None:
-        lines.append(_cs0_line(wide.cs0, wide))
+        lines.append(cs0_line(wide.cs0, wide))
     lines += (line for line in (_cs1_line(op, wide) for op in wide.cs1) if line)
     if wide.clps:
         lines += _pls_lines(wide)
-    lines += map(_mova_line, wide.movas)
+    lines += map(mova_line, wide.movas)
     if not lines and wide.version >= 7 and wide.stub is None and not wide.set_mark:
         lines.append("nop")
     return lines

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2kemu.cpu import disasm_elf as elf
+from e2kemu.cpu.disasm_source import STYLE, source
 from e2kemu.cpu.explain import explain, parse_words
 from e2kemu.cpu.isa.models import DEFAULT_MODEL, MODELS
 from e2kemu.cpu.isa.notation import VERSIONS
@@ -55,6 +56,9 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", type=_number, default=0, metavar="ADDR", help="address of a flat image")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line for every wide instruction"
+    )
+    parser.add_argument(
+        "--source", action="store_true", help="source from which e2kemu-as makes the same bytes"
     )
     views = parser.add_argument_group("views of an ELF file (default: -d)")
     views.add_argument("-d", action="store_true", help="disassemble the sections with code")
@@ -157,6 +161,9 @@ def _flat(options: argparse.Namespace, data: bytes, style: _Style) -> Iterator[s
     version = version_of(options.cpu or DEFAULT_MODEL)
     if options.json:
         yield from _json_lines(data, version, options.base)
+    elif options.source:
+        yield STYLE
+        yield from source(data, version, options.base)
     else:
         yield from _code_lines(data, version, options.base, {}, (), options, style)
 
@@ -180,6 +187,12 @@ def _elf_file(options: argparse.Namespace, data: bytes, style: _Style) -> Iterat
     if options.json:
         for section in chosen:
             yield from _json_lines(section.data, version, section.address, section.name)
+        return
+    if options.source:
+        yield STYLE
+        for section in chosen:
+            yield f'.section {section.name}, "{"ax" if section.is_code else "a"}"'
+            yield from source(section.data, version, section.address)
         return
     yield from elf.header_lines(view)
     if options.x or options.headers:

@@ -466,7 +466,8 @@ def _mas(wide: Wide) -> dict[str, int]:
     fields = {name: value for op in wide.cs1 if op.name == "mas" for name, value in op.fields.items()}
     for insn in wide.alu:
         if insn.mas:
-            fields.update({f"alc{channel}": insn.mas for channel in _channels(insn, wide.version)})
+            channels = _channels(insn, wide.version)
+            fields.update({f"alc{channel}": insn.mas for channel in channels if channel in (0, 2, 3, 5)})
     return fields
 
 
