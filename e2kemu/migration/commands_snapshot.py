@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from e2kemu.errors import CommandError, E2kError, OptionError
+from e2kemu.errors import CommandError, E2kError, OptionError, StateError
 from e2kemu.jobs import Jobs
 from e2kemu.migration.commands import service
 from e2kemu.migration.hmp_info import size_text
@@ -103,7 +103,11 @@ def hmp_delvm(ctx: Context, name: str) -> None:
 @info_command("snapshots", help="show the currently saved VM snapshots")
 def info_snapshots(ctx: Context) -> None:
     """``info snapshots``, in QEMU's layout."""
-    infos, problems = snapshots(ctx).store.entries()
+    try:
+        infos, problems = snapshots(ctx).store.entries()
+    except StateError as error:  # no directory: QEMU shows that as the answer
+        ctx.monitor.print(str(error))
+        return
     if infos:
         ctx.monitor.print("List of snapshots present on all disks:")
         ctx.monitor.print(snapshot_table(infos), end="")

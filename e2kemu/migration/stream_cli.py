@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from e2kemu.errors import E2kError, OptionError
+from e2kemu.migration.stream_extract import Extraction
 from e2kemu.migration.stream_ram import RamBody
 from e2kemu.migration.stream_reader import Record, walk, walk_return_path
 from e2kemu.options import parse_size
@@ -46,21 +47,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON, one object per element")
     parser.add_argument("--offset", default="0", help="where the stream begins in the file (0x and suffixes)")
     parser.add_argument("--ram", metavar="DIR", help="write the contents of each RAM block to DIR")
+    parser.add_argument("--extract", metavar="DIR", help="write RAM blocks, device sections and descriptions to DIR")
     parser.add_argument("--return-path", action="store_true", help="FILE is what the destination sent")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     data = _read(options.file)
-    memory: dict[str, bytearray] | None = {} if options.ram else None
+    memory: dict[str, bytearray] | None = {} if options.ram or options.extract else None
+    extraction = Extraction(Path(options.extract), data) if options.extract else None
     if options.return_path:
         records = walk_return_path(data)
     else:
         start = parse_size(options.offset, name="offset")
         records = walk(data, start, details=options.verbose, memory=memory)
+    if extraction is not None:
+        records = extraction.watch(records)
     for line in _json_lines(records) if options.json else _text_lines(records, quiet=options.quiet):
         print(line)
-    if memory is not None:
+    if extraction is not None and memory is not None:
+        extraction.finish(memory)
+    if options.ram and memory is not None:
         _write_memory(Path(options.ram), memory)
     return 0
 

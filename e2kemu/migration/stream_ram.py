@@ -94,7 +94,7 @@ class RamWalker:
             head = r.be64()
             address, flags = head & ~(PAGE - 1), head & (PAGE - 1)
             kind = flags & ~CONTINUE
-            if kind not in NAMES or kind == HOOK:
+            if kind not in NAMES:
                 raise StreamError(f"RAM record with unknown flags {flags:#x}", section="ram", offset=start)
             content: bytes | None = None
             if kind == MEM_SIZE:
