@@ -121,7 +121,8 @@ class VirtioBlk(VirtioMmio):
             return 0
         if kind == FLUSH:
             if not self._drive.readonly:
-                self._drive.flush()
+                with self.host():
+                    self._drive.flush()
             return 0
         if kind == GET_ID:
             answer = self._serial.encode("utf-8", "replace")[:ID_SIZE].ljust(ID_SIZE, b"\0")[:room]
@@ -141,7 +142,9 @@ class VirtioBlk(VirtioMmio):
     def _read(self, sector: int, chain: Chain, size: int) -> int:
         start = self._range(sector, size)
         for at in range(0, size, STEP):
-            chain.write(at, self._drive.read(start + at, min(STEP, size - at)))
+            with self.host():
+                data = self._drive.read(start + at, min(STEP, size - at))
+            chain.write(at, data)
         return size
 
     def _write(self, sector: int, chain: Chain) -> None:
@@ -150,7 +153,9 @@ class VirtioBlk(VirtioMmio):
         if self._drive.readonly:
             raise _RequestError(IOERR, "write to a read-only disk")
         for at in range(0, size, STEP):
-            self._drive.write(start + at, chain.read(HEADER + at, min(STEP, size - at)))
+            data = chain.read(HEADER + at, min(STEP, size - at))
+            with self.host():
+                self._drive.write(start + at, data)
 
     def _write_zeroes(self, chain: Chain) -> None:
         if chain.readable_size != HEADER + 16:
@@ -159,4 +164,6 @@ class VirtioBlk(VirtioMmio):
         if flags & ~1:
             raise _RequestError(UNSUPP, f"write zeroes with flags {flags:#x}")
         size = sectors * SECTOR
-        self._drive.write_zeroes(self._range(sector, size), size)
+        start = self._range(sector, size)
+        with self.host():
+            self._drive.write_zeroes(start, size)

@@ -5,7 +5,9 @@ configuration registers (from offset 0x100 on) and ``handle(queue, chain)``. Reg
 and interrupts are the transport's. Source: the virtio specification 1.2, "Virtio Over MMIO".
 
 Requests are carried out while the store to QueueNotify is: between two instructions of the guest nothing is
-under way, so a stopped machine has nothing to wait for. Polling the used index works without an interrupt.
+under way, so a stopped machine has nothing to wait for. Polling the used index works without an interrupt. While
+a request waits for the host (``host``) the machine lock is free; another CPU that notifies then leaves its requests
+to the one at work, and a reset makes that one stop.
 
 A driver that breaks the protocol finds DEVICE_NEEDS_RESET in the status; what it did is in the log
 (``-d guest_errors``), and nothing more happens until it resets the device.
@@ -14,6 +16,8 @@ A driver that breaks the protocol finds DEVICE_NEEDS_RESET in the status; what i
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from e2kemu import trace
@@ -40,6 +44,10 @@ USED_BUFFER, CONFIG_CHANGE = 1, 2
 QUEUE_SIZE = 256
 CONFIG = 0x100
 """Offset of the configuration space."""
+
+
+class _DeviceResetError(Exception):
+    """The device was reset while a request waited for the host."""
 
 
 class VirtioMmio(Device):
@@ -85,6 +93,9 @@ class VirtioMmio(Device):
     def __init__(self, space: AddressSpace) -> None:
         super().__init__()
         self.queues = [Virtqueue(space, QUEUE_SIZE) for _ in range(self.queue_count)]
+        self._space = space
+        self._resets = 0
+        self._working: set[int] = set()  # queues whose requests are being carried out
 
     # -- what a device gives
 
@@ -95,6 +106,15 @@ class VirtioMmio(Device):
     @abstractmethod
     def handle(self, queue: int, chain: Chain) -> int:
         """Carry out one request; returns the number of bytes written. Raises VirtioError."""
+
+    @contextmanager
+    def host(self) -> Iterator[None]:
+        """Around what may keep a request waiting: the machine goes on meanwhile."""
+        resets = self._resets
+        with self._space.unlocked():
+            yield
+        if resets != self._resets:
+            raise _DeviceResetError
 
     # -- identity and features
 
@@ -122,6 +142,7 @@ class VirtioMmio(Device):
 
     def reset(self) -> None:
         super().reset()
+        self._resets += 1
         for queue in self.queues:
             queue.reset()
 
@@ -211,8 +232,11 @@ class VirtioMmio(Device):
         if value >= self.queue_count or not self.queues[value].ready:
             trace.guest_error(f"{self.name}: queue {value} is notified and not ready")
             return
+        if value in self._working:
+            return  # whoever works on the queue goes on until it is empty
         queue = self.queues[value]
         event_idx = bool(self.features & F_EVENT_IDX)
+        self._working.add(value)
         try:
             while (chain := queue.pop()) is not None:
                 queue.push(chain, self.handle(value, chain))
@@ -222,6 +246,10 @@ class VirtioMmio(Device):
                 self._interrupt(USED_BUFFER)
         except VirtioError as error:
             self.needs_reset(str(error))
+        except _DeviceResetError:
+            pass  # nobody waits for this request any more
+        finally:
+            self._working.discard(value)
 
     # -- interrupts
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -235,6 +235,23 @@ class AddressSpace:
         with self._lock:
             for at, piece in _pieces(offset, size, region.max_access):
                 region.handler.mmio_write(at, piece, value >> 8 * (at - offset) & ((1 << 8 * piece) - 1))
+
+    @contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """For a device that waits for the host in the middle of an access: the lock is not held meanwhile.
+
+        However deep the caller holds it. Everything but that CPU may go on: the device must expect other accesses.
+        """
+        lock: Any = self._lock
+        # What threading.Condition uses to wait with an RLock, too.
+        if not (hasattr(lock, "_is_owned") and lock._is_owned()):
+            yield
+            return
+        depth = lock._release_save()
+        try:
+            yield
+        finally:
+            lock._acquire_restore(depth)
 
     # -- many bytes ------------------------------------------------------------------------------
 
