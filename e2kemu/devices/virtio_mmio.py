@@ -111,10 +111,12 @@ class VirtioMmio(Device):
     def host(self) -> Iterator[None]:
         """Around what may keep a request waiting: the machine goes on meanwhile."""
         resets = self._resets
-        with self._space.unlocked():
-            yield
-        if resets != self._resets:
-            raise _DeviceResetError
+        try:
+            with self._space.unlocked():
+                yield
+        finally:
+            if resets != self._resets:
+                raise _DeviceResetError
 
     # -- identity and features
 

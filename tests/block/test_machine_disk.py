@@ -115,3 +115,22 @@ def test_saving_a_machine_gives_it_its_disk_back_and_two_cannot_have_it(rom: str
     snapshot = Machine.build(ram="32M", bios=rom, drives=[text + ",snapshot=on"])
     with snapshot, pytest.raises(StateError, match="temporary snapshot"):
         snapshot.save(str(tmp_path / "saved"))
+
+
+def test_the_machine_goes_on_while_its_disk_waits_for_the_host(rom: str, tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(SIZE))
+    with Machine.build(ram="32M", bios=rom, drives=[f"file={path},format=raw"]) as machine:
+        machine.run(timeout=60, until=b"L")
+        drive = machine.disks[0]
+        machine.start()
+        with drive._lock:  # as if the host took its time
+            for _ in range(20):
+                machine.loop.run_once(0.01)
+            free = [machine.lock.acquire(timeout=1) for _ in range(3)]
+            for _ in filter(None, free):
+                machine.lock.release()
+        assert all(free), "the guest's CPU keeps the machine lock while it waits for its disk"
+        machine.stop()
+        assert machine.run(timeout=60, until=b"LL") == "until"
+        assert "F" not in machine.console.text
