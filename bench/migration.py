@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ class Bench:
 
     def median(self, name: str, attribute: str = "milliseconds") -> float:
         """Of all runs of a row."""
-        return statistics.median(getattr(result, attribute) for result in self.results[name])
+        return float(statistics.median(getattr(result, attribute) for result in self.results[name]))
 
 
 def write_contents(path: Path, size: int) -> None:
@@ -195,7 +196,8 @@ def stamp(emulator: Emulator, event: str) -> float:
     while time.monotonic() < deadline:
         for one in emulator.monitor.get_events():
             if one["event"] == event:
-                return float(one["timestamp"]["seconds"]) + float(one["timestamp"]["microseconds"]) / 1e6
+                when: dict[str, int] = one["timestamp"]
+                return when["seconds"] + when["microseconds"] / 1e6
         time.sleep(0.01)
     raise SystemExit(f"{emulator.name}: no event {event}")
 
@@ -251,16 +253,16 @@ def look(size: int) -> Result:
 def rows(bench: Bench, versus: bool, only: str | None) -> list[tuple[str, Callable[[], Result]]]:
     """One round: what is measured, in this order."""
     found: list[tuple[str, Callable[[], Result]]] = [
-        ("plain/carry", lambda: carry(bench.ram)),
-        ("zero/look", lambda: look(bench.zero_ram)),
+        ("plain/carry", partial(carry, bench.ram)),
+        ("zero/look", partial(look, bench.zero_ram)),
     ]
-    makers: list[tuple[str, type[Emulator]]] = [("qemu", Qemu)] if versus else []
-    for who, make in [*makers, ("ours", Ours)]:
+    makers: dict[str, type[Emulator]] = {"qemu": Qemu, "ours": Ours} if versus else {"ours": Ours}
+    for who, make in makers.items():
         found += [
-            (f"plain/{who}", lambda make=make: bench.migrate(make, ram=bench.ram, full=True)),
-            (f"tls/{who}", lambda make=make: bench.migrate(make, ram=bench.ram, full=True, tls=True)),
-            (f"zero/{who}", lambda make=make: bench.migrate(make, ram=bench.zero_ram, full=False)),
-            (f"idle/{who}", lambda make=make: bench.migrate(make, ram=bench.ram, full=True, runs=True)),
+            (f"plain/{who}", partial(bench.migrate, make, ram=bench.ram, full=True)),
+            (f"tls/{who}", partial(bench.migrate, make, ram=bench.ram, full=True, tls=True)),
+            (f"zero/{who}", partial(bench.migrate, make, ram=bench.zero_ram, full=False)),
+            (f"idle/{who}", partial(bench.migrate, make, ram=bench.ram, full=True, runs=True)),
         ]
     wanted = [row for row in found if only is None or row[0].split("/")[0] == only]
     return sorted(wanted, key=lambda row: row[0].split("/")[0])  # the two that are compared, one after the other

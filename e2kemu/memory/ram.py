@@ -18,7 +18,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from e2kemu.memory.dirty import PAGE_SIZE, DirtyLog
+from e2kemu.memory import pagemap
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE, DirtyLog
 from e2kemu.memory.received import BlockArrivals
 
 ChangeListener = Callable[[int, int], None]
@@ -48,6 +49,7 @@ class RAMBlock:
         """The bytes of the block, format "B"."""
         self.view: NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
         """The same bytes as a numpy array."""
+        self._address = self.view.ctypes.data
         self.log = DirtyLog(size // PAGE_SIZE)
         self.dirty: NDArray[np.uint8] = self.log.marks
         """One byte per page: 1 = written since the last harvest."""
@@ -108,6 +110,12 @@ class RAMBlock:
         """Give the memory of whole pages back to the host: they read as zero."""
         self._check(offset, size)
         self._map.madvise(mmap.MADV_DONTNEED, offset, size)
+
+    def untouched(self, first: int, count: int) -> NDArray[np.bool_]:
+        """One flag per page from number ``first`` on: nobody has stored there yet, so it is zero. Costs little
+        and leaves them untouched; False says nothing."""
+        self._check(first << PAGE_BITS, count << PAGE_BITS)
+        return pagemap.untouched(self._address + (first << PAGE_BITS), count)
 
     def changed(self, offset: int, size: int) -> None:
         """Tell the listeners that these bytes changed; for those who stored through ``mem`` or ``view``."""

@@ -49,6 +49,9 @@ class MigratableBlock(Protocol):
     def release(self, offset: int, size: int) -> None:
         """Give the memory of whole pages back to the host; they read as zero."""
 
+    def untouched(self, first: int, count: int) -> npt.NDArray[np.bool_]:
+        """One flag per page from number ``first`` on: known to be zero without a look at it."""
+
     def set_arrivals(self, arrivals: BlockArrivals | None) -> None:
         """From now on every access asks ``arrivals`` first; None: no more."""
 

@@ -124,6 +124,7 @@ class OutgoingMigration:
         self._switch = threading.Event()  # go over to postcopy
         self._postcopy: PostcopySource | None = None
         self._converge: AutoConverge | None = None
+        self._rest = 0  # what was to be sent after the last look at the dirty log
         self._final = False  # everything is written and nobody else will tell: too late to cancel
         self._thread = threading.Thread(target=self._run, name="migration out", daemon=True)
 
@@ -320,6 +321,8 @@ class OutgoingMigration:
 
     def _iterate(self, frames: FrameWriter, ram: RamSaver) -> None:
         meter = Meter(self.statistics, self._parameters)
+        self._rest = ram.remaining
+        sending_on = False  # the rest fits the downtime limit, but it gets smaller still
         while True:
             self._check()
             meter.update(frames.out)
@@ -329,12 +332,13 @@ class OutgoingMigration:
                 return
             if self._converge is not None and self._converge.sync_is_due():
                 self._sync(ram)
-            if ram.remaining <= meter.threshold and self._acknowledged():
-                self._sync(ram)
-                if ram.remaining <= meter.threshold:
+            fits = ram.remaining <= meter.threshold and not sending_on and self._acknowledged()
+            if fits or not ram.remaining:
+                gaining = self._sync(ram)
+                fits = ram.remaining <= meter.threshold and self._acknowledged()
+                if fits and not gaining:
                     return
-            elif not ram.remaining:
-                self._sync(ram)
+                sending_on = fits
                 if not ram.remaining:
                     self._interrupt.wait(WINDOW)
                     continue
@@ -378,11 +382,17 @@ class OutgoingMigration:
         frames.out.flush()
         self.statistics.transferred = frames.out.transferred
 
-    def _sync(self, ram: RamSaver) -> None:
+    def _sync(self, ram: RamSaver) -> bool:
+        """Look at the dirty log. Returns whether there will be less to send next time, if nothing changes: since
+        the last look no more than half as much was added as was sent."""
+        before = ram.remaining
         dirtied = ram.sync()
+        sent, added = self._rest - before, ram.remaining - before
+        self._rest = ram.remaining
         if self._converge is not None:
             self._converge.synced(dirtied)
         self._announce_pass()
+        return ram.remaining > 0 and 2 * added <= sent
 
     def _announce_pass(self) -> None:
         if self._capabilities["events"]:

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.migration.machine_protocol import MigratableBlock, MigratableMachine
-from e2kemu.migration.qemufile import StreamWriter
+from e2kemu.migration.qemufile import FLUSH_AT, StreamWriter
 from e2kemu.migration.statistics import RamCounters
 
 PAGE_BITS = 12
@@ -58,14 +58,23 @@ PAGE_RECORD = 8 + PAGE_SIZE
 ZERO_RECORD = 9
 """Bytes of a zero page with CONTINUE."""
 
+ZERO_RECORDS = np.dtype([("head", ">u8"), ("fill", "u1")])
+"""The same as an item of an array."""
+
 BATCH_PAGES = 2048
 """Pages that are built and written at once (8 MiB): long enough that waiting for the interpreter between
 batches, up to 5 ms while a guest computes, does not matter."""
+
+ZERO_BATCH = 1 << 14
+"""Pages that may be sent as zero at once when nobody has touched them."""
 
 SCAN_PAGES = 1 << 16
 """Pages of the dirty map that are searched at once."""
 
 Pages = npt.NDArray[np.uint8]
+
+ZERO_PAGE: Pages = np.zeros((1, PAGE_SIZE), dtype=np.uint8)
+"""Stands for any number of them."""
 
 
 def pages_of(block: MigratableBlock) -> Pages:
@@ -75,7 +84,14 @@ def pages_of(block: MigratableBlock) -> Pages:
 
 def zero_pages(pages: Pages) -> npt.NDArray[np.bool_]:
     """One flag per page: all its bytes are zero."""
-    answer: npt.NDArray[np.bool_] = pages.view(np.uint64).max(axis=1) == 0
+    words = pages.view(np.uint64)
+    # Hardly a page that is not zero passes this, which reads three of its 64 cache lines.
+    answer: npt.NDArray[np.bool_] = words[:, 0] | words[:, 257] | words[:, -1] == 0
+    maybe = np.flatnonzero(answer)
+    if 2 * len(maybe) > len(words):
+        answer &= words.max(axis=1) == 0
+    elif len(maybe):
+        answer[maybe] = words[maybe].max(axis=1) == 0
     return answer
 
 
@@ -188,9 +204,19 @@ class RamSaver:
 
         Zero pages hardly count against the limit, so there may be many of them.
         """
-        index, state = self._next_batch(BATCH_PAGES)
+        index, state = self._next_batch(ZERO_BATCH)
         if state is None:
             return False
+        if self._detect_zero():
+            first, last = int(index[0]), int(index[-1])
+            untouched = state.block.untouched(first, last + 1 - first)[index - first]
+            count = len(index) if untouched.all() else int(np.argmin(untouched))
+            if count >= BATCH_PAGES:
+                index = index[:count]
+                self._at = (self._at[0], int(index[-1]) + 1)
+                self._take(out, state, index, ZERO_PAGE, untouched[:count])
+                return True
+        index = index[:BATCH_PAGES]
         coder = self._coder()
         if coder is not None:
             index = index[: coder.fit(state, index)]
@@ -350,10 +376,14 @@ class RamSaver:
         if self._named is not block:
             self._name(out, block, int(index[0]) << PAGE_BITS | Flag.ZERO, memoryview(b"\0"))
             index = index[1:]
-        records = np.zeros((len(index), ZERO_RECORD), dtype=np.uint8)
-        records[:, :8] = heads(index, Flag.ZERO | Flag.CONTINUE)
-        out.raw(records.tobytes())
-        out.flush_if_full()
+        records = np.zeros(len(index), dtype=ZERO_RECORDS)
+        records["head"] = index << PAGE_BITS | (Flag.ZERO | Flag.CONTINUE)
+        data = records.view(np.uint8).data
+        if len(data) >= FLUSH_AT:
+            out.write_through(data)
+        else:
+            out.raw(data)
+            out.flush_if_full()
 
     def send_full(
         self, out: StreamWriter, block: MigratableBlock, index: npt.NDArray[np.int64], pages: Pages

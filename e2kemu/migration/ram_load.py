@@ -40,6 +40,9 @@ from e2kemu.migration.ram_coded import XbzrleRun, check_packed, check_xbzrle, pa
 from e2kemu.migration.registry import RAM_IDSTR
 from e2kemu.migration.stream import shown
 
+SPREAD = 16
+"""Zero pages are looked up in the kernel's table when it has at most so many entries for each of them."""
+
 NEEDS = {
     Flag.MULTIFD_FLUSH: "multifd",
     Flag.HOOK: "rdma",
@@ -324,6 +327,12 @@ class RamLoader:
             self._pages[index] = data
 
     def _clear(self, index: npt.NDArray[np.int64]) -> None:
+        assert self._block is not None
+        first, last = int(index.min()), int(index.max())
+        if last - first < SPREAD * len(index):
+            index = index[~self._block.untouched(first, last + 1 - first)[index - first]]
+            if not len(index):
+                return
         pages = self._pages[index[0] : index[-1] + 1] if _ascending_run(index) else self._pages[index]
         used = index[~zero_pages(pages)]
         if len(used):
