@@ -1,0 +1,78 @@
+"""A TCP proxy that can be shut at any moment: nothing passes any more, nobody is told."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from types import TracebackType
+
+
+class Valve:
+    """Forwards one connection to ``port`` while ``open`` is set; use it in a with statement."""
+
+    def __init__(self, port: int, *, is_open: bool = True) -> None:
+        self._target = port
+        self.open = threading.Event()
+        if is_open:
+            self.open.set()
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Valve:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self.open.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            while not select.select([self._listener], [], [], 0.05)[0]:
+                if self._over.is_set():
+                    return
+            client, _ = self._listener.accept()
+            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._forward(client, server)
+        except OSError:
+            pass  # one end went away
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        there = {client: server, server: client}
+        while there and not self._over.is_set():
+            self.open.wait()
+            for here in select.select(list(there), [], [], 0.05)[0]:
+                if not self.open.is_set():
+                    break
+                data = here.recv(65536)
+                if data:
+                    there[here].sendall(data)
+                else:
+                    there.pop(here).shutdown(socket.SHUT_WR)
+
+
+class FullListener:
+    """A port at which somebody listens who never accepts, with no room for another connection: connecting waits."""
+
+    def __init__(self) -> None:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        self.port = int(self._listener.getsockname()[1])
+        self._first = socket.create_connection(("127.0.0.1", self.port))
+
+    def __enter__(self) -> FullListener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._first.close()
+        self._listener.close()
