@@ -18,8 +18,8 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from e2kemu import trace
@@ -46,6 +46,10 @@ from e2kemu.migration.returnpath import Message, ReturnPathWriter
 from e2kemu.migration.state import MigrationState
 from e2kemu.migration.stream import Configuration
 from e2kemu.trace import Log
+
+DESCRIPTION_SECONDS = 20.0
+"""How long the vmdescription may take to begin after the device state, which is written with it: a source with
+suppress-vmdesc has none and waits for our word, we would wait for each other."""
 
 DRAIN_SECONDS = 1.0
 """How long a destination that has said no goes on reading: closing at once would make the network throw away
@@ -179,7 +183,8 @@ class IncomingMigration:
 
         def loader(reader: StreamReader) -> StreamLoader:
             return StreamLoader(
-                reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed, format=self._format
+                reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed, format=self._format,
+                patience=self._patience,
             )
 
         try:
@@ -199,6 +204,31 @@ class IncomingMigration:
         else:
             self._state.move(status.COMPLETED)
             self._log("completed")
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """While the vmdescription is waited for: not for ever. Raises StreamError."""
+        assert self._channel is not None
+        over = threading.Event()
+        channel = self._channel
+
+        def give_up() -> None:
+            over.set()
+            channel.shutdown()
+
+        timer = threading.Timer(DESCRIPTION_SECONDS, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except ChannelError as error:
+            if not over.is_set():
+                raise
+            raise StreamError(
+                "the source sends no vmdescription (was its machine started with suppress-vmdesc=on?)"
+            ) from error
+        finally:
+            timer.cancel()
 
     def _run_postcopy(self, link: IncomingLink, stream: StreamLoader, package: StreamLoader) -> None:
         if self._return_path is None or self._postcopy is None:

@@ -13,6 +13,7 @@ if need be.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Protocol
 
@@ -103,6 +104,7 @@ class StreamLoader:
     """Loads one stream from ``reader`` into RAM blocks and device sections.
 
     ``postcopy``: the capability postcopy-ram is on. ``format`` says which optional parts the stream must have.
+    ``patience()`` is entered while it waits for a part that another source would leave out at the very end.
     """
 
     def __init__(
@@ -115,7 +117,9 @@ class StreamLoader:
         *,
         postcopy: bool = False,
         format: StreamFormat = NEWEST,
+        patience: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        self._patience = patience
         self._postcopy = postcopy
         self._format = format
         self._phase = Phase.PRECOPY
@@ -433,7 +437,8 @@ class StreamLoader:
         source then keeps its guest.
         """
         at = self._r.position
-        kind = self._byte("the vmdescription")
+        with self._patience():
+            kind = self._byte("the vmdescription")
         if kind != ElementType.VMDESCRIPTION:
             raise StreamError(f"Unexpected section type {kind} after the end of the device state", offset=at)
         length = self._word("the length of the vmdescription")
