@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from e2kemu.block.drive import CHUNK, Drive, parse_drive
 from e2kemu.block.image import open_image
 from e2kemu.block.qcow2 import create
+from e2kemu.cli import main
 from e2kemu.errors import ImageError, OptionError
 
 QEMU_IMG = shutil.which("qemu-img")
@@ -170,33 +171,53 @@ def test_a_wrong_drive_is_one_line(text: str, reason: str, tmp_path: Path) -> No
     assert str(caught.value) == reason.format(disk=disk, dir=tmp_path)
 
 
-def emulator(*options: str) -> tuple[int, list[str]]:
-    command = [sys.executable, "-m", "e2kemu", "-display", "none", "-S", "-monitor", "stdio", "-m", "32M", *options]
-    result = subprocess.run(
-        command, input="info block\nquit\n", capture_output=True, text=True, timeout=60, env=os.environ, check=False
-    )
-    return result.returncode, (result.stdout + result.stderr).splitlines()
-
-
-def test_info_block_shows_the_drives_and_wrong_devices_are_one_line(tmp_path: Path) -> None:
+def test_info_block_shows_the_drives(tmp_path: Path) -> None:
     disk, top = tmp_path / "disk", tmp_path / "top"
     disk.write_bytes(bytes(CHUNK))
     create(str(top), CHUNK, backing="disk", backing_format="raw")
-    none = f"file={top},if=none,id=d0"
-    status, lines = emulator("-drive", none, "-device", "virtio-blk-device,drive=d0,id=vd")
-    assert status == 0
+    command = [
+        sys.executable, "-m", "e2kemu", "-display", "none", "-S", "-monitor", "stdio", "-m", "32M",
+        "-drive", f"file={top},if=none,id=d0", "-device", "virtio-blk-device,drive=d0,id=vd",
+        "-drive", f"file={disk},format=raw,readonly=on,if=none,id=d1",
+    ]  # fmt: skip
+    result = subprocess.run(
+        command, input="info block\nquit\n", capture_output=True, text=True, timeout=100, env=os.environ, check=True
+    )
+    lines = result.stdout.splitlines()
     assert f"(qemu) d0: {top} (qcow2)" in lines
     assert "    Attached to:      vd" in lines
     assert f"    Backing file:     {disk} (chain depth: 1)" in lines
+    assert f"d1: {disk} (raw, read-only)" in lines
+
+
+def test_wrong_devices_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(CHUNK))
+    text = f"file={disk},format=raw,if=none,id=d0"
+
+    def refused(*options: str) -> str:
+        assert main(["-display", "none", "-serial", "null", "-m", "32M", "-drive", text, *options]) == 1
+        return capsys.readouterr().err
+
     for device, reason in (
         ("virtio-blk-device,drive=d1", "Property 'virtio-blk-device.drive' can't find value 'd1'"),
         ("virtio-blk-device", "drive property not set"),
         ("virtio-net-device", "'virtio-net-device' is not a valid device model name"),
         ("virtio-blk-device,drive=d0,foo=1", "Property 'virtio-blk-device.foo' not found"),
+        ("virtio-blk-device,drive=d0,serial=123456789012345678901", "serial '123456789012345678901' is longer"),
     ):
-        assert emulator("-drive", none, "-device", device) == (1, [f"e2kemu: -device {device}: {reason}"])
-    twice = ("-drive", none, "-drive", none.replace("top", "disk"))
-    assert emulator(*twice)[1] == [f"e2kemu: -drive {none.replace('top', 'disk')}: Duplicate ID 'd0' for drive"]
+        assert refused("-device", device).startswith(f"e2kemu: -device {device}: {reason}")
+    twice = "virtio-blk-device,drive=d0"
+    expected = f"e2kemu: -device {twice}: Drive 'd0' is already in use by another block device\n"
+    assert refused("-device", twice, "-device", twice) == expected
+    again = text.replace("d0", "d1")
+    lock = f'e2kemu: -drive {again}: Failed to get "write" lock: Is another process using the image [{disk}]?\n'
+    assert refused("-drive", again) == lock
+    other = text.replace("raw", "raw,readonly=on").replace(str(disk), str(Path(__file__)))
+    assert refused("-drive", other) == f"e2kemu: -drive {other}: Duplicate ID 'd0' for drive\n"
+    assert refused("-blockdev", "x") == "e2kemu: -blockdev x: disk images are given with -drive\n"
+    assert main(["-device", "help"]) == 0
+    assert 'name "virtio-blk-device"' in capsys.readouterr().out
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2kemu.block.drive import Drive
@@ -111,6 +111,7 @@ def test_a_state_cut_short_is_refused_and_the_description_has_its_size(name: str
 
 
 @pytest.mark.parametrize("name", [name for name in DEVICES if all_devices()[name].vmstate])
+@settings(deadline=None)
 @given(data=st.binary(min_size=64, max_size=64), now=st.integers(0, 1 << 50))
 def test_any_bytes_load_or_are_refused_and_the_device_lives(name: str, data: bytes, now: int) -> None:
     device = MAKE[name]()
