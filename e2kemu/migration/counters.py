@@ -1,7 +1,7 @@
 """What XBZRLE and the compression threads count: the members ``xbzrle-cache`` and ``compression`` of query-migrate.
 
 The migration thread writes, anybody reads. Rates are measured over periods: from one look at the dirty log to the
-next that comes a second later or more. A migration that is over before a period is gets the rates of all of it.
+next that comes a second later or more. A migration that is over has the rates of all of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class XbzrleCounters:
     encoding_rate: float = 0.0
     """Bytes of pages for one byte sent."""
     _before: tuple[int, int, int] = (0, 0, 0)
-    _measured: bool = False
 
     @property
     def saved(self) -> int:
@@ -44,12 +43,12 @@ class XbzrleCounters:
         looked_up = pages - old_pages + missed - old_missed
         self.cache_miss_rate = (missed - old_missed) / looked_up if looked_up else 0.0
         self.encoding_rate = (pages - old_pages) * PAGE_SIZE / (size - old_size) if size > old_size else 0.0
-        self._before, self._measured = (size, pages, missed), True
+        self._before = (size, pages, missed)
 
     def finish(self) -> None:
-        """The migration is over."""
-        if not self._measured:
-            self.end_period()
+        """The migration is over: all of it is the period."""
+        self._before = (0, 0, 0)
+        self.end_period()
 
     def query(self) -> dict[str, Any]:
         """The member of query-migrate."""
@@ -79,7 +78,6 @@ class CompressionCounters:
     compression_rate: float = 0.0
     """Bytes of pages for one byte sent."""
     _before: tuple[int, int, int] = (0, 0, 0)
-    _measured: bool = False
 
     @property
     def saved(self) -> int:
@@ -93,12 +91,12 @@ class CompressionCounters:
         offered = pages - old_pages + busy - old_busy
         self.busy_rate = (busy - old_busy) / offered if offered else 0.0
         self.compression_rate = (pages - old_pages) * PAGE_SIZE / (size - old_size) if size > old_size else 0.0
-        self._before, self._measured = (size, pages, busy), True
+        self._before = (size, pages, busy)
 
     def finish(self) -> None:
-        """The migration is over."""
-        if not self._measured:
-            self.end_period()
+        """The migration is over: all of it is the period."""
+        self._before = (0, 0, 0)
+        self.end_period()
 
     def query(self) -> dict[str, Any]:
         """The member of query-migrate."""

@@ -503,6 +503,8 @@ class OutgoingMigration:
         link = Link(channel, frames, self._return_path)
         postcopy.until_loaded(link)
         undo.pop_all()  # from here on the guest is not ours
+        if self._converge is not None:
+            self._converge.stop()
         self._move(status.POSTCOPY_ACTIVE)
         postcopy.run(link)
 

@@ -15,13 +15,13 @@ from tests.conftest import StartEmulator
 from tests.framework.transports import PLAIN, TLS, tls_object
 
 MIB = 1 << 20
-START, END = 16 * MIB, 32 * MIB
+START, END = 16 * MIB, 20 * MIB
 PAGES_A_SECOND = 4096
 BANDWIDTH = PAGES_A_SECOND * 4096 // 2
 """Half of what the guest dirties."""
 
 COMMON = ("-M", "elbrus", "-cpu", "e8c", "-m", "64M")
-PAGES = f"workload=pages start=16M end=32M rate={PAGES_A_SECOND}"
+PAGES = f"workload=pages start=16M end=20M rate={PAGES_A_SECOND}"
 SLOW = {"max-bandwidth": BANDWIDTH, "downtime-limit": 100}
 
 
@@ -41,28 +41,23 @@ def ended(source: Emulator, destination: Emulator) -> dict[str, Any]:
     return info
 
 
-def does_not_converge(source: Emulator, seconds: float = 3.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert source.migration()["status"] in ("setup", "active")
-        time.sleep(0.1)
-
-
 def test_precopy_unix_xbzrle(start: StartEmulator, tmp_path: Path) -> None:
     source, destination = pair(start, PAGES)
     source.wait_console("AB")
     source.set_capability("xbzrle")
-    source.set_parameters(**SLOW, xbzrle_cache_size=MIB)
+    # an eighth of what the guest dirties: it stays too fast even on a busy host
+    source.set_parameters(max_bandwidth=BANDWIDTH // 4, downtime_limit=100, xbzrle_cache_size=MIB)
     source.qmp("migrate", uri=PLAIN["unix"](source, destination, tmp_path))
     source.wait_migration("active")
-    does_not_converge(source)  # the cache is far too small
-    assert source.migration()["xbzrle-cache"]["cache-miss"] > 0
+    # rounds pass and it does not converge: the cache is far too small
+    missed = lambda info: info["xbzrle-cache"]["cache-miss"] >= 1000  # noqa: E731
+    assert source.wait_for(source.migration, missed, 60, "misses")["status"] == "active"
     source.qmp("migrate-set-cache-size", value=32 * MIB)
     assert source.qmp("query-migrate-cache-size") == 32 * MIB
     info = ended(source, destination)
     figures = info["xbzrle-cache"]
     assert figures["cache-size"] == 32 * MIB
-    assert figures["pages"] >= 1000
+    assert figures["pages"] >= 500
     assert figures["bytes"] < figures["pages"] * 20
     assert figures["encoding-rate"] > 50
     assert f"XBZRLE: size={32 * MIB}, transferred={figures['bytes']}" in source.hmp("info migrate -a")
@@ -86,7 +81,7 @@ def test_auto_converge(start: StartEmulator, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_guest_is_not_throttled_any_more(start: StartEmulator, tmp_path: Path) -> None:
-    source, destination = pair(start, "workload=pages start=16M end=32M")
+    source, destination = pair(start, "workload=pages start=16M end=20M")
     source.wait_console("AB")
     source.set_capability("auto-converge")
     source.set_parameters(**SLOW, cpu_throttle_initial=98)
@@ -136,6 +131,23 @@ def test_pages_guest_compressed_by_threads_arrives_whole(start: StartEmulator, t
     assert figures["busy"] == 0
     assert figures["compression-rate"] > 50  # nearly all of a page is zero
     assert info["ram"]["transferred"] < (END - START) // 4
+
+
+def test_postcopy_after_rounds_with_everything_on_is_whole(start: StartEmulator, tmp_path: Path) -> None:
+    source, destination = pair(start, PAGES)
+    source.wait_console("AB")
+    for capability in ("xbzrle", "compress", "auto-converge", "postcopy-ram"):
+        source.set_capability(capability)
+    destination.set_capability("postcopy-ram")
+    source.set_parameters(**SLOW, xbzrle_cache_size=MIB, cpu_throttle_initial=50)
+    source.set_parameters(downtime_limit=1)
+    source.qmp("migrate", uri=PLAIN["tcp"](source, destination, tmp_path))
+    source.wait_for(source.migration, lambda info: "cpu-throttle-percentage" in info, 60, "a throttle")
+    source.set_parameters(max_bandwidth=0)
+    source.qmp("migrate-start-postcopy")
+    info = ended(source, destination)
+    assert info["compression"]["pages"] > 0
+    assert "cpu-throttle-percentage" not in info
 
 
 def test_old_names_of_parameters_work(start: StartEmulator) -> None:
