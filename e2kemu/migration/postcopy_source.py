@@ -46,8 +46,8 @@ from e2kemu.migration.statistics import Statistics
 from e2kemu.migration.stream import Command, ElementType, FrameWriter
 from e2kemu.trace import Log
 
-CHUNK = 64 * PAGE_RECORD
-"""Bytes that are pushed before requests are looked at again."""
+CHUNK_PAGES = 64
+"""Pages that are pushed before requests are looked at again."""
 
 CAUSE_SECONDS = 1.0
 """How long a broken write waits for the return path to tell the reason."""
@@ -188,7 +188,7 @@ class PostcopySource:
                 path.wait(lambda path: bool(path.requests), rate.remaining_time())
                 return True
             with link.frames.section_more(ElementType.SECTION_PART, RAM_SECTION_ID) as out:
-                self._ram.save_pages(out, min(budget, CHUNK))
+                self._ram.save_next(out, max(1, min(budget // PAGE_RECORD, CHUNK_PAGES)))
                 out.be64(Flag.EOS)
             self._flush(link)
         else:

@@ -71,6 +71,9 @@ ZERO_BATCH = 1 << 14
 SCAN_PAGES = 1 << 16
 """Pages of the dirty map that are searched at once."""
 
+SCAN_FEW = 1 << 10
+"""The same when only a few are wanted."""
+
 Pages = npt.NDArray[np.uint8]
 
 ZERO_PAGE: Pages = np.zeros((1, PAGE_SIZE), dtype=np.uint8)
@@ -254,6 +257,14 @@ class RamSaver:
             self._take(out, state, part, pages, zero_pages(pages))
         return len(index) > 0
 
+    def save_next(self, out: StreamWriter, count: int) -> None:
+        """Records of up to ``count`` pages, the next ones in line, as far as there are any."""
+        index, state = self._next_batch(count, SCAN_FEW)
+        if state is not None:
+            pages = state.pages[index[0] : index[-1] + 1] if is_run(index) else state.pages[index]
+            self._at = (self._at[0], int(index[-1]) + 1)
+            self._take(out, state, index, pages, zero_pages(pages))
+
     def resume(self, received: Mapping[str, npt.NDArray[np.bool_]]) -> None:
         """A new connection: what is not in ``received`` (all blocks) is to be sent, with a block's name first."""
         for state in self._blocks:
@@ -306,17 +317,17 @@ class RamSaver:
 
     # -- records
 
-    def _next_batch(self, limit: int) -> tuple[npt.NDArray[np.int64], BlockPages | None]:
+    def _next_batch(self, limit: int, scan: int = SCAN_PAGES) -> tuple[npt.NDArray[np.int64], BlockPages | None]:
         """Up to ``limit`` dirty pages of one block from the current place on, round robin."""
         block_index, page = self._at
         for _ in range(len(self._blocks) + 1):  # the first block again: its beginning
             state = self._blocks[block_index]
             while state.pending and page < len(state.dirty):
-                found = np.flatnonzero(state.dirty[page : page + SCAN_PAGES])[:limit]
+                found = np.flatnonzero(state.dirty[page : page + scan])[:limit]
                 if len(found):
                     self._at = (block_index, page)
                     return found.astype(np.int64) + page, state
-                page += SCAN_PAGES
+                page += scan
             block_index, page = (block_index + 1) % len(self._blocks), 0
             if not block_index:
                 self._later = 1
