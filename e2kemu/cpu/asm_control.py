@@ -142,6 +142,7 @@ def _cs1(draft: Draft, name: str, column: int, parser: Parser) -> None:
                     f"wait {key} needs instruction set v{since[key]}, this is v{draft.version}", column
                 )
     elif names:
+        names += ("mcn",) * (name == "setwd")  # the vendor's assembler has no name for it
         values = fields(parser, {f: _CS1_LIMITS[f] for f in names})
         if name == "vfrpsz":  # gas stores one less than it is told
             if not 1 <= values["rpsz"] <= 32:

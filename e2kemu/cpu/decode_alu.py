@@ -260,10 +260,29 @@ _PARTNERS = {"01/34": {0: 1, 3: 4}, "02/35": {0: 2, 3: 5}, "25": {2: 5}}
 _SHIFTS = {"src1": 16, "src2": 8, "src4": 0, "dst": 0}
 
 
-@cache
-def _pair_step(op: Op) -> int:
-    """What to add to the ALS of a quad operation to get that of its second channel."""
-    return sum(1 << _SHIFTS[slot] for slot in op.paired_slots)
+EMPTY, EMPTY_LO = 0xDF, 0xDE
+
+
+def next_register(code: int) -> int:
+    """The operand byte of the second channel of a quad operation: the next register, %empty.hi behind
+    %empty.lo, another byte as it is; -1 behind the last register."""
+    if code < 0x80:
+        return code + 1 & 0x7F
+    if code in (0xBF, 0xFF):
+        return -1
+    return code + 1 if code < 0xC0 or code >= 0xE0 or code == EMPTY_LO else code
+
+
+def _second_als(op: Op, als: int) -> int:
+    """The ALS of the second channel of a quad operation with this one in the first; -1: there is none."""
+    for slot in op.paired_slots:
+        shift = _SHIFTS[slot]
+        code = als >> shift & 0xFF
+        following = next_register(code)
+        if following < 0:
+            return -1
+        als += following - code << shift
+    return als
 
 
 def _decoded(
@@ -306,7 +325,7 @@ def alu_insns(
             partner = _PARTNERS[insn.op.pair].get(channel)
             if partner is not None and (
                 version >= 7
-                or (bundle.als[partner] == als + _pair_step(insn.op) and bundle.ales[partner] == ales)
+                or (bundle.als[partner] == _second_als(insn.op, als) and bundle.ales[partner] == ales)
             ):
                 if version < 7:
                     swallowed |= 1 << partner

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from e2kemu.cpu.bundle import Bundle, build, join
+from e2kemu.cpu.decode_alu import next_register
 from e2kemu.cpu.insn import AluInsn, Cs0, Cs1, Elp, Guard, Kind, Operand, Stub, Wide
 from e2kemu.cpu.isa.cu import CALL_KINDS, CS0_OPS
 from e2kemu.cpu.isa.formats import (
@@ -103,6 +104,15 @@ class Literals:
         if not self._fits(wanted):
             raise EncodeError(f"LTS{n} is needed for two different values")
         self._put(wanted)
+
+    def share(self, n: int, value: int, mask: int) -> None:
+        """Fill LTSn where it is free; where it is not, only the bits of ``mask`` must agree. Raises EncodeError."""
+        for h in (0, 1):
+            part, bits, there = value >> 16 * h & 0xFFFF, mask >> 16 * h & 0xFFFF, self.halves[n][h]
+            if there is None:
+                self._put([(n, h, part)])
+            elif not isinstance(there, int) or (there ^ part) & bits:
+                raise EncodeError(f"LTS{n} is needed for two different values")
 
     @staticmethod
     def _wanted(kind: Kind, value: int, code: int) -> list[tuple[int, int, Half]]:
@@ -205,33 +215,37 @@ def _operand_byte(operand: Operand, codes: dict[int, int]) -> int:
     return _SPECIAL_DST[operand.kind]
 
 
-def _place_literals(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[int, int]]:
-    """Slots of all literals: operand codes by id of the operand, AAU slots by channel."""
-    codes: dict[int, int] = {}
+def _place_fixed(wide: Wide, literals: Literals) -> None:
+    """Literals that name their slot. Raises EncodeError."""
+    for insn in wide.alu:
+        for operand in (insn.src3, insn.src2):
+            if operand is not None and operand.kind in _LITERALS and operand.code is not None:
+                literals.place(operand)
+        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
+            literals.word(insn.aau.literal_slot, insn.aau.literal)
+
+
+def _place_open(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[int, int]]:
+    """Slots of the other literals: operand codes by id of the operand, and AAU slots by channel."""
     aau: dict[int, int] = {}
+    arrays: list[tuple[int, int]] = []
     open_ones: list[Operand] = []
     for insn in wide.alu:
         for operand in (insn.src3, insn.src2):
-            if operand is not None and operand.kind in _LITERALS:
-                if operand.code is None:
-                    open_ones.append(operand)
-                else:
-                    literals.place(operand)
-        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
-            literals.word(insn.aau.literal_slot, insn.aau.literal)
-            aau[insn.channel] = insn.aau.literal_slot
-    arrays = [
-        (insn.channel, insn.aau.literal)
-        for insn in wide.alu
-        if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is None
-    ]
+            if operand is not None and operand.kind in _LITERALS and operand.code is None:
+                open_ones.append(operand)
+        if insn.aau is not None and insn.aau.literal is not None:
+            if insn.aau.literal_slot is None:
+                arrays.append((insn.channel, insn.aau.literal))
+            else:
+                aau[insn.channel] = insn.aau.literal_slot
     open_ones += [Operand(Kind.LIT32, literal) for _, literal in arrays]
-    if open_ones:
-        found = literals.solve(open_ones)
-        codes.update((id(operand), code) for operand, code in zip(open_ones, found, strict=True))
-        for (channel, _), code in zip(arrays, found[len(found) - len(arrays) :], strict=True):
-            aau[channel] = code & 3
-    return codes, aau
+    if not open_ones:
+        return {}, aau
+    found = literals.solve(open_ones)
+    for (channel, _), code in zip(arrays, found[len(found) - len(arrays) :], strict=True):
+        aau[channel] = code & 3
+    return {id(operand): code for operand, code in zip(open_ones, found, strict=True)}, aau
 
 
 def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool = False) -> int:
@@ -243,8 +257,10 @@ def _als(insn: AluInsn, codes: dict[int, int], aau: dict[int, int], second: bool
         if operand is None:
             return NONE
         result = _operand_byte(operand, codes)
-        if second and operand.kind in (Kind.B, Kind.R, Kind.G) and slot in op.paired_slots:
-            return result + 1 if operand.kind is not Kind.B else (result + 1) & 0x7F
+        if second and slot in op.paired_slots:
+            result = next_register(result)
+            if result < 0:
+                raise EncodeError(f"{op.name}: no register follows {operand.kind.value}{operand.value}")
         return result
 
     result = byte("dst", insn.dst) if insn.dst is not None else byte("src4", insn.src4)
@@ -391,7 +407,8 @@ def _cs1(ops: tuple[Cs1, ...], literals: Literals) -> int | None:
         opc = 1 if "vfrpsz" in names else 0 if names & {"setwd", "settr"} else 4
         if opc != 4:
             size = {**by_name.get("setwd", {}), **by_name.get("vfrpsz", {}), **by_name.get("settr", {})}
-            literals.word(0, _word(LTS0_SETWD, size))
+            used = {"wsz", "nfx", "dbl", "mcn", *size} if "setwd" in names else set(size)
+            literals.share(0, _word(LTS0_SETWD, size), sum(LTS0_SETWD[name].mask for name in used))
         return CS1["opc"].put(opc) | _word(CS1_SETR, values)
     flush = {"flushr", "flushc", "fillr", "fillc"}
     if names <= flush:
@@ -480,6 +497,7 @@ def _needs_ales_word(op: Op, channel: int, version: int) -> bool:
 def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
     """The syllables of ``wide``, and where its symbolic literals went. Raises EncodeError."""
     literals = Literals()
+    _place_fixed(wide, literals)
     cs1 = _cs1(tuple(op for op in wide.cs1 if op.name != "mas"), literals) if wide.cs1 else None
     mas = _mas(wide)
     if mas:
@@ -487,7 +505,7 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
             name = next(op.name for op in wide.cs1 if op.name != "mas")
             raise EncodeError(f"mas and {name} cannot be in one wide instruction: both need CS1")
         cs1 = CS1["opc"].put(6) | _word(CS1_MAS, mas)
-    codes, aau = _place_literals(wide, literals)
+    codes, aau = _place_open(wide, literals)
     als: list[int | None] = [None] * 6
     ales: list[int | None] = [None] * 6
     explicit = False
