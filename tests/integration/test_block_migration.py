@@ -218,7 +218,8 @@ def test_a_shared_disk_follows_its_guest_in_postcopy(start: StartEmulator, rom: 
     destination = start("destination", *machine(rom, image, "raw"), "-incoming", "defer")
     for emulator in (source, destination):
         emulator.set_capability("postcopy-ram")
-    source.set_parameters(max_bandwidth=8 * MIB, downtime_limit=1)
+    # 48 MiB to send, zeroes and all, so that there is time to switch over
+    source.set_parameters(max_bandwidth=4 * MIB, downtime_limit=1, zero_page_detection="none")
     uri = tcp(source, destination, tmp_path)
     with pytest.raises(QMPError, match="incompatible with current migration capabilities"):
         source.qmp("migrate", uri=uri, blk=True)
