@@ -10,7 +10,10 @@ from e2kemu.migration.counters import CompressionCounters, XbzrleCounters
 from e2kemu.migration.options import MigrationParameters
 from e2kemu.migration.ram import PAGE_BITS, PageCoder
 from e2kemu.migration.statistics import Statistics
-from e2kemu.migration.xbzrle_cache import DEFAULT_SHARE, XbzrleSender
+from e2kemu.migration.xbzrle_cache import XbzrleSender
+
+BUFFERS = 16 << 20
+"""Bytes that a migration needs beside the cache, at most."""
 
 
 def page_coders(
@@ -40,14 +43,14 @@ def page_coders(
 
 
 def cache_size(parameters: MigrationParameters, ram_size: int) -> Callable[[], int]:
-    """The size wanted now: what the user set, else the default, but no large part of the guest's memory: that
-    much may the source grow."""
+    """The size wanted now: what the user set, else the default, but so that the source grows by no more than a
+    tenth of the guest's memory (a small guest's cache is small, but not nothing)."""
 
     def wanted() -> int:
         size = int(parameters["xbzrle-cache-size"])
         if "xbzrle-cache-size" in parameters.given:
             return size
-        share = max(ram_size // DEFAULT_SHARE, 1 << PAGE_BITS)
+        share = max(ram_size // 10 - BUFFERS, ram_size // 64, 1 << PAGE_BITS)
         return min(size, 1 << (share.bit_length() - 1))
 
     return wanted

@@ -27,8 +27,8 @@ LIFETIME = 2
 STEP = 1024
 """Places that are moved at once when the cache gets another size."""
 
-DEFAULT_SHARE = 16
-"""Nobody asked for a size: the cache takes at most this part of the guest's memory."""
+BATCH = 256
+"""Pages that are looked up and encoded at once: copies of them exist for a moment."""
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ class XbzrleSender:
         places = places_for(size, self._guest_pages)
         if places != self._cache.places:
             self._cache = self._cache.resized(places)
-        return self._cache.fit(index + block.first)
+        return self._cache.fit(index[:BATCH] + block.first)
 
     def zeroed(self, block: BlockPages, index: Ints) -> None:
         """Zero pages are sent: so the destination has them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2kemu.errors import CommandError
+from e2kemu.migration.coders import cache_size
 from e2kemu.migration.counters import CompressionCounters, XbzrleCounters
 from e2kemu.migration.hmp_info import migrate_text, parameters_text
 from e2kemu.migration.options import MIB, Capabilities, MigrationParameters
@@ -161,3 +162,12 @@ def test_a_throttled_guest_is_looked_at_within_a_long_round() -> None:
     assert not rule.rule.sync_is_due()
     rule.now += 0.2
     assert rule.rule.sync_is_due()
+
+
+@pytest.mark.parametrize(("ram", "size"), [(1 << 32, 64), (1 << 30, 64), (1 << 29, 32), (1 << 28, 8), (1 << 26, 1)])
+def test_the_default_cache_fits_into_a_tenth_of_the_guest_and_a_chosen_one_is_as_chosen(ram: int, size: int) -> None:
+    parameters = MigrationParameters()
+    wanted = cache_size(parameters, ram)
+    assert wanted() == size * MIB
+    parameters.set({"xbzrle-cache-size": 64 * MIB})
+    assert wanted() == 64 * MIB

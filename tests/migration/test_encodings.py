@@ -157,7 +157,7 @@ def test_nobody_asked_for_a_cache_size_so_it_is_a_small_part_of_the_guest(side: 
     fill(source.machine)
     source.service.capabilities.set({"xbzrle": True})
     source.machine.start()
-    assert migrate(source, destination)["xbzrle-cache"]["cache-size"] == RAM // 16
+    assert migrate(source, destination)["xbzrle-cache"]["cache-size"] == RAM // 64
 
 
 # -- compression
