@@ -209,6 +209,7 @@ class PostcopyDestination:
             self._wanted.put(None)
             with self._machine.quiesced():
                 arrivals.end()
+                self._ram.finish()
         try:
             self._link.back.send(Message.SHUT, SUCCESS)
         except ChannelError as error:

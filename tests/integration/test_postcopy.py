@@ -108,6 +108,22 @@ def test_postcopy_verify_guest(start: StartEmulator, tmp_path: Path) -> None:
     assert "FAULT" not in destination.console()
 
 
+def test_postcopy_after_rounds_of_xbzrle_and_compression(start: StartEmulator, tmp_path: Path) -> None:
+    source, destination = _pair(start, SMALL_PAGES)
+    for emulator in (source, destination):
+        for name in ("xbzrle", "compress"):
+            emulator.set_capability(name)
+    source.set_parameters(max_bandwidth=20 * MIB, downtime_limit=0, max_postcopy_bandwidth=20 * MIB)
+    source.qmp("migrate", uri=tcp(source, destination, tmp_path))
+    source.wait_for(
+        source.migration, lambda info: info.get("xbzrle-cache", {}).get("pages", 0) > 0, 60, "an XBZRLE page"
+    )
+    source.qmp("migrate-start-postcopy")
+    _complete(source, destination)
+    destination.wait_console("B", count=2)
+    check_small(destination)
+
+
 def test_postcopy_release_ram(start: StartEmulator, tmp_path: Path) -> None:
     source, destination = _pair(start, PAGES)
     source.set_capability("release-ram")
