@@ -140,8 +140,9 @@ class Literals:
         if isinstance(operand.value, Symbolic):
             self.symbols.append((operand.value, code & 3))
 
-    def solve(self, operands: list[Operand]) -> list[int]:
-        """Operand codes for literals that may go anywhere: in as few LTS words as possible.
+    def solve(self, operands: list[Operand], arrays: int = 0) -> list[int]:
+        """Operand codes for literals that may go anywhere, the last ``arrays`` ones in LTS0..2: in as few LTS
+        words as possible.
 
         Larger literals come first; each tries the slots where its value is already, then those where it
         fits, in the order of the slots, going back when a later one finds none. ``firm``: the 32-bit ones
@@ -164,7 +165,7 @@ class Literals:
                 return True
             operand = operands[order[depth]]
             fitting = []
-            for code in _SLOTS[operand.kind]:
+            for code in _SLOTS[operand.kind][: 3 if order[depth] >= len(operands) - arrays else 4]:
                 wanted = self._wanted(operand.kind, operand.value, code)
                 if wanted[-1][0] < limit and self._fits(wanted):
                     there = all(self.halves[n][h] is not None for n, h, _ in wanted)
@@ -242,7 +243,7 @@ def _place_open(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[in
     open_ones += [Operand(Kind.LIT32, literal) for _, literal in arrays]
     if not open_ones:
         return {}, aau
-    found = literals.solve(open_ones)
+    found = literals.solve(open_ones, len(arrays))
     for (channel, _), code in zip(arrays, found[len(found) - len(arrays) :], strict=True):
         aau[channel] = code & 3
     return {id(operand): code for operand, code in zip(open_ones, found, strict=True)}, aau
