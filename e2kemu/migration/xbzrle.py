@@ -31,6 +31,9 @@ RECORD_HEAD = 8 + 1 + 2
 PAGES_AT_ONCE = 256
 """Pages encoded in one step: bounds the memory that places of changed bytes need, and stays in the cache."""
 
+DENSE = 16
+"""Where more than one of so many bytes may have changed it is faster to look at all than to list those."""
+
 LOCKSTEP = 12
 """From so many pages on it pays to decode a run of each at once."""
 
@@ -76,16 +79,15 @@ def _encode(old: Bytes, new: Bytes) -> Encoded:
     if overflow.any():
         differ[overflow] = False
     lengths = np.where(overflow, -1, 0).astype(np.int64)
-    changed = _changed_places(old_words.reshape(-1), new_words.reshape(-1), differ.reshape(-1))
-    if not len(changed):
+    marks: npt.NDArray[np.bool_] | None = None
+    if np.count_nonzero(differ) * 8 * DENSE > new.size:
+        marks = old != new
+        marks[overflow] = False
+        run, size = _runs_in(marks)
+    else:
+        run, size = _runs_of(_changed_places(old_words.reshape(-1), new_words.reshape(-1), differ.reshape(-1)))
+    if not len(run):
         return Encoded(lengths, np.empty(0, np.uint8), np.empty(0, np.int64))
-    # Runs: where one begins, how long it is, how far the last one of the page (or its begin) is.
-    begins = np.ones(len(changed), dtype=np.bool_)
-    np.not_equal(changed[1:], changed[:-1] + 1, out=begins[1:])
-    begins |= changed & (PAGE_SIZE - 1) == 0
-    at = np.flatnonzero(begins)
-    run = changed[at]
-    size = np.diff(at, append=len(changed))
     page = run >> 12
     first = np.ones(len(run), dtype=np.bool_)
     np.not_equal(page[1:], page[:-1], out=first[1:])
@@ -102,6 +104,8 @@ def _encode(old: Bytes, new: Bytes) -> Encoded:
         )
         lengths[long] = -1
         total[long] = 0
+        if marks is not None:
+            marks[long] = False
     lengths[total > 0] = total[total > 0]
     pages = np.flatnonzero(total)
     sizes = total[pages] + RECORD_HEAD
@@ -114,10 +118,34 @@ def _encode(old: Bytes, new: Bytes) -> Encoded:
     place += (np.cumsum(first)) * RECORD_HEAD
     wide = _put_number(records, place, equal)
     _put_number(records, place + wide, size)
-    each = _ranges(size)
-    source = np.repeat(run, size) + each
-    records[np.repeat(place + head, size) + each] = new.reshape(-1)[source]
+    if marks is None:
+        each = _ranges(size)
+        records[np.repeat(place + head, size) + each] = new.reshape(-1)[np.repeat(run, size) + each]
+    else:
+        literal = np.ones(len(records), dtype=np.bool_)
+        literal[starts[:, None] + np.arange(RECORD_HEAD)] = False
+        for byte in range(4):
+            literal[place[head > byte] + byte] = False
+        records[literal] = new[marks]
     return Encoded(lengths, records, starts)
+
+
+def _runs_of(changed: Ints) -> tuple[Ints, Ints]:
+    """Where the runs begin in a list of places, and their sizes; a page's end ends a run."""
+    begins = np.ones(len(changed), dtype=np.bool_)
+    np.not_equal(changed[1:], changed[:-1] + 1, out=begins[1:])
+    begins |= changed & (PAGE_SIZE - 1) == 0
+    at = np.flatnonzero(begins)
+    return changed[at], np.diff(at, append=len(changed))
+
+
+def _runs_in(marks: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """The same of pages whose changed bytes are marked."""
+    begins, ends = marks.copy(), marks.copy()
+    begins[:, 1:] &= ~marks[:, :-1]
+    ends[:, :-1] &= ~marks[:, 1:]
+    run = np.flatnonzero(begins).astype(np.int64)
+    return run, np.flatnonzero(ends) - run + 1
 
 
 def _surely_too_long(old: Bytes, new: Bytes, words: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
