@@ -48,9 +48,11 @@ class Valve:
         there = {client: server, server: client}
         while there and not self._over.is_set():
             self.open.wait()
+            if self._over.is_set():
+                return
             for here in select.select(list(there), [], [], 0.05)[0]:
-                if not self.open.is_set():
-                    break
+                if not self.open.is_set() or self._over.is_set():
+                    break  # what waits here is lost, as with a host that dies
                 data = here.recv(65536)
                 if data:
                     there[here].sendall(data)
