@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from e2kemu.errors import StreamError
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.migration.compat import StreamFormat, migration_settings
 from e2kemu.migration.service import MigrationService
@@ -102,17 +103,22 @@ def test_all_ram_of_every_recorded_stream_arrives_and_the_first_foreign_device_i
         start = 0x1000 if name == "v11-file-offset" else 0
         memory: dict[str, bytearray] = {}
         machine_type, device, blocks = "", "", {}
-        for record in walk(data, start, memory=None if name in beyond_us else memory):
-            if record.kind == "CONFIGURATION":
-                machine_type = record.values["machine"]
-            elif record.kind == "START" and record.ram is not None:
-                blocks = record.ram.blocks
-            elif record.kind == "FULL":
-                device = record.name
-                break
-            if name in beyond_us and machine_type:
-                break
-        error, machine = received(name, data[start:], machine_type, blocks)
+        try:
+            for record in walk(data, start, memory=None if name in beyond_us else memory):
+                if record.kind == "CONFIGURATION":
+                    machine_type = record.values["machine"]
+                elif record.kind == "START" and record.ram is not None:
+                    blocks = record.ram.blocks
+                elif record.kind == "FULL":
+                    device = record.name
+                    break
+                if name in beyond_us and machine_type:
+                    break
+        except StreamError as problem:  # v72-machine-2.2 does not say how long its devices are
+            device = problem.section
+        # what is refused at its beginning is not sent to its end: nobody would read it
+        end = start + 4096 if name in beyond_us else len(data)
+        error, machine = received(name, data[start:end], machine_type, blocks)
         if name in beyond_us:
             assert "is off, but received capability is on" in error, name
             continue
