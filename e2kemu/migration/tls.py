@@ -39,7 +39,11 @@ from e2kemu.migration.tls_dn import subject_of
 from e2kemu.migration.tls_errors import CUT, describe_alert, describe_error
 
 CHUNK = 256 << 10
-"""Plain bytes given to OpenSSL at once, and bytes read from the transport at once."""
+"""Plain bytes given to OpenSSL at once."""
+
+READ_CHUNK = 2 << 20
+"""Bytes read from the transport at once: what they hold is what the loader of RAM gets at a time, and it likes many
+pages."""
 
 HANDSHAKE_SECONDS = 30.0
 """A peer that says nothing for so long is not going to."""
@@ -117,7 +121,7 @@ class TlsChannel(Channel):
         self._flush_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._close_lock = threading.Lock()
-        self._cipher_text = memoryview(bytearray(CHUNK))
+        self._cipher_text = memoryview(bytearray(READ_CHUNK))
         self._failure: ChannelError | None = None
         self._awaits_verdict = False
         self._seen_data = False  # the peer has accepted our certificate
