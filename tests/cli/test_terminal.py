@@ -93,7 +93,7 @@ def test_lines_can_be_edited_recalled_and_completed(monitor: pexpect.spawn) -> N
     monitor.expect_exact("(qemu) ")
     monitor.send("migrate_set_par\tdownt\t\t")
     monitor.expect_exact("downtime-limit")
-    monitor.send("\x15migrate_set_c\t")
+    monitor.send("\x15migrate_set_cap\t")
     monitor.expect_exact("migrate_set_capability ")
     monitor.send("\x15system_\t")
     monitor.expect(r"system_powerdown[\r\n]+system_reset")

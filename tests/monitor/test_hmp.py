@@ -74,7 +74,8 @@ def test_a_line_has_this_output(hmp: RawHmp, line: str, output: str) -> None:
 
 
 def test_help_lists_every_command_and_every_item(hmp: RawHmp) -> None:
-    commands = hmp.ask("help").splitlines()
+    # a line that begins with a space goes on with the command before it
+    commands = [line for line in hmp.ask("help").splitlines() if not line[0].isspace()]
     items = hmp.ask("info").splitlines()
     assert len(commands) >= 20
     assert len(items) >= 10
