@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check firmware docs clean
+.PHONY: demo test bench lint check firmware docs clean
 
 demo: $(STAMP)
 	$(BIN)/python -m e2kemu.demo
 
 test: $(STAMP) lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Migrations of whole emulators, timed; `python bench/migration.py --versus-qemu` compares with an installed QEMU.
+bench: $(STAMP)
+	$(BIN)/python bench/migration.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
