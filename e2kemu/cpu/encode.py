@@ -10,6 +10,7 @@ halves in that order; ALES2 and ALES5 get their word when a value needs it. Oper
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from e2kemu.cpu.bundle import Bundle, build, join
 from e2kemu.cpu.decode_alu import next_register
@@ -527,22 +528,26 @@ def encode_wide(wide: Wide) -> tuple[Bundle, Placed]:
         stub = replace(stub, aa=0)
     cds = _conditions(wide)
     pls = _pls(wide) if wide.elps or wide.clps else []
-    bundle = build(
-        wide.version,
-        nop=wide.nop,
-        loop_mode=wide.loop_mode,
-        set_mark=wide.set_mark,
-        ss=None if stub is None else _stub(stub),
-        als=als,
-        ales=ales if any(ales) else _NOTHING,
-        explicit_ales=explicit,
-        cs0=None if wide.cs0 is None else _cs0(wide.cs0),
-        cs1=cs1,
-        aas=aas,
-        lts=literals.words(),
-        pls=pls,
-        cds=cds,
-    )
+    syllables: dict[str, Any] = {
+        "nop": wide.nop,
+        "loop_mode": wide.loop_mode,
+        "set_mark": wide.set_mark,
+        "ss": None if stub is None else _stub(stub),
+        "als": als,
+        "ales": ales if any(ales) else _NOTHING,
+        "cs0": None if wide.cs0 is None else _cs0(wide.cs0),
+        "cs1": cs1,
+        "aas": aas,
+        "lts": literals.words(),
+        "pls": pls,
+        "cds": cds,
+    }
+    try:
+        bundle = build(wide.version, explicit_ales=explicit, **syllables)
+    except ImageError:
+        if not explicit:
+            raise
+        bundle = build(wide.version, **syllables)  # there is no room for a word that may be absent
     if bundle.ales25 is not None:
         high, low = (ALES_DEFAULT if ales[n] is None else ales[n] for n in (2, 5))
         bundle = bundle._replace(ales25=(high or 0) << 16 | (low or 0))
