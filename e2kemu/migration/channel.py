@@ -100,6 +100,14 @@ class Channel(ABC):
         Any thread; returns at once; again is no error. The descriptor stays until ``close``.
         """
 
+    def abandon(self) -> None:
+        """From now on ``close`` makes void what is on its way, and what the peer writes fails, where that can be.
+
+        TCP resets the connection; with the others nobody can write to who has closed anyway. Any thread; returns
+        at once; never raises.
+        """
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Release everything. Any thread; wakes blocked calls, never raises, again is no error."""

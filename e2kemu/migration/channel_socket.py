@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import stat
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -41,6 +42,10 @@ DRAIN_LIMIT = 16 << 20
 """Bytes read and thrown away at close, see SocketChannel._release."""
 
 
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER, on, for no time."""
+
+
 class SocketChannel(DescriptorChannel):
     """A connected stream socket, which the channel owns from now on."""
 
@@ -66,6 +71,12 @@ class SocketChannel(DescriptorChannel):
     def writev(self, buffers: Sequence[Buffer]) -> None:
         with self._using("write to"):
             write_fully(lambda views: self._socket.sendmsg(views, (), socket.MSG_NOSIGNAL), buffers)
+
+    def abandon(self) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        except OSError:
+            pass  # closed already
 
     def _wake(self) -> None:
         try:

@@ -153,6 +153,9 @@ class OutgoingMigration:
                 return
             if not self._state.try_move(status.CANCELLING):
                 return
+            # All may be written: a connection that only ends would let the destination confirm, and start the guest.
+            if self._channel is not None:
+                self._channel.abandon()
         self._interrupt_all()
 
     def proceed(self) -> None:
@@ -520,6 +523,7 @@ class OutgoingMigration:
 
     def _confirm(self, channel: Channel, frames: FrameWriter, description: bytes) -> None:
         """Write the end, then wait for the destination's word where there is one to wait for."""
+        self._check()
         frames.end(description)
         path = self._return_path
         with self._lock:
@@ -576,9 +580,11 @@ class OutgoingMigration:
             raise _CancelledError("migration cancelled")
 
     def _check(self) -> None:
-        """Raises when the user has cancelled or the peer has given up."""
+        """Raises when the user has cancelled, or the peer has given up or says too early that it has everything."""
+        path = self._return_path
+        if path is not None and path.verdict == 0:
+            raise ChannelError("RP: the destination confirmed the migration before everything was sent")
         if self._interrupt.is_set():
-            path = self._return_path
             if path is not None and path.problem is not None:
                 raise path.problem
             raise _CancelledError("migration cancelled")

@@ -363,6 +363,9 @@ class TlsChannel(Channel):
     def shutdown(self) -> None:
         self._inner.shutdown()
 
+    def abandon(self) -> None:
+        self._inner.abandon()
+
     def close(self) -> None:
         with self._close_lock:
             if self._closed:
