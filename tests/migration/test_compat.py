@@ -188,3 +188,19 @@ def test_a_wrong_global_is_one_clear_line(text: str, error: str) -> None:
         migration_settings({}, [parse_global(text)])
     assert error in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+def test_a_postcopy_of_the_oldest_format_arrives(side: MakeSide) -> None:
+    """QEMU had postcopy before it had most of what the compatibility machine leaves out."""
+    settings = migration_settings(dict.fromkeys(SWITCHES, "off"), suppress_vmdesc=True)
+    source, destination = with_settings(side(4 * MIB), settings), with_settings(side(4 * MIB, incoming=True), settings)
+    for end in (source, destination):
+        end.service.capabilities.set({"postcopy-ram": True})
+    source.machine.ram.view[:] = 0x5A
+    source.machine.start()
+    source.service.parameters.set({"max-bandwidth": 1 << 20})
+    source.service.migrate(destination.listen())
+    source.service.start_postcopy()
+    assert source.wait_status("completed", "failed", "postcopy-paused") == "completed", source.service.query()
+    assert destination.wait_incoming() == "completed"
+    assert bytes(destination.machine.ram.mem) == bytes(source.machine.ram.mem)
