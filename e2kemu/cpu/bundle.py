@@ -25,6 +25,8 @@ from e2kemu.errors import ImageError
 WORD_MAX = 0xFFFFFFFF
 HS_ALES = HS["ales"].mask
 _MDL, _LNG, _ALES, _ALS = (HS[name].lo for name in ("mdl", "lng", "ales", "als"))
+_SHAPE = HS.known & ~sum(HS[name].mask for name in ("nop", "lm", "sw", "x"))
+"""The bits of HS that the layout depends on."""
 _NOTHING: tuple[int | None, ...] = (None,) * 6
 _UNPACK = [Struct(f"<{n}I").unpack_from for n in range(17)]
 """By number of words."""
@@ -93,7 +95,7 @@ class Layout(NamedTuple):
     end: int  # of the words before PLS
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def layout(hs: int, version: int) -> Layout:
     """Where the syllables are, by the header and the instruction set version."""
     words = 2 * (HS["lng"].of(hs) + 1)
@@ -137,7 +139,7 @@ def split(data: bytes | bytearray | memoryview, version: int, address: int = 0, 
             address=address,
         )
     hs = int.from_bytes(data[offset : offset + 4], "little")
-    place = layout(hs, version)
+    place = layout(hs & _SHAPE, version)
     if place.problem:
         raise DecodeError("HS", place.problem, offset=offset, address=address)
     n = place.words
