@@ -177,8 +177,9 @@ class HmpMonitor(Monitor):
         elif event == "closed":
             self._lines.reset()
             self._greeted = self._prompting = False
-            self._queue.clear()
-            self._waiting.clear()
+            # Whole lines that were sent before the client went are still carried out: a script may hang up (or a
+            # pipe end) while a command keeps it waiting.
+            del self._waiting[max(self._waiting.rfind(b"\n"), self._waiting.rfind(b"\r")) + 1 :]
 
     def _greet(self) -> None:
         if not self._greeted:

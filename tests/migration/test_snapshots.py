@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -264,6 +266,18 @@ def test_the_human_monitors_commands_on_a_running_guest(start: StartEmulator, tm
     with Emulator("three", tmp_path, *options, "-loadvm", "nope") as three:
         assert three.process.wait(20) == 1
         assert three.stderr() == "e2kemu: -loadvm nope: Snapshot 'nope' does not exist in one or more devices\n"
+
+
+def test_a_script_in_a_pipe_is_carried_out_to_its_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "e2kemu", "-m", "32M", "-display", "none", "-serial", "null", "-monitor", "stdio"]
+    script = "savevm a\nloadvm a\nloadvm b\nsavevm c\ninfo snapshots\nquit\n"
+    done = subprocess.run(
+        [*command, "-snapshot-dir", str(tmp_path)], input=script, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "Error: Snapshot 'b' does not exist in one or more devices" in done.stdout
+    assert done.stdout.index("Error:") < done.stdout.index("--        a  ") < done.stdout.index("--        c  ")
+    assert sorted(os.listdir(tmp_path)) == ["a.snapshot", "c.snapshot"]
 
 
 def job_events(emulator: Emulator, ident: str, last: str = "concluded") -> list[str]:
