@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test bench lint check firmware docs clean
+.PHONY: demo test bench lint check firmware docs fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/python -m e2kemu.demo
@@ -24,6 +24,11 @@ lint: $(STAMP)
 # The boot ROM from its source, with our own assembler (a test checks that the image is current).
 firmware: $(STAMP)
 	$(BIN)/e2kemu-as -cpu v3 --raw firmware/boot.s --base 0x100000000 -o e2kemu/firmware_images/boot.bin
+
+# For the night: a million sources and a million pieces of code.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.asm --count 1000000
+	$(BIN)/python -m tests.fuzz.code --count 1000000
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

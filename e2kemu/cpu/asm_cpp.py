@@ -3,9 +3,9 @@
 What it does: ``/* */``, ``//`` and (at the start of a line) ``!`` and ``#`` comments; lines joined by
 a backslash; ``#define NAME text``, ``#define NAME(a, b) text``, ``#undef``, ``#include "f"`` and
 ``<f>``, ``#if #ifdef #ifndef #elif #else #endif`` with C integer expressions and ``defined``,
-``#error``, and ``# 12 "file"`` line markers. What it does not: ``#`` and ``##`` operators, variadic
-macros, ``#pragma`` (ignored), predefined macros other than ``__ASSEMBLER__``, ``__e2k__`` and
-``__iset__``.
+``#error``, and ``# 12 "file"`` line markers; in macros ``#parameter``, ``##`` and ``...`` with ``__VA_ARGS__``.
+What it does not: ``#pragma`` (ignored), predefined macros other than ``__ASSEMBLER__``, ``__e2k__``,
+``__iset__`` and ``__LINE__``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _DIRECTIVE = re.compile(
 )
 _MARKER = re.compile(r'\s*#\s*(\d+)\s+"((?:[^"\\]|\\.)*)"')
 _MACRO = re.compile(r"([A-Za-z_]\w*)(\(([^)]*)\))?\s*(.*)", re.DOTALL)
+_PASTE = re.compile(r"\s*##\s*")
+_PARAMETER = re.compile(r"(?P<before>##\s*|)(?P<hash>(?<!#)#\s*|)(?P<name>\b[A-Za-z_]\w*)")
 MAX_DEPTH = 64
 """Deepest nesting of included files and macros."""
 
@@ -117,7 +119,7 @@ class Reader:
         """Whether a macro may occur in ``text``: a quick look before the slow one."""
         if self._known < 0:
             self._known = len(self.macros)
-            self._names = re.compile("|".join(map(re.escape, self.macros)) or "(?!)")
+            self._names = re.compile("|".join(map(re.escape, (*self.macros, "__LINE__"))))
         return self._names.search(text) is not None
 
     def _take(self, source: _Source) -> str:
@@ -221,6 +223,30 @@ class Reader:
             raise Trouble("#if needs a constant expression")
         return bool(value.offset)
 
+    def _replace(
+        self, name: str, macro: Macro, parameters: tuple[str, ...], given: list[str], busy: tuple[str, ...], column: int
+    ) -> str:
+        """The body of a macro with its arguments: expanded, but as they are next to ``##`` and behind ``#``."""
+        if parameters[-1:] == ("...",):
+            parameters = (*parameters[:-1], "__VA_ARGS__")
+            fixed = len(parameters) - 1
+            given = [*given[:fixed], ", ".join(given[fixed:])]
+        if len(given) != len(parameters) and not (given == [""] and not parameters):
+            raise Trouble(f"macro {name} needs {len(parameters)} arguments, {len(given)} given", column)
+        raw = dict(zip(parameters, given, strict=False))
+
+        def argument(match: re.Match[str]) -> str:
+            found = raw.get(match["name"])
+            if found is None:
+                return match[0]
+            if match["hash"]:
+                return _quoted(found)
+            if match["before"] or _PASTE.match(match.string, match.end()):
+                return match["before"] + found
+            return self._expand(found, busy)
+
+        return _PARAMETER.sub(argument, macro.body)
+
     def _expand(self, text: str, busy: tuple[str, ...]) -> str:
         """``text`` with macros replaced; names in ``busy`` are being replaced already."""
         if len(busy) > MAX_DEPTH:
@@ -229,6 +255,8 @@ class Reader:
         while match := _PIECE.search(text, at):
             name = match[0]
             macro = self.macros.get(name) if name not in busy else None
+            if name == "__LINE__":
+                macro = Macro(None, str(self.line))
             end = match.end()
             if macro is None:
                 out.append(text[at:end])
@@ -242,18 +270,17 @@ class Reader:
                     at = end
                     continue
                 given, end = found
-                if len(given) != len(macro.parameters) and not (given == [""] and not macro.parameters):
-                    raise Trouble(
-                        f"macro {name} needs {len(macro.parameters)} arguments, {len(given)} given",
-                        match.start() + 1,
-                    )
-                values = {p: self._expand(g, busy) for p, g in zip(macro.parameters, given, strict=False)}
-                body = re.sub(r"[A-Za-z_]\w*", lambda m, v=values: v.get(m[0], m[0]), body)  # type: ignore[misc]
+                body = self._replace(name, macro, macro.parameters, given, busy, match.start() + 1)
+            body = _PASTE.sub("", body)
             out.append(text[at : match.start()])
             out.append(self._expand(body, (*busy, name)))
             at = end
         out.append(text[at:])
         return "".join(out)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _arguments(text: str, at: int) -> tuple[list[str], int] | None:

@@ -332,6 +332,21 @@ def test_the_preprocessor(tmp_path: Path) -> None:
     assert quads("#define N 3\n.quad N, __iset__") == [3, 4]
 
 
+def test_the_preprocessor_pastes_quotes_and_takes_any_number_of_arguments() -> None:
+    text = """
+#define ONE 1
+#define JOIN(a, b) a ## b
+#define TEXT(x) .ascii #x
+#define MANY(first, ...) .quad first, __VA_ARGS__
+        MANY(5, JOIN(ON, E), __LINE__)
+        TEXT(say "b" ONE)
+    """
+    data = assemble(text).data
+    assert [int.from_bytes(data[i : i + 8], "little") for i in range(0, 24, 8)] == [5, 1, 6]
+    assert data[24:] == b'say "b" ONE'
+    assert assemble("#define R(n) %r ## n\naddd 0, 1, R(7)").data == assemble("addd 0, 1, %r7").data
+
+
 # --- diagnostics -----------------------------------------------------------------------------------
 
 WRONG = [
