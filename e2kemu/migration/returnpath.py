@@ -43,6 +43,10 @@ MAX_REQUESTS = 1 << 16
 """Requests for pages that may wait to be served: a destination asks once for each page, and waits for it."""
 
 
+MAX_PING = 0xFF
+"""No PING of ours has a greater value; other answers are not remembered, a peer may send any number of them."""
+
+
 class Message(IntEnum):
     """MIG_RP_MSG_*."""
 
@@ -172,8 +176,8 @@ class ReturnPath:
                     self.problem = ChannelError(f"RP: Sibling indicated error {self.verdict}")
             elif message == Message.SWITCHOVER_ACK:
                 self.acknowledged = True
-            else:
-                self.pongs.add(int.from_bytes(payload, "big"))
+            elif (value := int.from_bytes(payload, "big")) <= MAX_PING:
+                self.pongs.add(value)
             self._changed.notify_all()
 
     def _receive_postcopy(self, message: Message, length: int, pages: Mapping[str, int], at: int) -> None:
