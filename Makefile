@@ -15,6 +15,7 @@ test: $(STAMP) lint
 # Migrations of whole emulators, timed; `python bench/migration.py --versus-qemu` compares with an installed QEMU.
 bench: $(STAMP)
 	$(BIN)/python bench/migration.py
+	$(BIN)/python bench/isa.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
