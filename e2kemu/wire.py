@@ -6,6 +6,8 @@ length byte and that many bytes, no NUL (migration stream, "string8").
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from e2kemu.errors import StreamError
 
 
@@ -50,19 +52,19 @@ class Writer:
         self.raw(data)
 
 
-class Reader:
+class Reader(ABC):
     """A source of big-endian fields. Subclasses give ``read_exact``, ``peek`` and ``position``."""
 
     position: int = 0
     """Offset in the stream of the next byte to be read."""
 
+    @abstractmethod
     def read_exact(self, size: int) -> bytes:
         """Exactly ``size`` bytes; raises StreamError (with the offset) when there are fewer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peek(self, size: int) -> bytes:
         """Up to ``size`` of the next bytes without consuming them; fewer only at the end."""
-        raise NotImplementedError
 
     def raw(self, size: int) -> bytes:
         return self.read_exact(size)

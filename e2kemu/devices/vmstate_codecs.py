@@ -6,6 +6,7 @@ where the value is kept; counts that come from another field are read from the o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -55,19 +56,19 @@ class StateTable(Protocol):
         """The description of what ``save`` writes."""
 
 
-class Codec:
+class Codec(ABC):
     """The encoding of one kind of value. ``obj`` is the object that has the field."""
 
     type: str = ""
     """The word in the vmdescription."""
 
+    @abstractmethod
     def put(self, w: Writer, value: Any, obj: Any) -> None:
         """Write ``value``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get(self, r: Reader, old: Any, obj: Any) -> Any:
         """Read a value; ``old`` is the present one (changed in place where it can be)."""
-        raise NotImplementedError
 
     def describe(self, value: Any, obj: Any) -> list[dict[str, Any]]:
         """The entries of the vmdescription, without the name."""
