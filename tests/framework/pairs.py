@@ -15,7 +15,7 @@ END = 24 * MIB
 GUEST = (*SMALL, "-append", "workload=pages start=16M end=24M rate=20000")
 """Its arguments: about 80 MiB of dirty memory a second."""
 
-SLOW = 20 * MIB
+SLOW = 32 * MIB
 FAST = 1 << 30
 ROUNDS = 3
 

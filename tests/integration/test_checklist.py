@@ -106,7 +106,7 @@ def _xbzrle(bench: Bench) -> None:
     capabilities("xbzrle", on=(source, destination))
     source.set_parameters(xbzrle_cache_size=33554432)
     uri = listen(destination, _unix(bench))
-    source.set_parameters(max_bandwidth=2 * MIB, downtime_limit=1)
+    source.set_parameters(max_bandwidth=8 * MIB, downtime_limit=1)
     source.qmp("migrate", uri=uri)
     # encoded pages are small: rounds come and go even so
     source.wait_for(source.migration, lambda info: info.get("ram", {}).get("dirty-sync-count", 0) >= 3, 30, "rounds")
