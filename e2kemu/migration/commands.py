@@ -269,6 +269,9 @@ def hmp_migrate(ctx: Context, detach: bool, blk: bool, inc: bool, resume: bool, 
         migration.migrate(uri, ctx.monitor.take_fd, blk=blk, inc=inc)
     if detach:
         return
+    if ctx.monitor.captured:  # nobody waits at this monitor: its output goes back in one reply
+        ctx.monitor.print("terminal does not allow synchronous migration, continuing detached")
+        return
     ctx.monitor.suspend()
     state = migration.outgoing_state
 

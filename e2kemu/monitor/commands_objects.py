@@ -164,6 +164,9 @@ def _log_items(ctx: Context, words: list[str], text: str) -> list[str]:
              completion=_log_items)  # fmt: skip
 def hmp_log(ctx: Context, items: str) -> None:
     """``log``: as ``-d``."""
+    if items == "help":
+        ctx.monitor.print(trace.help_text().rstrip())
+        return
     try:
         trace.set_items(items)
     except OptionError as error:

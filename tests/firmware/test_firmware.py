@@ -112,6 +112,8 @@ BAD = [
     ("workload=pages start=16Q end=17M", "bad value of start="),
     ("workload=pages start= end=17M", "bad value of start="),
     ("workload=pages start=0x end=17M", "bad value of start="),
+    ("workload=pages start=18446744073726328832 end=20M", "bad value of start="),
+    ("workload=pages start=17179869185G end=20M", "bad value of start="),
     ("workload=pages start=16M end=1a", "bad value of end="),
     ("workload=pages start=16M end=17M rate=fast", "bad value of rate="),
     ("workload=pages start=16M end=17M rate=0", "bad value of rate="),
