@@ -139,15 +139,15 @@ class IncomingMigration:
     # -- the thread
 
     def _run(self) -> None:
-        problem: Exception | None = None
+        problem: str | None = None  # not the exception, which holds this frame and all that was received
         try:
             with ExitStack() as stack:
                 self._receive(stack)
         except E2kError as error:
-            problem = error
+            problem = str(error)
         except Exception as error:
             traceback.print_exc()
-            problem = error
+            problem = str(error)
         if problem is None:
             return
         message = f"load of migration failed: {problem}"

@@ -221,19 +221,19 @@ class OutgoingMigration:
     # -- the thread
 
     def _run(self) -> None:
-        problem: Exception | None = None
+        problem: str | None = None  # not the exception, which holds this frame and all that was made for the stream
         try:
             with ExitStack() as always:
                 self._migrate(always)
         except E2kError as error:
-            problem = error
+            problem = str(error)
         except Exception as error:  # a fault of ours must not take the guest with it
             traceback.print_exc()
-            problem = error
+            problem = str(error)
         if problem is not None:
             self._log(f"ended: {problem}")
             if not self._state.try_move(status.CANCELLED):
-                self._state.record_error(str(problem))
+                self._state.record_error(problem)
                 self._state.move(status.FAILED)
 
     def _migrate(self, always: ExitStack) -> None:
