@@ -202,8 +202,8 @@ class IncomingMigration:
         if package is None:
             self._machine.loop.call_soon(self._finish)
         else:
-            self._state.move(status.COMPLETED)
-            self._log("completed")
+            # The guest is started there as well: whoever sees the end must find it running.
+            self._machine.loop.call_soon(self._report)
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -307,6 +307,9 @@ class IncomingMigration:
 
     def _finish(self) -> None:
         self._start_guest()
+        self._report()
+
+    def _report(self) -> None:
         self._state.move(status.COMPLETED)
         self._log(f"completed, {self._machine.run_state}")
 
