@@ -27,6 +27,9 @@ from e2kemu.errors import OptionError
 SECTOR = 512
 """Bytes of a sector: the unit of a disk's size."""
 
+LAST_OFFSET = (1 << 63) - 1
+"""No file reaches further: the largest off_t."""
+
 MAX_CHAIN = 64
 """Images behind one another that are followed; more are taken for a ring."""
 
@@ -119,7 +122,9 @@ class BlockImage(ABC):
     # -- for the formats
 
     def _pread(self, offset: int, size: int) -> bytes:
-        """``size`` bytes of the file; what lies behind its end is zero."""
+        """``size`` bytes of the file; what lies behind its end is zero. Raises OSError for no place in any file."""
+        if offset + size > LAST_OFFSET:
+            raise OSError(errno.EFBIG, f"{offset:#x} is no place in a file")
         parts = []
         left = size
         while left:
@@ -134,6 +139,8 @@ class BlockImage(ABC):
 
     def _pwrite(self, offset: int, data: bytes | memoryview) -> None:
         view = memoryview(data)
+        if offset + len(view) > LAST_OFFSET:
+            raise OSError(errno.EFBIG, f"{offset:#x} is no place in a file")
         while view:
             done = os.pwrite(self._fd, view, offset)
             offset += done

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from e2kemu.block.image import BlockImage, open_file, open_image
+from e2kemu.block.image import LAST_OFFSET, BlockImage, open_file, open_image
 from e2kemu.block.qcow2_format import (
     AUTOCLEAR_OFFSET,
     COMPRESSED,
@@ -81,6 +81,8 @@ class Qcow2Image(BlockImage):
         header = self._header
         self._cluster = header.cluster_size
         self.size = header.size & ~511
+        if header.l1_offset + header.l1_size * 8 > LAST_OFFSET:
+            raise ImageError(f"'{self.path}': L1 table offset {header.l1_offset:#x} is no place in a file")
         raw = self._pread(header.l1_offset, header.l1_size * 8)
         self._l1: Table = np.frombuffer(raw, dtype=">u8").astype(np.uint64)
         self._l1_dirty = False

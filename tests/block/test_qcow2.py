@@ -288,6 +288,16 @@ def test_damaged_images_never_do_worse_than_an_error(tmp_path: Path) -> None:
     assert refused > 20
 
 
+def test_a_table_beyond_every_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    create(str(path), 1 << 20)
+    data = bytearray(path.read_bytes())
+    data[40:48] = (0xE5 << 56).to_bytes(8, "big")  # header: l1_table_offset
+    path.write_bytes(data)
+    with pytest.raises(E2kError, match="L1 table offset 0xe500000000000000"):
+        open_image(str(path))
+
+
 def test_backing_files_in_a_ring_and_missing_ones_are_one_line(tmp_path: Path) -> None:
     create(str(tmp_path / "a"), 1 << 20, backing="b", backing_format="qcow2")
     with pytest.raises(OptionError, match=r"^Could not open backing file: Could not open '.*b': No such file"):

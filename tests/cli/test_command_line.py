@@ -185,7 +185,8 @@ def test_signals_end_it_orderly(tmp_path: Path) -> None:
             *machine_options(tmp_path), "-display", "none", "-no-shutdown", "-pidfile", str(pidfile),
             "-qmp", f"unix:{path},server=on,wait=off", stderr=subprocess.PIPE,
         )  # fmt: skip
-        connect(path, process).close()
+        with connect(path, process) as peer:
+            assert peer.recv(1)  # the greeting: the main loop runs
         assert int(pidfile.read_text()) == process.pid
         process.send_signal(signum)
         _, errors = process.communicate(timeout=30)
