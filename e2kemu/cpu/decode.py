@@ -306,6 +306,10 @@ def _wide(bundle: Bundle, version: int, address: int, offset: int) -> Wide:
     alu = alu_insns(bundle, version, offset, address, mas)
     if cds:
         reserved += (*conditions.reserved, *_stray_conditions(conditions, hs, alu, stub))
+        for insn in alu:
+            partner = insn.pair_channel
+            if partner is not None and version < 7 and set(conditions.guards[partner]) != set(insn.guards):
+                reserved += (f"CDS: channels {insn.channel} and {partner} of {insn.op.name} differ in conditions",)
     for insn in alu:
         unused = _UNUSED.get(insn.op.fmt.name)
         if unused is not None:

@@ -229,3 +229,10 @@ def test_a_memoryview_decodes_as_bytes_do() -> None:
 def test_array_prefetch_needs_sixteen_bytes() -> None:
     with pytest.raises(DecodeError, match="8 bytes are no array prefetch instruction of 16"):
         decode_apb(bytes(8))
+
+
+def test_a_pair_whose_halves_have_different_conditions_is_not_taken_for_one_that_agrees() -> None:
+    words = "7856d1ff cc0466c0 9bdef7ab 0bccc43f f7c6c487 e5d9293a af42c346 f8c6c487 3c92fdaf c701c301"
+    code = bytes.fromhex(words + "0000e608 00000080 ffffffff 00000080 ff7f0000 76194206")
+    wide = decode(code, 3)
+    assert "channels 2 and 5 of stssq differ in conditions" in str(check(wide))
