@@ -58,7 +58,7 @@ from e2kemu.migration.registry import (
     RAM_SECTION_ID,
     RAM_VERSION,
     Registry,
-    save_section,
+    send_section,
     vmdescription,
 )
 from e2kemu.migration.returnpath import ReturnPath
@@ -466,21 +466,10 @@ class OutgoingMigration:
     def _send_devices(self, frames: FrameWriter) -> list[dict[str, Any]]:
         descriptions = []
         for section_id, handler in Registry(self._handlers()).numbered():
-            descriptions.append(self._send_device(frames, section_id, handler))
+            descriptions.append(send_section(frames, section_id, handler))
+            frames.out.flush_if_full()
             self._check()
         return descriptions
-
-    def _send_device(self, frames: FrameWriter, section_id: int, handler: SaveHandler) -> dict[str, Any]:
-        try:
-            body, description = save_section(handler)
-        except (E2kError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-            raise StateError(f"cannot save section '{handler.idstr}': {error}") from error
-        with frames.section_start(
-            ElementType.SECTION_FULL, section_id, handler.idstr, handler.instance_id, handler.version
-        ) as out:
-            out.raw(body)
-        frames.out.flush_if_full()
-        return description
 
     # -- postcopy
 

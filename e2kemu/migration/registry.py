@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from e2kemu.errors import StreamError
+from e2kemu.errors import E2kError, StateError, StreamError
 from e2kemu.migration.machine_protocol import SaveHandler
-from e2kemu.migration.stream import Configuration, shown
+from e2kemu.migration.stream import Configuration, ElementType, FrameWriter, shown
 from e2kemu.wire import Writer
 
 RAM_IDSTR = "ram"
@@ -64,11 +64,22 @@ def unknown_section(idstr: str, instance_id: int, offset: int) -> StreamError:
     )
 
 
-def save_section(handler: SaveHandler) -> tuple[bytes, dict[str, Any]]:
-    """The body and the description of one section, taken at the same moment."""
+def send_section(frames: FrameWriter, section_id: int, handler: SaveHandler) -> dict[str, Any]:
+    """Write one FULL section; its description, taken at the same moment.
+
+    Raises StateError with the section's name when its owner cannot say its state; nothing is written then.
+    """
     body = Writer()
-    handler.save(body)
-    return body.getvalue(), handler.vmdesc()
+    try:
+        handler.save(body)
+        description = handler.vmdesc()
+    except (E2kError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        raise StateError(f"cannot save section '{handler.idstr}': {error}") from error
+    with frames.section_start(
+        ElementType.SECTION_FULL, section_id, handler.idstr, handler.instance_id, handler.version
+    ) as out:
+        out.raw(body.getvalue())
+    return description
 
 
 def vmdescription(configuration: Configuration, devices: Sequence[dict[str, Any]]) -> bytes:

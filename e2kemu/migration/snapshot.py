@@ -40,7 +40,7 @@ from e2kemu.migration.registry import (
     RAM_SECTION_ID,
     RAM_VERSION,
     Registry,
-    save_section,
+    send_section,
     vmdescription,
 )
 from e2kemu.migration.service import MigrationService
@@ -304,12 +304,7 @@ class SnapshotService:
             out.be64(Flag.EOS)
         devices = []
         for section_id, handler in registry.numbered():
-            body, description = save_section(handler)
-            devices.append(description)
-            with frames.section_start(
-                ElementType.SECTION_FULL, section_id, handler.idstr, handler.instance_id, handler.version
-            ) as out:
-                out.raw(body)
+            devices.append(send_section(frames, section_id, handler))
         frames.end(vmdescription(configuration, devices))
         frames.out.flush()
 
