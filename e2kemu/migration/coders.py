@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from e2kemu.memory.dirty import PAGE_BITS
 from e2kemu.migration.compress import CompressionSender, CompressionSettings
 from e2kemu.migration.counters import CompressionCounters, XbzrleCounters
 from e2kemu.migration.options import MigrationParameters
-from e2kemu.migration.ram import PAGE_BITS, PageCoder
+from e2kemu.migration.ram import PageCoder
 from e2kemu.migration.statistics import Statistics
 from e2kemu.migration.xbzrle_cache import XbzrleSender
 

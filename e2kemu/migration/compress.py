@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.counters import CompressionCounters
-from e2kemu.migration.ram import PAGE_BITS, PAGE_SIZE, BlockPages, Flag, PageSink
+from e2kemu.migration.ram import BlockPages, Flag, PageSink
 
 PIECE = 32
 """Pages a thread is given at once: enough that handing over does not matter, few enough for all to have work."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-PAGE_SIZE = 4096
+from e2kemu.memory.dirty import PAGE_SIZE
 
 
 @dataclass

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.machine_protocol import MigratableBlock
-from e2kemu.migration.ram import PAGE_BITS, PAGE_SIZE
 from e2kemu.wire import BytesReader, Reader, Writer
 
 PING_DISCARDED = 2

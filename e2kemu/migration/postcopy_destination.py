@@ -22,6 +22,7 @@ from typing import Any
 
 from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, StreamError
+from e2kemu.memory.dirty import PAGE_BITS
 from e2kemu.memory.received import Arrivals
 from e2kemu.migration import state as status
 from e2kemu.migration.blocktime import BlockTime
@@ -40,7 +41,6 @@ from e2kemu.migration.postcopy import (
     request_payload,
 )
 from e2kemu.migration.qemufile import StreamReader
-from e2kemu.migration.ram import PAGE_BITS
 from e2kemu.migration.ram_load import RamLoader
 from e2kemu.migration.registry import RAM_IDSTR
 from e2kemu.migration.returnpath import Message, ReturnPathWriter

@@ -29,12 +29,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.machine_protocol import MigratableBlock, MigratableMachine
 from e2kemu.migration.qemufile import FLUSH_AT, StreamWriter
 from e2kemu.migration.statistics import RamCounters
 
-PAGE_BITS = 12
-PAGE_SIZE = 1 << PAGE_BITS
 FLAGS_MASK = PAGE_SIZE - 1
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.compress import MAX_COMPRESSED, PackedPage
 from e2kemu.migration.qemufile import StreamReader
-from e2kemu.migration.ram import FLAGS_MASK, PAGE_BITS, PAGE_SIZE, Flag
+from e2kemu.migration.ram import FLAGS_MASK, Flag
 from e2kemu.migration.xbzrle import ENCODING, RECORD_HEAD, DecodeError, decode_pages
 
 XBZRLE_AGAIN = int(Flag.XBZRLE | Flag.CONTINUE)

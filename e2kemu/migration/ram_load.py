@@ -20,22 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.memory.received import Arrivals
 from e2kemu.migration.compress import PackedPage, Unpacker
 from e2kemu.migration.hooks import RamHooks
 from e2kemu.migration.machine_protocol import MigratableBlock
 from e2kemu.migration.qemufile import StreamReader
-from e2kemu.migration.ram import (
-    FLAGS_MASK,
-    PAGE_BITS,
-    PAGE_RECORD,
-    PAGE_SIZE,
-    ZERO_RECORD,
-    Flag,
-    is_run,
-    pages_of,
-    zero_pages,
-)
+from e2kemu.migration.ram import FLAGS_MASK, PAGE_RECORD, ZERO_RECORD, Flag, is_run, pages_of, zero_pages
 from e2kemu.migration.ram_coded import XbzrleRun, check_packed, check_xbzrle, packed_run, xbzrle_run
 from e2kemu.migration.registry import RAM_IDSTR
 from e2kemu.migration.stream import shown

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from e2kemu.errors import E2kError, StateError, StreamError
+from e2kemu.memory.dirty import PAGE_SIZE
 from e2kemu.migration.machine_protocol import SaveHandler
 from e2kemu.migration.stream import Configuration, ElementType, FrameWriter, shown
 from e2kemu.wire import Writer
@@ -20,7 +21,6 @@ RAM_INSTANCE = 0
 RAM_VERSION = 4
 RAM_SECTION_ID = 1
 
-PAGE_SIZE = 4096
 
 
 class Registry:

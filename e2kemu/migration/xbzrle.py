@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.errors import StreamError
+from e2kemu.memory.dirty import PAGE_SIZE
 
-PAGE_SIZE = 4096
 ENCODING = 1
 """The record's first byte: the only encoding there is."""
 

@@ -17,8 +17,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.counters import XbzrleCounters
-from e2kemu.migration.ram import PAGE_BITS, PAGE_SIZE, BlockPages, Flag, PageSink, heads
+from e2kemu.migration.ram import BlockPages, Flag, PageSink, heads
 from e2kemu.migration.xbzrle import encode_pages
 
 LIFETIME = 2
