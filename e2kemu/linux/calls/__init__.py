@@ -1,0 +1,1 @@
+"""The handlers of system calls, by theme; importing this package fills ``table.CALLS``."""
