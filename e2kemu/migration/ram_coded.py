@@ -47,10 +47,10 @@ class XbzrleRun:
     def apply(self, memory: npt.NDArray[np.uint8]) -> None:
         """Change the pages of ``memory``, which holds all of them. Raises StreamError before anything changes."""
         try:
-            runs = decode_pages(self.data, self.starts, self.ends, [page << PAGE_BITS for page in self.pages])
+            bases = np.array(self.pages, dtype=np.int64) << PAGE_BITS
+            decode_pages(self.data, self.starts, self.ends, bases, memory)
         except DecodeError as error:
             raise StreamError(error.message, offset=self.at + self.starts[error.page] - RECORD_HEAD) from error
-        runs.apply(self.data, memory)
 
 
 def check_xbzrle(encoding: int, length: int, at: int) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
 from e2kemu.migration.counters import XbzrleCounters
 from e2kemu.migration.ram import BlockPages, Flag, PageSink, heads
-from e2kemu.migration.xbzrle import encode_pages
+from e2kemu.migration.xbzrle import encode_pages, prepare
 
 LIFETIME = 2
 """Rounds for which a page that was looked up keeps its place."""
@@ -114,6 +114,7 @@ class XbzrleSender:
         self._cache = PageCache(places_for(cache_size(), guest_pages))
         self._generation = 0
         self._keep = True  # not in the last round, after which nothing comes
+        prepare()  # now, while the guest runs
 
     def synced(self, generation: int, *, last: bool, period: bool) -> None:
         """See ``PageCoder``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -60,7 +62,7 @@ def encode(old: bytes, new: bytes) -> bytes | None:
 def decode(code: bytes, old: bytes) -> bytes:
     """One page by our decoder."""
     page, data = np.frombuffer(old, dtype=np.uint8).copy(), np.frombuffer(code, dtype=np.uint8)
-    decode_pages(data, [0], [len(code)], [0]).apply(data, page)
+    decode_pages(data, [0], [len(code)], [0], page)
     return page.tobytes()
 
 
@@ -106,8 +108,7 @@ def test_many_pages_at_once_are_encoded_and_decoded_as_each_alone(pages: list[li
         assert encoded.records[start:end].tobytes() == codes[page]
     if len(sent):
         memory = old.reshape(-1).copy()
-        runs = decode_pages(encoded.records, starts.tolist(), ends.tolist(), (sent * PAGE).tolist())
-        runs.apply(encoded.records, memory)
+        decode_pages(encoded.records, starts.tolist(), ends.tolist(), (sent * PAGE).tolist(), memory)
         for page in sent:
             assert memory[page * PAGE : (page + 1) * PAGE].tobytes() == news[page]
 
@@ -195,9 +196,11 @@ def test_code_that_makes_no_sense_is_refused_and_named(what: str, count: int) ->
     ends = np.cumsum([len(code) for code in codes]).tolist()
     starts = [0, *ends[:-1]]
     data = np.frombuffer(b"".join(codes), dtype=np.uint8)
+    memory = np.full(count * PAGE, 7, dtype=np.uint8)
     with pytest.raises(DecodeError) as caught:
-        decode_pages(data, starts, ends, [PAGE * number for number in range(count)])
+        decode_pages(data, starts, ends, [PAGE * number for number in range(count)], memory)
     assert caught.value.page == count // 2
+    assert (memory == 7).all()  # the good ones before it have changed nothing either
 
 
 @settings(max_examples=150, deadline=None)
@@ -213,12 +216,109 @@ def test_any_bytes_are_decoded_as_the_plain_decoder_does_or_refused_by_both(code
     memory = np.frombuffer(OLD * len(codes), dtype=np.uint8).copy()
     try:
         bases = [PAGE * number for number in range(len(codes))]
-        decode_pages(data, [0, *ends[:-1]], ends, bases).apply(data, memory)
+        decode_pages(data, [0, *ends[:-1]], ends, bases, memory)
     except DecodeError:
         assert expected is None
     else:
         assert expected is not None
         assert memory.tobytes() == b"".join(expected)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(RUNS, MANY), st.integers(0, PAGE), st.integers(0, 255), st.booleans()),
+        min_size=1, max_size=8,
+    )
+)
+def test_damaged_code_is_decoded_as_the_plain_decoder_does_or_refused(
+    pages: list[tuple[list[tuple[int, int]], int, int, bool]],
+) -> None:
+    """A byte of good code is changed, or the code is cut there."""
+    codes, expected, bad = [], [], None
+    for runs, place, value, cut in pages:
+        good = model_encode(OLD, changed(OLD, runs)) or b"\x00\x01x"
+        at = place % len(good)
+        codes.append(good[:at] if cut else good[:at] + bytes([value]) + good[at + 1 :])
+        try:
+            expected.append(decode_xbzrle(codes[-1], OLD, 0) if codes[-1] else None)
+        except StreamError:
+            expected.append(None)
+        if expected[-1] is None and bad is None:
+            bad = len(codes) - 1
+    ends = np.cumsum([len(code) for code in codes]).tolist()
+    data = np.frombuffer(b"".join(codes), dtype=np.uint8)
+    bases = [(PAGE + 16) * number + 16 for number in range(len(codes))]  # not aligned, with room between
+    memory = np.full(bases[-1] + PAGE + 16, 0xA5, dtype=np.uint8)
+    for base in bases:
+        memory[base : base + PAGE] = np.frombuffer(OLD, dtype=np.uint8)
+    before = memory.copy()
+    if bad is not None:
+        with pytest.raises(DecodeError) as caught:
+            decode_pages(data, [0, *ends[:-1]], ends, bases, memory)
+        assert caught.value.page == bad
+        assert (memory == before).all()
+        return
+    decode_pages(data, [0, *ends[:-1]], ends, bases, memory)
+    for base, page in zip(bases, expected, strict=True):
+        assert memory[base : base + PAGE].tobytes() == page
+        memory[base : base + PAGE] = before[base : base + PAGE]
+    assert (memory == before).all()  # nothing around the pages has changed
+
+
+AT_THE_EDGE = """
+import ctypes, mmap, sys
+import numpy as np
+from e2kemu.migration.xbzrle import RECORD_HEAD, DecodeError, decode_pages, encode_pages
+
+PAGE, libc = 4096, ctypes.CDLL(None)
+
+def edge(data):
+    "A copy of data whose last byte is followed by memory that nobody may touch."
+    room = -(-len(data) // PAGE) * PAGE
+    store = mmap.mmap(-1, room + PAGE)
+    whole = np.frombuffer(store, dtype=np.uint8)
+    assert libc.mprotect(ctypes.c_void_p(whole.ctypes.data + room), ctypes.c_size_t(PAGE), 0) == 0
+    part = whole[room - len(data) : room]
+    part[:] = np.frombuffer(data, dtype=np.uint8)
+    return part
+
+rng = np.random.default_rng(3)
+old = rng.integers(0, 256, PAGE, dtype=np.uint8)
+done = 0
+for size in [*range(1, 40), 127, 128, 129, 2000, 4093]:
+    new = old.copy()
+    new[PAGE - size :] ^= 1
+    encoded = encode_pages(edge(old.tobytes()).reshape(1, PAGE), edge(new.tobytes()).reshape(1, PAGE))
+    code = encoded.records[RECORD_HEAD:].tobytes()
+    page = edge(old.tobytes())
+    decode_pages(edge(code), [0], [len(code)], [0], page)
+    assert (page == new).all()
+    for cut in range(1, min(len(code), 40)):
+        try:
+            decode_pages(edge(code[:cut]), [0], [cut], [0], page)
+        except DecodeError:
+            done += 1
+print(done)
+"""
+
+
+def test_neither_looks_or_writes_behind_the_end() -> None:
+    """In a process of its own: it would be killed."""
+    answer = subprocess.run([sys.executable, "-c", AT_THE_EDGE], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert int(answer.stdout) > 1000
+
+
+def test_places_that_do_not_exist_are_the_callers_mistake() -> None:
+    data, memory = np.frombuffer(b"\x00\x01x", dtype=np.uint8), np.zeros(2 * PAGE, dtype=np.uint8)
+    wrong = [([0], [4], [0]), ([-1], [3], [0]), ([0], [3], [PAGE + 1]), ([0], [3], [-1]), ([0], [3], [])]
+    for starts, ends, bases in wrong:
+        with pytest.raises(ValueError):
+            decode_pages(data, starts, ends, bases, memory)
+    assert not memory.any()
+    with pytest.raises(ValueError):
+        encode_pages(memory.reshape(2, PAGE), memory[:PAGE].reshape(1, PAGE))
 
 
 # -- records in a stream
