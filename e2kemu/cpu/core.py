@@ -5,20 +5,28 @@ itself through ``ram`` views. The RAM fast path must not store to a page with tr
 ``code_map`` has a byte per page of that RAM, 1 where code was translated, and such stores come here.
 While pages may be missing (postcopy) ``present`` has a byte per page, 0 where it is: loads and stores there
 come here and wait. ``attach_memory`` and fresh translations switch between the two ways.
+
+Where pages have rights (``rights``: a process of ``e2kemu.linux``) both maps are filled as they are used: every
+page starts with ``present`` 0 and ``code_map`` 1, so that its first load and its first store come here, are
+checked, and open the fast path. ``protection_changed`` closes it again and tells ``on_protection_change``. An
+executor with a cache of its own fills it from ``may`` (and the two maps) and empties it on that notice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from e2kemu.cpu import sregs, windows
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
+    EXC_DATA_PAGE,
     EXC_DIAG_INSTR_ADDR,
     EXC_ILLEGAL_INSTR_ADDR,
     EXC_ILLEGAL_OPCODE,
+    EXC_INSTR_PAGE_MISS,
+    EXC_INSTR_PAGE_PROT,
     EXC_PRIV_ACTION,
     EXC_WINDOW_BOUNDS,
 )
@@ -32,11 +40,24 @@ if TYPE_CHECKING:
 M64 = (1 << 64) - 1
 PAGE = 12
 
+READ, WRITE, EXECUTE = 1, 2, 4
+"""What may be done with a page; 0: it is not there, or nobody may."""
+
+LONGEST_WIDE = 64
+"""Bytes of the longest wide instruction."""
+
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
 
 
 class NoTrapTable(Exception):
     """The guest called the system, and there is no system: OSCUD is empty."""
+
+
+class PageRights(Protocol):
+    """Who may do what with which page of the address space."""
+
+    def of(self, page: int) -> int:
+        """Of READ, WRITE and EXECUTE; WRITE never without READ."""
 
 
 class Core:
@@ -54,7 +75,18 @@ class Core:
         self.code_pages: set[int] = set()
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
         """Called with (address, size) when the guest stores where code was translated."""
+        self.trap_hook: Callable[[Trap], bool] | None = None
+        """Handles a trap in place of a trap table (the state is as before the wide instruction at pc); True: go on."""
+        self.on_protection_change: list[Callable[[int, int], None]] = []
+        """Called with the (first, last) page whose rights have changed, or which hold something else."""
+        self.rights: PageRights | None = None
+        """Rights of pages; None: everything may be done everywhere. Set by ``protect``."""
         self.attach_memory()
+
+    def protect(self, rights: PageRights) -> None:
+        """From now on pages have rights. Call it before anything was translated."""
+        self.rights = rights
+        self.generation = -1               # the executor attaches the memory again
 
     def attach_memory(self) -> None:
         """Find the RAM at address 0; call it again when the memory map has changed."""
@@ -72,7 +104,11 @@ class Core:
             self.ram_limit = size
             if flat.block.arrivals is not None:
                 self.present = flat.block.arrivals.view[flat.block_offset >> PAGE :]
-        self.code_map = bytearray(self.ram_limit >> PAGE)
+        self._arrived = self.present
+        pages = self.ram_limit >> PAGE
+        if self.rights is not None:
+            self.present = memoryview(bytearray(pages))
+        self.code_map = bytearray(pages) if self.rights is None else bytearray(b"\1" * pages)
         for page in self.code_pages:
             self.mark_code(page)
 
@@ -86,23 +122,83 @@ class Core:
         """No translated code is left there."""
         self.code_pages.discard(page)
         if page < len(self.code_map):
-            self.code_map[page] = 0
+            self.code_map[page] = self.rights is not None
+
+    # -- rights of pages ---------------------------------------------------------------------------
+
+    def may(self, address: int, size: int, access: int) -> bool:
+        """Whether all ``size`` bytes may be accessed (READ, WRITE, EXECUTE or a sum)."""
+        if self.rights is None:
+            return True
+        pages = range(address >> PAGE, (address + max(size, 1) - 1 >> PAGE) + 1)
+        return all(self.rights.of(page) & access == access for page in pages)
+
+    def admit(self, address: int, size: int, access: int) -> None:
+        """Check an access by the guest, and let further ones go the fast way. Raises Trap (exc_data_page)."""
+        rights = self.rights
+        if rights is None:
+            return
+        first, last = address >> PAGE, address + size - 1 >> PAGE
+        for page in (first, last) if last != first else (first,):
+            if not rights.of(page) & access:
+                at = max(address, page << PAGE)
+                raise Trap(EXC_DATA_PAGE, f"{'store to' if access == WRITE else 'load from'} {at:#x}", at)
+            if self.present is not None and page < len(self.present):
+                if self._arrived is None or self._arrived[page]:
+                    self.present[page] = 1
+                if access == WRITE and page not in self.code_pages:
+                    self.code_map[page] = 0
+
+    def protection_changed(self, first: int, last: int) -> None:
+        """The rights of pages ``first`` up to and with ``last`` have changed, or they hold something else now."""
+        if self.present is not None and first < len(self.present):
+            count = min(last + 1, len(self.present)) - first
+            self.present[first : first + count] = bytes(count)
+            self.code_map[first : first + count] = b"\1" * count
+        self.drop_code(first << PAGE, last + 1 - first << PAGE)
+        for listener in self.on_protection_change:
+            listener(first, last)
+
+    def code_at(self, pc: int) -> memoryview:
+        """The bytes from ``pc`` on, up to the longest wide instruction. Raises Trap where nothing can be executed."""
+        flat = self.space.find(pc)
+        size = LONGEST_WIDE
+        if self.rights is not None:
+            for page in (pc >> PAGE, pc + size - 1 >> PAGE):
+                allowed = self.rights.of(page)
+                if not allowed & EXECUTE:
+                    if page != pc >> PAGE:
+                        size = (page << PAGE) - pc
+                    elif allowed:
+                        raise Trap(EXC_INSTR_PAGE_PROT, f"code at {pc:#x}", pc)
+                    else:
+                        raise Trap(EXC_INSTR_PAGE_MISS, f"no code at {pc:#x}", pc)
+        if pc & 7 or flat is None or flat.block is None:
+            raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"no code at {pc:#x}")
+        at = flat.block_offset + pc - flat.start
+        size = min(size, flat.end - pc)
+        flat.block.need(at, size)
+        return flat.block.mem[at : at + size]
 
     # -- memory ------------------------------------------------------------------------------------
 
     def ld(self, address: int, size: int) -> int:
-        """Read ``size`` bytes anywhere."""
+        """Read ``size`` bytes anywhere. Raises Trap."""
+        if self.rights is not None:
+            self.admit(address, size, READ)
         return self.space.read(address, size)
 
     def ld_speculative(self, address: int, size: int) -> int:
         """Read ``size`` bytes of RAM, -1 where there is none: speculation touches no device."""
         flat = self.space.find(address)
-        if flat is None or flat.block is None or address + size > flat.end:
+        if flat is None or flat.block is None or address + size > flat.end or not self.may(address, size, READ):
             return -1
         return self.space.read(address, size)
 
     def st(self, address: int, size: int, value: int) -> bool:
-        """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction."""
+        """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction. Raises Trap."""
+        if self.rights is not None:
+            self.admit(address, size, WRITE)
         first, last = address >> PAGE, address + size - 1 >> PAGE
         hit = first in self.code_pages or last in self.code_pages
         flat = self.space.find(address)
@@ -122,7 +218,8 @@ class Core:
     def st_speculative(self, address: int, size: int, value: int) -> bool:
         """As ``st``; nothing is stored where there is no RAM."""
         flat = self.space.find(address)
-        if flat is None or flat.block is None or not flat.writable or address + size > flat.end:
+        if flat is None or flat.block is None or not flat.writable or address + size > flat.end \
+                or not self.may(address, size, WRITE):
             return False
         return self.st(address, size, value)
 
@@ -206,7 +303,10 @@ class Core:
         return windows.leave(self.state, self.space)
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:
-        """Push a frame and give the address of the callee; a system label enters the system."""
+        """Push a frame and give the address of the callee; a system label enters the system.
+
+        Without a system in the machine ``syscall_hook`` is one: pc is behind the call then, and the hook may change it.
+        """
         state = self.state
         if ctpr >> 54 & 7 != TAG_SYSTEM:
             windows.enter(state, self.space, wbs, return_ip)
@@ -215,9 +315,10 @@ class Core:
             entry = ((ctpr & M48) - (state.S[OSCUD_LO] & M48)) // TRAP_TABLE_ENTRY
             if self.syscall_hook is None:
                 raise NoTrapTable(f"system call {entry}")
-            self.syscall_hook(entry, wbs)
             state.S[CTPR1] = state.S[CTPR1 + 1] = state.S[CTPR1 + 2] = 0
-            return return_ip
+            state.X[Slot.PC] = return_ip
+            self.syscall_hook(entry, wbs)
+            return state.X[Slot.PC]
         windows.enter(state, self.space, wbs, return_ip)
         enter_privileged(state)
         return ctpr & M48

@@ -219,6 +219,8 @@ class Cpu:
             trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")
         if trace.mask & Log.INT:
             trace.log(f"CPU {self.index}: {exc.name} at {pc:#x} {trap.detail}".rstrip())
+        if self.core.trap_hook is not None:
+            return self.core.trap_hook(trap)
         if not state.S[OSCUD_HI] >> 32:
             detail = f" ({trap.detail})" if trap.detail else ""
             self._fatal(f"{exc.name} at {pc:#x}{detail} and no trap table is set")

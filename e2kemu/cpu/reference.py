@@ -24,7 +24,7 @@ from e2kemu.cpu.core import PAGE, Core
 from e2kemu.cpu.decode import DecodeError, check, decode
 from e2kemu.cpu.disasm import disassemble
 from e2kemu.cpu.insn import Wide
-from e2kemu.cpu.isa.traps import EXC_ILLEGAL_INSTR_ADDR, EXC_ILLEGAL_OPCODE
+from e2kemu.cpu.isa.traps import EXC_ILLEGAL_OPCODE
 from e2kemu.cpu.values import divide_signed, remainder_signed, reverse_bits
 from e2kemu.cpu.wide_semantics import perform
 from e2kemu.cpu.windows import Trap
@@ -136,12 +136,7 @@ class Reference:
 
     def fetch(self, pc: int) -> Wide:
         """Decode the wide instruction at ``pc``. Raises Trap when there is none or it is illegal."""
-        flat = self.core.space.find(pc)
-        if pc & 7 or flat is None or flat.block is None:
-            raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"no code at {pc:#x}")
-        at = flat.block_offset + pc - flat.start
-        flat.block.need(at, min(64, flat.end - pc))
-        data = flat.block.mem[at : at + min(64, flat.end - pc)]
+        data = self.core.code_at(pc)
         try:
             wide = decode(data, self.core.state.model.version, pc)
         except DecodeError as error:

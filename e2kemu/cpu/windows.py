@@ -51,12 +51,16 @@ _UNPACKED = [bytes((v & 3, v >> 2 & 3, v >> 4 & 3, v >> 6)) for v in range(256)]
 
 
 class Trap(Exception):
-    """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log."""
+    """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log.
 
-    def __init__(self, exc: int, detail: str = "") -> None:
+    ``address`` is that of the access or of the instruction, of a page that is missing or forbids it.
+    """
+
+    def __init__(self, exc: int, detail: str = "", address: int | None = None) -> None:
         super().__init__(exc, detail)
         self.exc = exc
         self.detail = detail
+        self.address = address
 
 
 class Memory(Protocol):
