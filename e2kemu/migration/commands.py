@@ -102,6 +102,8 @@ class MigrationInfo(Qapi):
     postcopy_latency_dist: list[int] | UnsetType = UNSET
     postcopy_vcpu_latency: list[int] | UnsetType = UNSET
     postcopy_non_vcpu_latency: int | UnsetType = UNSET
+    x_postcopy_latency_median: int | UnsetType = UNSET
+    x_postcopy_latency_p99: int | UnsetType = UNSET
     error_desc: str | UnsetType = UNSET
     blocked_reasons: list[str] | UnsetType = UNSET
     socket_address: list[dict[str, Any]] | UnsetType = UNSET

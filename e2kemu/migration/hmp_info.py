@@ -45,6 +45,9 @@ def migrate_text(
         lines.append("Sockets: [")
         lines += [f"\t{_socket_text(address)}" for address in info["socket-address"]]
         lines.append("]")
+    if "x-postcopy-latency-median" in info:  # ours; QEMU's figures of the same are shown with everything
+        median, p99 = (info[f"x-postcopy-latency-{what}"] / 1000 for what in ("median", "p99"))
+        lines.append(f"Page requests (us): \tmedian={median:.1f}, p99={p99:.1f}")
     if "ram" in info:
         lines += _ram_lines(info["ram"])
     if "disk" in info:

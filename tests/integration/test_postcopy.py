@@ -97,6 +97,8 @@ def test_postcopy_plain(start: StartEmulator, tmp_path: Path) -> None:
     assert sum(there["postcopy-latency-dist"]) >= ram["postcopy-requests"]
     assert there["postcopy-vcpu-blocktime"][0] > 0
     assert "Postcopy vCPU Blocktime (ms):" in destination.hmp("info migrate -a")
+    assert 0 < there["x-postcopy-latency-median"] <= there["x-postcopy-latency-p99"]
+    assert "Page requests (us): \tmedian=" in destination.hmp("info migrate")
 
 
 def test_postcopy_verify_guest(start: StartEmulator, tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ def test_failures_blockers_and_sockets_have_their_lines() -> None:
     )
 
 
+def test_latencies_of_page_requests_have_a_line_of_ours() -> None:
+    info = {"status": "completed", "x-postcopy-latency-median": 85_123, "x-postcopy-latency-p99": 1_300_000}
+    text = "Status: \t\tcompleted\nPage requests (us): \tmedian=85.1, p99=1300.0\n"
+    assert migrate_text(info, everything=False) == text
+
+
 @pytest.mark.parametrize(
     ("size", "text"),
     [

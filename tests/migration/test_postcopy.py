@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2kemu.errors import StateError, StreamError
-from e2kemu.migration.blocktime import BUCKETS, BlockTime, bucket
+from e2kemu.migration.blocktime import BUCKETS, FINE, BlockTime, Percentiles, bucket
 from e2kemu.migration.postcopy import (
     PageRequest,
     advise,
@@ -100,6 +100,22 @@ def test_latencies_fall_into_powers_of_two_of_a_microsecond() -> None:
     assert answer["postcopy-latency"] == 2_000_000
     assert answer["postcopy-non-vcpu-latency"] == 1_000_000
     assert sum(answer["postcopy-latency-dist"]) == 2
+    assert 1_000_000 <= answer["x-postcopy-latency-median"] < 1_040_000
+    assert 3_000_000 <= answer["x-postcopy-latency-p99"] < 3_100_000
+
+
+@given(st.lists(st.integers(0, 1 << 63), min_size=1, max_size=300), st.integers(1, 100))
+def test_percentiles_are_those_of_the_sorted_values_to_three_percent(values: list[int], percent: int) -> None:
+    counted = Percentiles()
+    for value in values:
+        counted.add(value)
+    exact = sorted(values)[-(-len(values) * percent // 100) - 1]
+    assert exact <= counted.percentile(percent) <= exact * (1 + 2**-FINE)
+
+
+def test_without_values_there_is_no_latency() -> None:
+    assert Percentiles().percentile(50) == 0
+    assert BlockTime(1).query()["x-postcopy-latency-p99"] == 0
 
 
 # -- recorded streams ------------------------------------------------------------------------------
