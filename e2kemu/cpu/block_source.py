@@ -22,18 +22,22 @@ from dataclasses import dataclass, field
 from e2kemu.cpu import sregs
 from e2kemu.cpu.config import GLOBAL, Config
 from e2kemu.cpu.core import CLOCKS, PAGE, Core
+from e2kemu.cpu.fp import FpOperation
+from e2kemu.cpu.fp import machine as fp_machine
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import BY_NAME
+from e2kemu.cpu.isa.traps import EXC_FP, EXC_FP_DISABLED
 from e2kemu.cpu.memory_access import FAILED_LOAD
 from e2kemu.cpu.source_values import SourceValues, Src
-from e2kemu.cpu.state import BGR, BR, CR0_HI, CTPR1, LSR, OSCUD_LO, USD_HI, USD_LO, Slot
+from e2kemu.cpu.state import BGR, BR, CR0_HI, CTPR1, LSR, OSCUD_LO, UPSR, USD_HI, USD_LO, Slot
 from e2kemu.cpu.wide_semantics import Ended
 from e2kemu.cpu.windows import M48
 
 Late = list[Callable[[], None]]
 
 CACHED_SREGS = frozenset((CTPR1, CTPR1 + 1, CTPR1 + 2, LSR, USD_HI, USD_LO, CR0_HI, OSCUD_LO,
-                          BY_NAME["eir"].number, BY_NAME["rndpr"].number))
+                          BY_NAME["eir"].number, BY_NAME["rndpr"].number,
+                          fp_machine.PFPFR, fp_machine.FPCR, fp_machine.FPSR))
 """State registers that translated code keeps in locals: nothing else changes them inside a block."""
 
 _TAG = 7 << 54
@@ -123,6 +127,10 @@ class SourceMachine(SourceValues):
         self.speculative = self.aligned = False
         self.fault: Src = 0
         self.condition: Src = 0
+        self.fp_flags: dict[int, SlotVar] = {}
+        self.functions: dict[str, Callable[..., tuple[int, int]]] = {}
+        """Names that the text uses besides those of every block: primitives of floating point."""
+        self._fp_enabled = False
         self.count = 0
         self.pc = start
         self.cfg: Config | None = cfg
@@ -364,6 +372,51 @@ class SourceMachine(SourceValues):
     def write_sreg(self, number: int, value: Src) -> None:
         self.emit(f"core.write_sreg({number}, {value})")
 
+    # -- floating point ------------------------------------------------------------------------------
+
+    def fp(self, name: str, *operands: Src) -> Src:
+        result: Src = fp_machine.perform(self, name, operands)
+        return result
+
+    def fp_enabled(self) -> None:
+        # once in a block: whatever writes UPSR ends one
+        if not self._fp_enabled:
+            self.emit(f"if not S[{UPSR}] & 1: raise Trap({EXC_FP_DISABLED})")
+            self._fp_enabled = not self._conditional
+
+    def fp_primitive(self, operation: FpOperation, operands: tuple[Src, ...], control: Src) -> tuple[Src, Src]:
+        function = "fp_" + operation.name.replace(".", "_")
+        self.functions[function] = operation.function
+        value, flags = f"t{self._count + 1}", f"t{self._count + 2}"
+        self._count += 2
+        self.emit(f"{value}, {flags} = {function}({', '.join(map(str, operands))}, {control})")
+        self.width[value], self.width[flags] = operation.result, 6
+        return value, flags
+
+    def fp_raised(self, flags: Src, control: Src, shift: int) -> Src:
+        return self.name(f"({flags} & ~({control} >> {shift})) != 0", 1)
+
+    def fp_trap(self, number: int, flags: Src) -> None:
+        control, status = self.sreg(fp_machine.control_of(number)), self.sreg(number)
+        self.use.dirty_sregs.add(number)
+        self.emit(f"{status} |= fp_trapped({number}, {flags}, {control}); raise Trap({EXC_FP})")
+        raise Ended
+
+    # -- the array access unit -----------------------------------------------------------------------
+
+    def aau(self, index: Src) -> Src:
+        # not a name of its own, as the old tag
+        return f"A[{index}]" if isinstance(index, int) else self.name(f"A[{index}]", 64)
+
+    def set_aau(self, index: int, value: Src) -> None:
+        self.commits.append((f"A[{index}]", value))
+
+    def start_arrays(self, ctpr: Src) -> None:
+        self.emit(f"core.start_arrays({ctpr})")
+
+    def stop_arrays(self) -> None:
+        self.emit("core.stop_arrays()")
+
     # -- memory --------------------------------------------------------------------------------------
 
     def load(self, address: Src, size: int) -> Src:
@@ -528,7 +581,7 @@ class SourceMachine(SourceValues):
             raise Ended
 
     def exit_done(self, late: Late) -> None:
-        self._tail(late, ["pc = core.do_return(); cfg = None"])
+        self._tail(late, ["pc = core.do_done(); cfg = None"])
         if not self._conditional:
             raise Ended
 

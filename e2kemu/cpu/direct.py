@@ -11,9 +11,12 @@ from typing import Any
 from e2kemu.cpu import sregs
 from e2kemu.cpu.config import GLOBAL, Config
 from e2kemu.cpu.core import M64, Core
+from e2kemu.cpu.fp import FpOperation
+from e2kemu.cpu.fp import machine as fp_machine
 from e2kemu.cpu.insn import Wide
+from e2kemu.cpu.isa.traps import EXC_FP, EXC_FP_DISABLED
 from e2kemu.cpu.memory_access import FAILED_LOAD
-from e2kemu.cpu.state import BGR, BR, Slot
+from e2kemu.cpu.state import BGR, BR, UPSR, Slot
 from e2kemu.cpu.values import PyValues
 from e2kemu.cpu.wide_control import TAG_RETURN
 from e2kemu.cpu.wide_semantics import perform
@@ -33,6 +36,7 @@ class DirectMachine(PyValues):
         self.aligned = False
         self.fault = 0
         self.condition = 0
+        self.fp_flags: dict[int, list[int]] = {}
 
     # -- control of the evaluation -------------------------------------------------------------------
 
@@ -136,6 +140,40 @@ class DirectMachine(PyValues):
     def write_sreg(self, number: int, value: int) -> None:
         self.core.write_sreg(number, value)
 
+    # -- floating point ------------------------------------------------------------------------------
+
+    def fp(self, name: str, *operands: int) -> int:
+        return int(fp_machine.perform(self, name, operands))
+
+    def fp_enabled(self) -> None:
+        if not self.state.S[UPSR] & 1:
+            raise Trap(EXC_FP_DISABLED)
+
+    def fp_primitive(self, operation: FpOperation, operands: tuple[int, ...], control: int) -> tuple[int, int]:
+        return operation.function(*operands, control)
+
+    def fp_raised(self, flags: int, control: int, shift: int) -> int:
+        return int(flags & ~(control >> shift) != 0)
+
+    def fp_trap(self, number: int, flags: int) -> None:
+        control = self.state.S[fp_machine.control_of(number)]
+        self.state.S[number] |= fp_machine.trapped(number, flags, control)
+        raise Trap(EXC_FP)
+
+    # -- the array access unit -----------------------------------------------------------------------
+
+    def aau(self, index: int) -> int:
+        return self.state.A[index]
+
+    def set_aau(self, index: int, value: int) -> None:
+        self.state.A[index] = value
+
+    def start_arrays(self, ctpr: int) -> None:
+        self.core.start_arrays(ctpr)
+
+    def stop_arrays(self) -> None:
+        self.core.stop_arrays()
+
     # -- memory --------------------------------------------------------------------------------------
 
     def load(self, address: int, size: int) -> int:
@@ -201,7 +239,7 @@ class DirectMachine(PyValues):
     def exit_done(self, late: Late) -> None:
         for action in late:
             action()
-        self.state.X[Slot.PC] = self.core.do_return()
+        self.state.X[Slot.PC] = self.core.do_done()
 
 
 def execute(core: Core, wide: Wide) -> None:

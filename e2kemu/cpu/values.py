@@ -66,6 +66,12 @@ class Values(Protocol[V]):
 
     def popcount(self, a: V, bits: int | None = None) -> V: ...
     def bitreverse(self, a: V, bits: int | None = None) -> V: ...
+    def fp(self, name: str, *operands: V) -> V:
+        """The value of a primitive of ``fp.OPERATIONS`` in the CPU's rounding mode.
+
+        Its flags become sticky; an exception that is not masked is raised (or makes a speculative result diagnostic).
+        """
+
     def trap_if(self, condition: V, exception: int) -> None:
         """Raise the exception (a number of ``isa.traps``) when the one-bit condition is 1."""
 

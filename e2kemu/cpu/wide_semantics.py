@@ -12,6 +12,7 @@ All reads are of values from before the wide instruction. Results are staged in 
 the register's old value, so a false guard leaves it, and of two writers the higher channel wins.
 
 A 128-bit register (size P) is a register with its extension, which holds the high half and has no tag of its own.
+An 80-bit one (size X) has sign and exponent in the low 16 bits of the extension; the others are written as 0.
 
 Tags: ``m.tag(register, mask)`` are those of the halves that an operation uses. A machine may be *clean*: it
 runs on the assumption that what it reads is numeric; it checks this at its entry, its tags are the
@@ -40,7 +41,7 @@ HIGH = 0xFFFF_FFFF_0000_0000
 DIAGNOSTIC_BITS = 0x4000_0000_4000_0000
 """Set in a result that becomes diagnostic, per half."""
 
-WIDTHS = {"S": 32, "P": 128}
+WIDTHS = {"S": 32, "P": 128, "X": 80}
 """Letter of a size -> bits, where they are not 64."""
 
 
@@ -90,6 +91,7 @@ class WideExecution:
         """Channel -> its result is diagnostic (conditions of type 8)."""
         self.logical: dict[int, tuple[V, V]] = {}
         """@p0..@p6: value and diagnostic bit."""
+        m.fp_flags = {}
         self.mlock = m.staged(0)
         """A lock check of this wide instruction failed."""
         self.transfer: tuple[str, int] | None = None
@@ -208,8 +210,9 @@ class WideExecution:
                 number -= 1 << literal_bits
             return number & (1 << min(width, 64)) - 1, 0
         register = self.cfg.register(operand, self.cfg.size)
-        if width == 128:
-            return m.or_(m.reg(register), m.shl(m.ext(register), 64, 128)), m.tag(register, 15)
+        if width > 64:
+            high = m.ext(register) if width == 128 else m.and_(m.ext(register), 0xFFFF)
+            return m.or_(m.reg(register), m.shl(high, 64, width)), m.tag(register, 15)
         return m.trunc(m.reg(register), width), m.tag(register, 3 if width == 32 else 15)
 
     def _prepare(self, insn: AluInsn) -> Staged:
@@ -217,7 +220,7 @@ class WideExecution:
         m, op = self.m, insn.op
         condition, diag = self.guard(insn.guards)
         one = Staged(insn, condition, diag)
-        letters = set(op.sizes) - set("SDBPQ")
+        letters = set(op.sizes) - set("SDBPQX")
         # what a literal in the place of a pack code asks for is not known
         coded = op.pack_code and insn.src3 is not None and insn.src3.kind not in (Kind.R, Kind.B, Kind.G)
         if op.meaning is None or letters or coded or (op.pair and not (op.load or op.store)):
@@ -425,7 +428,7 @@ class WideExecution:
         if not (isinstance(diag, int) and not diag):
             mark = (DIAGNOSTIC_BITS << 64 | DIAGNOSTIC_BITS) & (1 << WIDTHS.get(insn.op.sizes[-1], 64)) - 1
             value = m.or_(value, m.select(diag, mark, 0))
-        if insn.op.sizes[-1] == "P":
+        if insn.op.sizes[-1] in "PX":
             register = self.destination(one)
             if register is not None:
                 self._stage_extension(register, m.lshr(value, 64))
@@ -521,6 +524,8 @@ class WideExecution:
             m.write_ext(register, m.get(slot))
         for number, slot in self.predicates.items():
             m.write_pred(number, slot)
+        for number, slot in m.fp_flags.items():
+            m.set_sreg(number, m.or_(m.sreg(number), m.get(slot)))
         for number, slot in self.sregs:
             m.set_sreg(number, m.get(slot))
         m.end_of_results()

@@ -73,6 +73,7 @@ BY_NAME = {exc.name: exc for exc in EXCEPTIONS}
 
 EXC_ILLEGAL_OPCODE = BY_NAME["exc_illegal_opcode"].bit
 EXC_PRIV_ACTION = BY_NAME["exc_priv_action"].bit
+EXC_FP_DISABLED = BY_NAME["exc_fp_disabled"].bit
 EXC_DIAG_CT_COND = BY_NAME["exc_diag_ct_cond"].bit
 EXC_DIAG_INSTR_ADDR = BY_NAME["exc_diag_instr_addr"].bit
 EXC_ILLEGAL_INSTR_ADDR = BY_NAME["exc_illegal_instr_addr"].bit
@@ -89,3 +90,4 @@ EXC_INSTR_PAGE_PROT = BY_NAME["exc_instr_page_prot"].bit
 EXC_SOFTWARE_TRAP = BY_NAME["exc_software_trap"].bit
 EXC_DATA_PAGE = BY_NAME["exc_data_page"].bit
 EXC_DIV = BY_NAME["exc_div"].bit
+EXC_FP = BY_NAME["exc_fp"].bit
