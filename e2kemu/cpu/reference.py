@@ -23,6 +23,7 @@ from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import PAGE, Core
 from e2kemu.cpu.decode import DecodeError, check, decode
 from e2kemu.cpu.disasm import disassemble
+from e2kemu.cpu.fp.machine import trapped
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.traps import EXC_ILLEGAL_OPCODE
 from e2kemu.cpu.values import divide_signed, remainder_signed, reverse_bits
@@ -93,7 +94,7 @@ class Reference:
             "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative,
             "st": core.st, "Trap": Trap,
             "bail": self._bail, "left": _left, "divide_signed": divide_signed, "remainder_signed": remainder_signed,
-            "reverse_bits": reverse_bits,
+            "reverse_bits": reverse_bits, "fp_trapped": trapped,
         }
 
     def table(self, cfg: Config) -> Table:
@@ -184,6 +185,7 @@ class Reference:
         text, starts = machine.source()
         names = dict(self._names)
         names["STARTS"] = starts
+        names.update(machine.functions)
         names.update((f"K{number}", self.table(cfg)) for number, cfg in enumerate(machine.configs))
         exec(compile(text, f"<e2k {pc:#x}>", "exec"), names)
         if trace.mask & (trace.Log.IN_ASM | trace.Log.OP):
