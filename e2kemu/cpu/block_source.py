@@ -581,7 +581,7 @@ class SourceMachine(SourceValues):
             raise Ended
 
     def exit_done(self, late: Late) -> None:
-        self._tail(late, ["pc = core.do_return(); cfg = None"])
+        self._tail(late, ["pc = core.do_done(); cfg = None"])
         if not self._conditional:
             raise Ended
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from e2kemu.cpu import sregs, windows
+from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
@@ -247,6 +247,16 @@ class Core:
         """Write a register, with what follows from it."""
         sregs.write(self.state, number, value)
 
+    # -- the array access unit -----------------------------------------------------------------------
+
+    def start_arrays(self, ctpr: int) -> None:
+        """bap: run the array prefetch program that ``ctpr`` names."""
+        arrays.start(self.state, self.ld_speculative, ctpr)
+
+    def stop_arrays(self) -> None:
+        """eap: end the array prefetch program."""
+        arrays.stop(self.state)
+
     # -- windows and transfers -----------------------------------------------------------------------
 
     def window_room(self, size: int) -> None:
@@ -301,6 +311,15 @@ class Core:
     def do_return(self) -> int:
         """Pop the frame; the address to go on at."""
         return windows.leave(self.state, self.space)
+
+    def do_done(self) -> int:
+        """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
+        s = self.state.S
+        prepared = s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2]
+        ip = windows.leave(self.state, self.space)
+        s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
+        arrays.resume(self.state, self.ld_speculative, prepared[1])
+        return ip
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:
         """Push a frame and give the address of the callee; a system label enters the system.

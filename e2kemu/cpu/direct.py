@@ -239,7 +239,7 @@ class DirectMachine(PyValues):
     def exit_done(self, late: Late) -> None:
         for action in late:
             action()
-        self.state.X[Slot.PC] = self.core.do_return()
+        self.state.X[Slot.PC] = self.core.do_done()
 
 
 def execute(core: Core, wide: Wide) -> None:

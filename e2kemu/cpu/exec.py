@@ -4,8 +4,8 @@
 ``run`` and ``step``; ``request_exit`` may come from any thread; the rest while the CPU stands still.
 
 A trap pushes a frame as a call with the whole window does, notes exception and address in TIR, makes
-the CPU privileged and goes on at OSCUD.base; ``done`` returns. Without a trap table (OSCUD.size is 0)
-the CPU cannot go on: ``run`` returns "fatal" and ``fatal_message`` says why.
+the CPU privileged and goes on at OSCUD.base, with the transfer registers as they are; ``done`` returns.
+Without a trap table (OSCUD.size is 0) the CPU cannot go on: ``run`` returns "fatal" and ``fatal_message`` says why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e2kemu import trace
-from e2kemu.cpu import windows
+from e2kemu.cpu import arrays, windows
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
@@ -22,7 +22,7 @@ from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
 from e2kemu.cpu.reference import Reference, Table
-from e2kemu.cpu.state import OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CpuState, Slot
+from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CpuState, Slot
 from e2kemu.cpu.vmstate import cpu_section
 from e2kemu.cpu.windows import M48, Trap
 from e2kemu.trace import Log
@@ -225,6 +225,7 @@ class Cpu:
             detail = f" ({trap.detail})" if trap.detail else ""
             self._fatal(f"{exc.name} at {pc:#x}{detail} and no trap table is set")
             return False
+        prepared = [state.S[CTPR1 + i] for i in range(3)]
         try:
             windows.enter(state, self.core.space, (state.window_size + 1) // 2, pc, new_size=0)
         except Trap as second:
@@ -232,6 +233,9 @@ class Cpu:
             return False
         state.S[TIR_HI], state.S[TIR_LO] = 1 << exc.bit, pc & M48
         enter_privileged(state)
+        for i, value in enumerate(prepared):
+            state.S[CTPR1 + i] = value
+        arrays.suspend(state)
         state.X[_PC] = state.S[OSCUD_LO] & M48
         return True
 

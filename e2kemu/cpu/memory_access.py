@@ -93,13 +93,28 @@ def load(ex: WideExecution, one: Staged) -> None:
         ex.result(one, m.get(first), m.get(fault))
 
 
-def _loop_stores(m: Any) -> V:
+def _last_turn(m: Any, lsr: V) -> V:
+    """LOOP_END: vlc, lcnt below 2, no epilogue left."""
+    return m.and_(m.ult(m.and_(lsr, 0xFFFF_FFFF), 2), m.eq(m.and_(m.lshr(lsr, 32), 0x3F), 0x20))
+
+
+def loop_permits(m: Any, lsr: V) -> V:
     """Whether a store in loop mode happens: not in the prologue (pcnt), and not in the last turn (LOOP_END)
     unless the remainder strmd asks for it."""
-    lsr = m.sreg(LSR)
     running = m.eq(m.and_(lsr, 31 << 48), 0)
-    last = m.and_(m.ult(m.and_(lsr, 0xFFFF_FFFF), 2), m.eq(m.and_(m.lshr(lsr, 32), 0x3F), 0x20))
-    return m.and_(running, m.xor(m.and_(last, m.eq(m.and_(lsr, 127 << 53), 0)), 1))
+    return m.and_(running, m.xor(m.and_(_last_turn(m, lsr), m.eq(m.and_(lsr, 127 << 53), 0)), 1))
+
+
+def _loop_store(ex: WideExecution) -> V:
+    """``loop_permits`` for the next store of the wide instruction; in the last turn it counts strmd down."""
+    m = ex.m
+    if ex.remainder is None:
+        ex.remainder = m.staged(m.sreg(LSR))
+        ex.sregs.append((LSR, ex.remainder))
+    lsr = m.pin(m.get(ex.remainder))
+    permitted = m.pin(loop_permits(m, lsr))
+    m.if_(m.and_(permitted, _last_turn(m, lsr)), lambda: m.put(ex.remainder, m.sub(lsr, 1 << 53)))
+    return permitted
 
 
 def store(ex: WideExecution, one: Staged) -> None:
@@ -109,7 +124,7 @@ def store(ex: WideExecution, one: Staged) -> None:
         return
     permitted = m.xor(one.diag, 1)
     if ex.wide.loop_mode:
-        permitted = m.and_(permitted, _loop_stores(m))
+        permitted = m.and_(permitted, _loop_store(ex))
     values = [value for value, _ in one.sources]
     if not (isinstance(one.mark, int) and not one.mark):
         marks = 0x4000_0000_4000_0000 * (1 << 64 | 1) if insn.op.sizes[-1] == "P" else 0x4000_0000_4000_0000

@@ -89,7 +89,8 @@ class Reference:
         """Collect the names that translated code uses; again after the memory map changed."""
         core, state = self.core, self.core.state
         self._names = {
-            "R": state.R, "E": state.E, "S": state.S, "X": state.X, "T": state.T, "P": state.P, "Q": core.exit_flag,
+            "R": state.R, "E": state.E, "S": state.S, "X": state.X, "T": state.T, "P": state.P, "A": state.A,
+            "Q": core.exit_flag,
             "M1": core.ram[1], "M2": core.ram[2], "M4": core.ram[4], "M8": core.ram[8], "D": core.dirty,
             "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative,
             "st": core.st, "Trap": Trap,

@@ -8,6 +8,7 @@
     C  u64      4 * (CHAIN_RESIDENT+1)   chain entries still in registers: CR0.lo CR0.hi CR1.lo CR1.hi
     T  u8       as R                     tags, a nibble each: 2 bits of the high word, 2 of the low
     P  u8       32                       predicates: bit 0 the value, bit 1 diagnostic
+    A  u64      aau.ITEMS                registers of the array access unit: aau.Slot
 
 The window file is *linear* and longer than the hardware's circular 224 doubles: %rN is R[X[BASE] + N].
 No more than 224 doubles are ever live in it (R[X[BOTTOM]] .. end of the window); older ones are on the
@@ -24,7 +25,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from e2kemu.cpu.isa import registers
+from e2kemu.cpu.isa import aau, registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
 from e2kemu.errors import OptionError
@@ -70,7 +71,7 @@ class CpuState:
         self.model = model
         count = WINDOW_START + WINDOW_FILE
         parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8), ("C", 4 * (CHAIN_RESIDENT + 1), 8),
-                 ("T", count, 1), ("P", PREDICATES, 1))
+                 ("T", count, 1), ("P", PREDICATES, 1), ("A", aau.ITEMS, 8))
         self.buffer: NDArray[np.uint8] = np.zeros(sum(n * size for _, n, size in parts), dtype=np.uint8)
         self.offsets: dict[str, int] = {}
         whole, at, views = memoryview(self.buffer.data), 0, {}
@@ -79,7 +80,7 @@ class CpuState:
             views[name] = part.cast("Q") if size == 8 else part
             self.offsets[name] = at
             at += n * size
-        self.R, self.E, self.S, self.X, self.C, self.T, self.P = (views[name] for name, _, _ in parts)
+        self.R, self.E, self.S, self.X, self.C, self.T, self.P, self.A = (views[name] for name, _, _ in parts)
         self.reset()
 
     def reset(self) -> None:
@@ -88,6 +89,7 @@ class CpuState:
         for register in STATE_REGISTERS:
             self.S[register.number] = register.reset
         self.S[IDR] = self.model.idr
+        self.A[aau.Slot.AAINCR] = 1       # %aaincr0 is fixed
         self.X[Slot.PC] = RESET_PC
         self.X[Slot.BASE] = self.X[Slot.BOTTOM] = WINDOW_START + WINDOW_FILE // 2
 

@@ -15,12 +15,15 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | preds | a byte per predicate: bit 0 the value, bit 1 diagnostic |
 | chain_entries, chain | chain entries not yet spilled; CR0.lo CR0.hi CR1.lo CR1.hi of each |
 | (name of a state register) | its 64 bits |
+| cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e2kemu.cpu import arrays
+from e2kemu.cpu.isa.aau import ITEMS
 from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
 from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
@@ -60,8 +63,17 @@ class CpuImage:
         self.chain_entries = x[Slot.CHAIN]
         self.chain = state.C[: 4 * self.chain_entries].tolist()
         self.chain_words = 4 * self.chain_entries
+        self.arrays = state.A.tolist()
         for register in _MIGRATED:
             setattr(self, _attribute(register.name), state.S[register.number])
+
+    def pre_load(self) -> None:
+        """What a stream without subsections means."""
+        self.arrays = arrays.RESET.tolist()
+
+    def uses_arrays(self) -> bool:
+        """Whether the array access unit has a state worth sending."""
+        return self.arrays != arrays.RESET.tolist()
 
     def post_load(self, version: int) -> None:
         """Give the CPU the state. Raises ValueError when it is none that a CPU can be in."""
@@ -84,6 +96,8 @@ class CpuImage:
         state.T[:GLOBALS], state.P[:] = self.global_tags, self.preds
         for register in _MIGRATED:
             state.S[register.number] = getattr(self, _attribute(register.name))
+        for index, value in enumerate(self.arrays):
+            state.A[index] = value
         x = state.X
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
@@ -113,7 +127,9 @@ VMSTATE = VMState(
         *(u64(register.name).of(_attribute(register.name)) for register in _MIGRATED),
     ],
     pre_save="pre_save",
+    pre_load="pre_load",
     post_load="post_load",
+    subsections=[VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays")],
 )
 
 

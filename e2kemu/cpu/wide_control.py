@@ -60,6 +60,8 @@ def prepare_control(ex: WideExecution) -> None:
             ex.sregs.append((EIR, m.staged(op.fields["eir"])))
     _prepare_transfer(ex)
     ex.transfer = _transfer(ex)
+    if stub is not None and (stub.bap or stub.eap):
+        ex.prepare_program()
     if ex.transfer and stub is not None and stub.condition.type not in (8, 9, 11):
         ex.taken = m.pin(_condition(ex))
         kind, number = ex.transfer
@@ -76,8 +78,6 @@ def prepare_control(ex: WideExecution) -> None:
 def _missing(ex: WideExecution) -> str:
     """The name of something in the wide instruction that the emulator does not have, or ""."""
     wide, stub = ex.wide, ex.wide.stub
-    if wide.movas:
-        return "mova"
     if wide.cs0 and wide.cs0.name not in _KNOWN_CS0:
         return wide.cs0.name
     if wide.cs0 and wide.cs0.name == "sdisp" and wide.cs0.param >> 5:
@@ -86,7 +86,7 @@ def _missing(ex: WideExecution) -> str:
         if op.name not in _KNOWN_CS1 and op.name != "setsft":
             return op.name
     if stub is not None:
-        for name in ("bap", "eap", "srp", "crp", "abgc"):
+        for name in ("srp", "crp", "abgc"):
             if getattr(stub, name):
                 return name
         if stub.condition.type in (10, 12, 13):

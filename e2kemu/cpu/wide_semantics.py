@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu import memory_access
+from e2kemu.cpu import memory_access, wide_arrays
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
@@ -83,6 +83,10 @@ class WideExecution:
         self.targets: dict[int, Target] = {}
         self.extensions: dict[int, V] = {}
         """Register -> slot of its extension."""
+        self.arrays: dict[int, V] = {}
+        """Item of the array access unit -> its slot."""
+        self.remainder: V = None
+        """LSR with the stores of a loop's last turn counted, once there is one."""
         self.predicates: dict[int, V] = {}
         self.sregs: list[tuple[int, V]] = []
         self.late: list[Callable[[], None]] = []
@@ -121,11 +125,13 @@ class WideExecution:
         for insn in self.wide.alu:
             if insn.channel in late:
                 self._prepare(insn)
+        wide_arrays.movas(self)
         predicate_logic(self)
         local_condition(self)
         for one in staged:
             if one.insn.op.store:
                 self._guarded(one, memory_access.store)
+        wide_arrays.increments(self)
         self._commit()
         control(self)
 
@@ -148,8 +154,13 @@ class WideExecution:
     def _check_operands(self) -> None:
         """Every register named is in the window. Raises WindowBounds."""
         named = (Kind.R, Kind.B, Kind.G)
+        for mova in self.wide.movas:
+            if mova.dst.kind in named:
+                self.cfg.register(mova.dst, self.new_size)
         for insn in self.wide.alu:
             letters = dict(zip(insn.op.fmt.slots, insn.op.sizes, strict=False))
+            if insn.op.family == "aau":
+                letters["dst"] = insn.op.sizes
             for slot in ("src1", "src2", "src3", "src4", "dst"):
                 operand = getattr(insn, slot)
                 if operand is None or operand.kind not in named:
@@ -223,7 +234,7 @@ class WideExecution:
         letters = set(op.sizes) - set("SDBPQX")
         # what a literal in the place of a pack code asks for is not known
         coded = op.pack_code and insn.src3 is not None and insn.src3.kind not in (Kind.R, Kind.B, Kind.G)
-        if op.meaning is None or letters or coded or (op.pair and not (op.load or op.store)):
+        if op.meaning is None or letters or coded:
             m.if_(condition, lambda: m.trap(traps.EXC_ILLEGAL_OPCODE, op.name))
             one.condition = 0
             return one
@@ -243,6 +254,8 @@ class WideExecution:
             if slot in ("src1", "src2", "src3", "src4"):
                 letter = next(letters)
                 operand = getattr(insn, slot)
+                if operand is None:
+                    continue
                 if letter == "Q":
                     pair = [self.cfg.register(Operand(operand.kind, operand.value + i), self.cfg.size) for i in (0, 1)]
                     one.sources += [(m.reg(register), m.tag(register, 15)) for register in pair]
@@ -251,7 +264,8 @@ class WideExecution:
         if op.family not in ("merge", "merge_first", "field", "movt", "gettag", "puttag", "movx", "movfi"):
             one.tag = self.any_tag([tag for _, tag in one.sources])
         m.bits = WIDTHS.get(op.sizes[0], 64)
-        _FAMILIES.get("memory" if op.load or op.store else op.family, WideExecution._compute)(self, one)
+        memory = (op.load or op.store) and op.family != "aau"
+        _FAMILIES.get("memory" if memory else op.family, WideExecution._compute)(self, one)
 
     def any_tag(self, tags: list[V]) -> V:
         total: V = 0
@@ -355,7 +369,7 @@ class WideExecution:
             extension = m.and_(one.sources[1][0], 0xFFFF)
         if insn.dst.kind in (Kind.R, Kind.B, Kind.G):
             m.bits = 64
-            self._stage_extension(self.cfg.register(insn.dst, self.new_size), extension)
+            self.stage_extension(self.cfg.register(insn.dst, self.new_size), extension)
         self.result(one, one.sources[0][0], diag)
 
     def _getsp(self, one: Staged) -> None:
@@ -407,7 +421,21 @@ class WideExecution:
         m.put(slot, value)
         self.sregs.append((number, slot))
 
-    def _stage_extension(self, register: int, value: V) -> None:
+    def prepare_program(self) -> None:
+        """bap and eap."""
+        wide_arrays.prepare_program(self)
+
+    def array(self, index: int) -> V:
+        """The slot of an item of the array access unit."""
+        if index not in self.arrays:
+            self.arrays[index] = self.m.staged(self.m.aau(index))
+        return self.arrays[index]
+
+    def stage_array(self, index: int, value: V) -> None:
+        """An item of the array access unit gets ``value`` at the end of the wide instruction."""
+        self.m.put(self.array(index), value)
+
+    def stage_extension(self, register: int, value: V) -> None:
         """The extension of a register gets ``value`` at the end of the wide instruction."""
         m = self.m
         if register not in self.extensions:
@@ -431,7 +459,7 @@ class WideExecution:
         if insn.op.sizes[-1] in "PX":
             register = self.destination(one)
             if register is not None:
-                self._stage_extension(register, m.lshr(value, 64))
+                self.stage_extension(register, m.lshr(value, 64))
             value = m.trunc(value, 64)
         self.write(one, value, m.select(diag, 5, 0))
 
@@ -524,6 +552,8 @@ class WideExecution:
             m.write_ext(register, m.get(slot))
         for number, slot in self.predicates.items():
             m.write_pred(number, slot)
+        for index, slot in self.arrays.items():
+            m.set_aau(index, m.get(slot))
         for number, slot in m.fp_flags.items():
             m.set_sreg(number, m.or_(m.sreg(number), m.get(slot)))
         for number, slot in self.sregs:
@@ -543,6 +573,7 @@ _FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
     "movx": WideExecution._extension,
     "getsp": WideExecution._getsp,
     "memory": WideExecution._memory,
+    "aau": wide_arrays.operation,
 }
 
 

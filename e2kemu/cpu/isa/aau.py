@@ -10,8 +10,11 @@ number of registers).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
 
 from e2kemu.cpu.isa.formats import AAU, MAS_AAU
+from e2kemu.cpu.isa.lanes import halves
 from e2kemu.cpu.isa.notation import ALOPF10, ALOPF19, ALOPF20, row
 
 
@@ -56,25 +59,118 @@ REGISTERS: dict[str, int] = {
 NAMES: dict[int, str] = {opce1: name for name, opce1 in REGISTERS.items()}
 """ALS[23:8] -> register name."""
 
+class Slot(IntEnum):
+    """Where the registers are in the unit's part of the CPU state (64-bit items); families start at their name.
+
+    ``AALDI`` (current byte index), ``INFO``, ``BASE`` and ``STEP`` have an item per area: 0..31 of the left
+    side (array channels 0 and 1), 32..63 of the right one. The last three hold the instruction of the running
+    prefetch program, resolved when it starts: ``INFO`` is fmt | mrng << 8, 0 where nothing can be read.
+    """
+
+    AAD = 0             # two items each: base, size
+    AASTI = 64
+    AAIND = 80
+    AAINCR = 96
+    AALDI = 112
+    AALDA = 176         # four areas an item
+    INFO = 192
+    BASE = 256
+    STEP = 320
+    AASTI_TAG = 384
+    AAIND_TAG = 385
+    AAINCR_TAG = 386
+    AASR = 387
+    AAFSTR = 388
+    AALDV = 389
+    AALDM = 390
+
+
+ITEMS = 392
+"""Items of the unit's part of the CPU state."""
+
+AASR_STB, AASR_IAB = 1 << 5, 1 << 6
+"""AASR: store indices are in use, the other registers are in use."""
+
+LDS_NULL, LDS_READY, LDS_ACTIVE, LDS_STOPPED = (lds << 7 for lds in (0, 1, 3, 5))
+"""AASR.lds: no program, one prepared, one running, one stopped by a trap."""
+
+LDS = 7 << 7
+
+AAD_INVALID, AAD_DIAGNOSTIC, AAD_NUMERIC = 0, 1, 6
+"""AAD.lo[56:54]: never written, a diagnostic value was written, a plain address."""
+
+APB_ENTRIES = 32
+"""Instructions of a prefetch program at most, 16 bytes each."""
+
+
 _PAIRS = {1: "25", 7: "2"}
+
+V = Any
+
+
+def _array_store(size: int) -> Any:
+    def store(v: V, base: V, index: V, value: V) -> None:
+        v.store(v.add(base, index, 64), size, value)
+
+    store.__doc__ = f"Store the low {size} bytes at descriptor + index."
+    return store
+
+
+def _array_load(size: int) -> Any:
+    def load(v: V, base: V, index: V) -> V:
+        return v.load(v.add(base, index, 64), size)
+
+    load.__doc__ = f"Load {size} bytes from descriptor + index, extended with zeros."
+    return load
+
+
+def staa16(v: V, base: V, index: V, low: V, high: V) -> None:
+    """Store 16 bytes at descriptor + index."""
+    address = v.add(base, index, 64)
+    v.store(address, 8, low)
+    v.store(v.add(address, v.const(8, 64), 64), 8, high)
+
+
+def ldaa16(v: V, base: V, index: V) -> tuple[V, V]:
+    """Load 16 bytes from descriptor + index."""
+    address = v.add(base, index, 64)
+    return v.load(address, 8), v.load(v.add(address, v.const(8, 64), 64), 8)
+
+
+def staa128(v: V, base: V, index: V, value: V) -> None:
+    """Store a 128-bit register at descriptor + index."""
+    staa16(v, base, index, *halves(v, value))
+
+
+def aaurw(v: V, value: V) -> V:
+    """Write a register of the array access unit."""
+    return value
+
+
+def aaurr(v: V, value: V) -> V:
+    """Read a register of the array access unit."""
+    return value
+
 
 for _code, _letter, _size in ((0x1C, "b", "S"), (0x1D, "h", "S"), (0x1E, "w", "S"), (0x1F, "d", "D")):
     row(f"staa{_letter}", ALOPF10, _code, _size, "25", opc2=0x01, ales_lo=0xC0, mas=True,
-        store=1 << _code - 0x1C, family="aau")
+        store=1 << _code - 0x1C, family="aau", meaning=_array_store(1 << _code - 0x1C))
     row(f"ldaa{_letter}", ALOPF19, _code + 0x40, _size, "25", opc2=0x01, ales_lo=0xC0, mas=True,
-        load=1 << _code - 0x1C, family="aau")
-row("staaqp", ALOPF10, 0x20, "P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16, family="aau")
-row("ldaaqp", ALOPF19, 0x60, "P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16, family="aau")
-row("staaq", ALOPF10, 0x3F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas=True, store=16, pair="25", family="aau")
-row("ldaaq", ALOPF19, 0x7F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas=True, load=16, pair="25", family="aau")
+        load=1 << _code - 0x1C, family="aau", meaning=_array_load(1 << _code - 0x1C))
+row("staaqp", ALOPF10, 0x20, "P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16, family="aau", meaning=staa128)
+row("ldaaqp", ALOPF19, 0x60, "P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16, family="aau", meaning=ldaa16)
+row("staaq", ALOPF10, 0x3F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas=True, store=16, pair="25", family="aau",
+    meaning=staa16)
+row("ldaaq", ALOPF19, 0x7F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas=True, load=16, pair="25", family="aau",
+    meaning=ldaa16)
 
-row("aaurws", ALOPF10, 0x1E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau")
-row("aaurw", ALOPF10, 0x1E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", alias_of="aaurws")
-row("aaurwd", ALOPF10, 0x1F, "D", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau")
-row("aaurwq", ALOPF10, 0x3F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, pair="25", family="aau")
-row("aaurr", ALOPF20, 0x5E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau")
-row("aaurrd", ALOPF20, 0x5F, "D", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau")
-row("aaurrq", ALOPF20, 0x7F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, pair="25", family="aau")
+row("aaurws", ALOPF10, 0x1E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", meaning=aaurw)
+row("aaurw", ALOPF10, 0x1E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", meaning=aaurw, alias_of="aaurws")
+row("aaurwd", ALOPF10, 0x1F, "D", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", meaning=aaurw)
+row("aaurwq", ALOPF10, 0x3F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, pair="25", family="aau", meaning=aaurw)
+row("aaurr", ALOPF20, 0x5E, "S", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", meaning=aaurr)
+row("aaurrd", ALOPF20, 0x5F, "D", "25", opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, family="aau", meaning=aaurr)
+row("aaurrq", ALOPF20, 0x7F, "Q", _PAIRS, opc2=0x01, ales_lo=0xC0, mas_code=MAS_AAU, pair="25", family="aau", meaning=aaurr)
 
 MOVA = {1: "movab", 2: "movah", 3: "movaw", 4: "movad", 5: "movaq", 7: "movaqp"}
 """AAS opc -> name of the array read. 0 and 6 are reserved."""
