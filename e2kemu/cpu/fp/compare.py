@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from e2kemu.cpu.fp.arithmetic import Result, order_of
-from e2kemu.cpu.fp.formats import DE, IE, INVALID, QUIET, SIGNALLING, Format, Mode, unpack
+from e2kemu.cpu.fp.convert import convert
+from e2kemu.cpu.fp.formats import (
+    DE,
+    FINITE,
+    IE,
+    INVALID,
+    PE,
+    QUIET,
+    SIGNALLING,
+    Format,
+    Mode,
+    X,
+    pack,
+    unpack,
+)
 
 RELATIONS: dict[str, tuple[bool, tuple[int | None, ...]]] = {
     "eq": (False, (0,)),
@@ -39,3 +53,16 @@ def condition_code(f: Format, a: int, b: int, mode: Mode) -> Result:
     x, y = unpack(f, a), unpack(f, b)
     invalid = x.kind == INVALID or y.kind == INVALID
     return CODES[order_of(f, x, y)], IE if invalid else 0
+
+
+def condition_code_of_loaded(f: Format, a: int, b: int, mode: Mode) -> Result:
+    """``condition_code`` of an 80-bit number and one of another format.
+
+    Loading the second is invalid for a signalling NaN, and rounds to FPCR's precision: see docs/semantics.md.
+    """
+    loaded, flags = convert(f, X, b, mode)
+    y = unpack(f, b)
+    if y.kind == FINITE:
+        loaded, flags = pack(X, y.sign, y.significand, y.exponent, mode, mode.precision)
+    code, more = condition_code(X, a, loaded, mode)
+    return code, (flags & (IE | PE)) | more

@@ -62,7 +62,8 @@ def convert(source: Format, target: Format, a: int, mode: Mode) -> Result:
     if x.kind == ZERO:
         return zero(target, x.sign), 0
     bits, flags = pack(target, x.sign, x.significand, x.exponent, mode)
-    return bits, flags | (DE if x.denormal else 0)
+    # as x87 does: a load looks at its operand, a store does not
+    return bits, flags | (DE if x.denormal and not source.explicit else 0)
 
 
 def to_whole(f: Format, selector: int, a: int, mode: Mode) -> Result:

@@ -4,8 +4,10 @@ A name tells what is done and in which formats:
 
     add.d sub.d mul.d div.d sqrt.d min.d max.d    in s, d; x without min and max
     fma.d fms.d fnma.d fnms.d                     a*b+c, a*b-c, -(a*b)+c, -(a*b)-c, rounded once; s, d
+    fma.d.q fms.d.q                               the same, silent about denormal operands
     cmp.lt.d                                      1 or 0; eq lt le uod neq nlt nle od; s, d, x
-    order.d                                       the code of x87: 0 greater, 1 less, 0x40 equal, 0x45 unordered
+    order.d                                       the code of x87: 0 greater, 1 less, 0x40 equal, 0x45 unordered;
+                                                  s, d, x and xs, xd: the second operand in another format
     cvt.i32.d                                     from a signed integer of 32 or 64 bits
     cvt.d.i32 cvt.d.i32.t                         to a signed integer, as the mode says or truncated
     cvt.s.d                                       between formats
@@ -22,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e2kemu.cpu.fp import arithmetic, compare, convert, fast
-from e2kemu.cpu.fp.formats import FORMATS, Format, Mode, fpcr_mode, pfpfr_mode
+from e2kemu.cpu.fp.formats import DE, FORMATS, Format, Mode, fpcr_mode, pfpfr_mode
 
 Result = tuple[int, int]
 """Bits of the result; flags in the order of PFPFR and FPSR: IE 1, DE 2, ZE 4, OE 8, UE 16, PE 32."""
@@ -89,6 +91,10 @@ def _in_format(f: Format) -> None:
             _enter(f"cvt.{letter}.{target.letter}", (n,), target.bits,
                    lambda a, mode, target=target: convert.convert(f, target, a, mode))
     if f.explicit:
+        for other in "sd":
+            second = FORMATS[other]
+            _enter(f"order.x{other}", (80, second.bits), 8,
+                   lambda a, b, mode, second=second: compare.condition_code_of_loaded(second, a, b, mode))
         return
     plain("min", 2, arithmetic.least)
     plain("max", 2, arithmetic.greatest)
@@ -96,6 +102,15 @@ def _in_format(f: Format) -> None:
     for name, product, addend in (("fma", 0, 0), ("fms", 0, 1), ("fnma", 1, 0), ("fnms", 1, 1)):
         _enter(f"{name}.{letter}", (n, n, n), n,
                lambda a, b, c, mode, product=product, addend=addend: arithmetic.fma(f, a, b, c, mode, product, addend))
+        if not product:
+            _enter(f"{name}.{letter}.q", (n, n, n), n,
+                   lambda a, b, c, mode, addend=addend: _silent(arithmetic.fma(f, a, b, c, mode, 0, addend)))
+
+
+def _silent(result: Result) -> Result:
+    """A result without the flag of a denormal operand."""
+    bits, flags = result
+    return bits, flags & ~DE
 
 
 for _format in FORMATS.values():

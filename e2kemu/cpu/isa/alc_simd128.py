@@ -1,7 +1,8 @@
 """Packed operations on the 128-bit registers of v5 and later (``qp...``).
 
 The last letter is the size of an element: b 8, h 16, w 32, d 64 bits; s and d 32 and 64 bits of floats.
-Meanings of the integer operations: ``packed`` and ``packed_moves``, mostly those of the 64-bit twins.
+Meanings of the integer operations: ``packed`` and ``packed_moves``, mostly those of the 64-bit twins; of the others
+``floats_packed``.
 Facts: the operation tables of the binutils port.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from e2kemu.cpu.isa.alc_fp import COMPARES
 from e2kemu.cpu.isa.alc_simd64 import FIRST, SECOND
+from e2kemu.cpu.isa.floats_packed import packed
 from e2kemu.cpu.isa.notation import ALOPF11, ALOPF12, ALOPF21, row
 from e2kemu.cpu.isa.packed_moves import meaning_of
 
@@ -16,7 +18,7 @@ from e2kemu.cpu.isa.packed_moves import meaning_of
 def _ext(name: str, cop: int, channels: str, sizes: str = "PPP", *, lo: int = 0xC0, since: int = 5,
          until: int = 7, family: str = "packed128") -> None:
     row(name, ALOPF11, cop, sizes, channels, since=since, until=until, opc2=0x02, ales_lo=lo, family=family,
-        meaning=meaning_of(name))
+        meaning=packed(name, sizes) if family == "fp-packed128" else meaning_of(name))
 
 
 # --- integers -----------------------------------------------------------------------------------------
@@ -91,7 +93,8 @@ for _opce, _name, _sizes, _family in (
     (0xEC, "qpidtofs", "PD", "packed128"), (0xEE, "qpfdtofs", "PD", _FLOAT), (0xF8, "qpfdtoid", "PP", _FLOAT),
     (0xFA, "qpfdtoidtr", "PP", _FLOAT), (0xFC, "qpidtofd", "PP", "packed128"),
 ):
-    row(_name, ALOPF12, 0x6D, _sizes, "0134", since=5, opc2=0x02, ales_lo=0xC0, opce=_opce, family=_family)
+    row(_name, ALOPF12, 0x6D, _sizes, "0134", since=5, opc2=0x02, ales_lo=0xC0, opce=_opce, family=_family,
+        meaning=packed(_name, _sizes))
 
 _BOTH_SIZES = ("add", "sub", "mul", "addsub")
 """Operations that 128-bit registers have for s and d elements; the others are for s only."""
@@ -101,8 +104,9 @@ for _first, _base, _ in FIRST:
         _sizes = "sd" if _first in _BOTH_SIZES and _second in (*_BOTH_SIZES, "rsub") else "s"
         for _size in _sizes:
             row(f"qpf{_first}_{_second}{_size}", ALOPF21, _base + _offset + (_size == "d"), "PPPP", "012345", since=5,
-                opc2=0x16 + _more, family=_FLOAT)
+                opc2=0x16 + _more, family=_FLOAT, meaning=packed(f"qpf{_first}_{_second}{_size}", "PPPP"))
 
 for _cop, _name in enumerate(("qpfma", "qpfms", "qpfnma", "qpfnms", "qpfmas", "qpfmsa")):
     for _step, _size in enumerate("sd"):
-        row(_name + _size, ALOPF21, 0x08 + 2 * _cop + _step, "PPPP", "012345", since=6, opc2=0x03, family=_FLOAT)
+        row(_name + _size, ALOPF21, 0x08 + 2 * _cop + _step, "PPPP", "012345", since=6, opc2=0x03, family=_FLOAT,
+            meaning=packed(_name + _size, "PPPP"))

@@ -1,13 +1,14 @@
 """Packed operations on 64-bit registers: integers of 8, 16, 32, 64 bits, floats of 32 and 64 bits.
 
 The last letter is the size of an element: b 8, h 16, w 32, d 64 bits; s and d 32 and 64 bits of floats.
-Meanings of the integer operations: ``packed`` and ``packed_moves``.
+Meanings of the integer operations: ``packed`` and ``packed_moves``, of the others ``floats_packed``.
 Facts: the operation tables of the binutils port.
 """
 
 from __future__ import annotations
 
 from e2kemu.cpu.isa.alc_fp import ALL_SINCE_4, COMPARES
+from e2kemu.cpu.isa.floats_packed import packed
 from e2kemu.cpu.isa.notation import ALOPF2, ALOPF11, ALOPF12, ALOPF17, ALOPF21, Channels, row
 from e2kemu.cpu.isa.packed_moves import meaning_of, plog
 
@@ -75,7 +76,7 @@ for _cop, _name in ((0x4D, "pshufb"), (0x6D, "pmerge")):
     row(_name, ALOPF21, _cop, "DDDD", "0134", since=2, opc2=0x0F, family="packed64", meaning=meaning_of(_name))
 for _cop, _name, _sizes in ((0x66, "popcnts", "SS"), (0x67, "popcntd", "DD")):
     row(_name, ALOPF2, _cop, _sizes, "14", since=2, opce=0xC0, family="packed64", meaning=meaning_of(_name))
-row("pistofs", ALOPF2, 0x3D, "DD", "0134", opce=0xCC, family="packed64")
+row("pistofs", ALOPF2, 0x3D, "DD", "0134", opce=0xCC, family="packed64", meaning=packed("pistofs", "DD"))
 
 # Compares into a predicate: "ap" all elements, "op" any of them.
 for _step, _quantity in ((0, "op"), (8, "ap")):
@@ -112,19 +113,19 @@ for _cop, _name, _since, _everywhere in (
     (0x72, "pfhadds", 3, True), (0x73, "pfhsubs", 3, True), (0x77, "pfaddsubs", 3, True),
 ):
     row(_name, ALOPF11, _cop, "DDD", ALL_SINCE_4 if _everywhere else "0134", since=_since, opc2=0x01, ales_lo=0xC0,
-        family="fp-packed64", note=EXPLICIT_ALES if _everywhere else "")
+        family="fp-packed64", note=EXPLICIT_ALES if _everywhere else "", meaning=packed(_name, "DDD"))
 for _cop, _name, _sizes in ((0x4A, "pfdivs", "SSS"), (0x4B, "pfdivd", "DDD"), (0x53, "pfsqrttd", "DDD")):
-    row(_name, ALOPF11, _cop, _sizes, "5", opc2=0x01, ales_lo=0xC0, family="fp-packed64")
-row("pfsqrts", ALOPF12, 0x4E, "SS", "5", opc2=0x01, ales_lo=0xC0, opce=0xC0, family="fp-packed64")
+    row(_name, ALOPF11, _cop, _sizes, "5", opc2=0x01, ales_lo=0xC0, family="fp-packed64", meaning=packed(_name, _sizes))
+row("pfsqrts", ALOPF12, 0x4E, "SS", "5", opc2=0x01, ales_lo=0xC0, opce=0xC0, family="fp-packed64", meaning=packed("pfsqrts", "SS"))
 for _code, _relation in enumerate(COMPARES):
     for _step, _size in enumerate("sd"):
         row(f"pfcmp{_relation}{_size}", ALOPF11, 0x3A + _step, "DDD", "0134", opc2=0x01, ales_lo=0xC0 + _code,
-            family="fp-packed64")
+            family="fp-packed64", meaning=packed(f"pfcmp{_relation}{_size}", "DDD"))
 for _name, _cop, _opce, _sizes in (
     ("pfstois", 0x3D, 0xC8, "DD"), ("pfstoistr", 0x3D, 0xCA, "DD"), ("pfstofd", 0x3E, 0xCE, "SD"),
     ("pfdtois", 0x3F, 0xC8, "DS"), ("pfdtoistr", 0x3F, 0xCA, "DS"), ("pfdtofs", 0x3F, 0xCE, "DS"),
 ):
-    row(_name, ALOPF2, _cop, _sizes, "0134", opce=_opce, family="fp-packed64")
+    row(_name, ALOPF2, _cop, _sizes, "0134", opce=_opce, family="fp-packed64", meaning=packed(_name, _sizes))
 
 FIRST = (("add", 0x00, "sd"), ("sub", 0x02, "sd"), ("hadd", 0x04, "s"), ("hsub", 0x06, "s"), ("mul", 0x08, "sd"),
          ("addsub", 0x0E, "s"))
@@ -147,8 +148,9 @@ for _first, _base, _sizes in FIRST:
     for _second, _offset, _more, _second_sizes in SECOND:
         for _size in (s for s in _sizes if s in _second_sizes):
             row(f"pf{_first}_{_second}{_size}", ALOPF21, _base + _offset + (_size == "d"), "DDDD", ALL_SINCE_4,
-                since=_combined_since(_first, _second), opc2=0x0E + _more, family="fp-packed64")
+                since=_combined_since(_first, _second), opc2=0x0E + _more, family="fp-packed64",
+                meaning=packed(f"pf{_first}_{_second}{_size}", "DDDD"))
     if _first in ("add", "sub"):
         for _step, _size in enumerate("sd"):
             row(f"pf{_first}_mul{_size}", ALOPF21, _base + _step, "DDDD", "0134", until=1, opc2=0x0F,
-                family="fp-packed64")
+                family="fp-packed64", meaning=packed(f"pf{_first}_mul{_size}", "DDDD"))

@@ -73,7 +73,7 @@ def conversion(name: str) -> Meaning:
 
 
 def _number(text: str) -> str:
-    """"fs" -> s, "is" -> i32, "id" -> i64."""
+    """The format of "fs", "fx" (s, x), "is", "id" (i32, i64); also without the f behind "to"."""
     return text[-1] if text[0] == "f" else {"s": "i32", "d": "i64"}[text[-1]]
 
 
@@ -117,3 +117,54 @@ FUSED = {"fma": "src1 * src2 + src3", "fms": "src1 * src2 - src3", "fnma": "-(sr
 def fused(name: str, letter: str) -> Meaning:
     """A product and a sum, rounded once."""
     return described(f"{FUSED[name]}, rounded once.", lambda v, a, b, c: v.fp(f"{name}.{letter}", a, b, c))
+
+
+# --- 80 bits ------------------------------------------------------------------------------------------
+
+def _extended(v: V, value: V, letter: str) -> V:
+    """A source of another format in 80 bits."""
+    return value if letter == "x" else v.fp(f"cvt.{letter}.x", value)
+
+
+def _narrowed(v: V, value: V, letter: str) -> V:
+    return value if letter == "x" else v.fp(f"cvt.x.{letter}", value)
+
+
+def mixed(name: str, first: str, second: str, result: str) -> Meaning:
+    """An operation in 80 bits between operands of any formats; "rsub": src2 - src1."""
+    def meaning(v: V, a: V, b: V) -> V:
+        x, y = _extended(v, a, first), _extended(v, b, second)
+        if name == "rsub":
+            x, y = y, x
+        return _narrowed(v, v.fp(f"{name.removeprefix('r')}.x", x, y), result)
+
+    words = "src2 - src1" if name == "rsub" else WORDS[name]
+    return described(f"{words} in 80 bits ({first}, {second}), the result as {result}.", meaning)
+
+
+def mixed_root(first: str) -> Meaning:
+    """The last step of a square root in 80 bits."""
+    return described(f"The square root of src1 ({first}) in 80 bits; the second source, which the steps before have made, is not needed.",
+                     lambda v, a, b: v.fp("sqrt.x", _extended(v, a, first)))
+
+
+def extended(letter: str) -> Meaning:
+    """The first step of a square root in 80 bits."""
+    return described(f"src2 ({letter}) in 80 bits: the last step computes.", lambda v, b: _extended(v, b, letter))
+
+
+def middle_step() -> Meaning:
+    """The middle step of a square root in 80 bits."""
+    return described("src2: the last step computes.", lambda v, a, b: b)
+
+
+def mixed_compared(relation: str, second: str) -> Meaning:
+    """A compare in 80 bits into a predicate."""
+    return described(f"{RELATIONS[relation]} (src2 is {second}).",
+                     lambda v, a, b: v.fp(f"cmp.{relation}.x", a, _extended(v, b, second)))
+
+
+def mixed_order(second: str) -> Meaning:
+    """The condition code of x87 in 80 bits."""
+    return described(f"0 when src1 > src2 ({second}), 1 when less, 0x40 when equal, 0x45 when one is a NaN.",
+                     lambda v, a, b: v.zext(v.fp("order.x" if second == "x" else f"order.x{second}", a, b), 32))
