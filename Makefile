@@ -12,9 +12,9 @@ demo: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# Migrations of whole emulators, timed; `python bench/migration.py --versus-qemu` compares with an installed QEMU.
+# Quick forms. `python bench/migration.py --versus-qemu` takes its time and compares with an installed QEMU.
 bench: $(STAMP)
-	$(BIN)/python bench/migration.py
+	$(BIN)/python bench/migration.py --quick
 	$(BIN)/python bench/isa.py
 
 lint: $(STAMP)

@@ -15,6 +15,8 @@ Rows:
     idle    1 GiB as above, a guest that runs and does nothing: its pause, from STOP at the source to RESUME
             at the destination
     memory  growth of the source's memory at its peak, in per cent of the guest's RAM (rows plain and tls)
+
+and those of ``working_guests.py`` (half, twice, postcopy, options) and ``xbzrle.py`` (xbzrle), which run once.
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ import os
 import shutil
 import socket
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,48 +37,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import working_guests
+import xbzrle
+from claims import verdict
+from emulators import LOAD_AT, MIB, QEMU, Ours, Qemu, resident, stamp, write_contents
 
-from e2kemu.cpu.asm import assemble
 from e2kemu.migration.certs import make_pki
 from e2kemu.process import Emulator
 
-MIB = 1 << 20
-LOAD_AT = 16 * MIB
-"""Guest-physical address of the contents."""
-
-GUEST = """
-        addd,0 0, 0x1010000f8, %r1
-        addd,0 0, 1000000, %r2
-1:
-        stw,2 %r2, [ %r1 + 0 ]
-        ibranch 1b
-"""
-"""A guest that sleeps: seconds, one after the other."""
-
 NO_LIMIT = 10**12
-QEMU = "qemu-system-x86_64"
 
-
-class Qemu(Emulator):
-    """A QEMU process instead of ours: the same monitor protocol."""
-
-    def __init__(self, name: str, directory: Path, *args: str) -> None:
-        self.name, self.directory = name, directory
-        self.console_path, self.stderr_path = directory / f"{name}.console", directory / f"{name}.stderr"
-        self._socket, self._qmp = directory / f"{name}.qmp", None
-        self.command = [
-            QEMU, "-nodefaults", "-display", "none", "-accel", "tcg", "-M", "pc",
-            "-qmp", f"unix:{self._socket},server=on,wait=off", *args,
-        ]  # fmt: skip
-        with open(self.stderr_path, "wb") as stderr:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
-
-
-class Ours(Emulator):
-    """e2kemu."""
-
-    def __init__(self, name: str, directory: Path, *args: str) -> None:
-        super().__init__(name, directory, "-M", "elbrus", "-cpu", "e8c", *args)
+ALONE = ("plain", "tls", "zero", "idle")
+WORKING = working_guests.ROWS
+ROWS = (*ALONE, *WORKING, "xbzrle")
 
 
 @dataclass
@@ -164,44 +135,6 @@ class Bench:
         return float(statistics.median(getattr(result, attribute) for result in self.results[name]))
 
 
-def write_contents(path: Path, size: int) -> None:
-    """An ELF file for the guest of ``size`` bytes: GUEST, then random bytes. QEMU gets it as it is."""
-    code = assemble(GUEST, version=3, base=LOAD_AT).data
-    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01" + bytes(9), 2, 175, 1, LOAD_AT, 64, 0, 0,
-                         64, 56, 1, 0, 0, 0)  # fmt: skip
-    program = struct.pack("<IIQQQQQQ", 1, 7, 4096, LOAD_AT, LOAD_AT, size, size, 4096)
-    generator = np.random.default_rng(20161)
-    with open(path, "wb") as file:
-        file.write((header + program).ljust(4096, b"\0") + code.ljust(4096, b"\0"))
-        left = size - 4096
-        while left:
-            piece = generator.bytes(min(left, 64 * MIB))
-            file.write(piece)
-            left -= len(piece)
-
-
-def resident(emulator: Emulator, *, peak: bool) -> int:
-    """Resident memory of a process in bytes; ``peak``: its maximum since the last look at the present one."""
-    process = Path(f"/proc/{emulator.process.pid}")
-    if not peak:
-        (process / "clear_refs").write_text("5")
-    name = "VmHWM:" if peak else "VmRSS:"
-    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) << 10
-
-
-def stamp(emulator: Emulator, event: str) -> float:
-    """When an event came, in seconds."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for one in emulator.monitor.get_events():
-            if one["event"] == event:
-                when: dict[str, int] = one["timestamp"]
-                return when["seconds"] + when["microseconds"] / 1e6
-        time.sleep(0.01)
-    raise SystemExit(f"{emulator.name}: no event {event}")
-
-
 # -- yardsticks
 
 
@@ -274,29 +207,31 @@ def table(bench: Bench, versus: bool) -> list[str]:
     have = bench.results.__contains__
     mark = "qemu" if versus else None
 
-    def line(name: str, ours: float, other: float, what: str, ratio: float, must: str) -> None:
+    def line(name: str, ours: float, other: float, what: str, ratio: float, least: float = 0.0) -> None:
+        must = f">= {least:.2f}  {verdict(ratio >= least)}" if least else ""
         lines.append(f"{name:10s}{ours:9.1f} ms{other:9.1f} ms{what:>8s}{ratio:8.2f}   {must}")
 
     for name, bare in (("plain", "carry"), ("zero", "look")):
         for what in filter(None, (bare, mark)):
             if have(f"{name}/ours") and have(f"{name}/{what}"):
                 ours, other = bench.median(f"{name}/ours"), bench.median(f"{name}/{what}")
-                line(name, ours, other, what, other / ours, ">= 1.00" if what == "qemu" else "")
+                line(name, ours, other, what, other / ours, 1.0 if what == "qemu" else 0.0)
     if have("tls/ours"):
         ours = bench.median("tls/ours")
         if have("plain/ours"):
-            line("tls", ours, bench.median("plain/ours"), "plain", bench.median("plain/ours") / ours, ">= 0.70")
+            line("tls", ours, bench.median("plain/ours"), "plain", bench.median("plain/ours") / ours, 0.7)
         if have("tls/qemu"):
-            line("tls", ours, bench.median("tls/qemu"), "qemu", bench.median("tls/qemu") / ours, "")
+            line("tls", ours, bench.median("tls/qemu"), "qemu", bench.median("tls/qemu") / ours)
     if have("idle/ours"):
         pause = bench.median("idle/ours", "pause")
-        line("idle", pause, 30.0, "limit", 30.0 / pause, ">= 1.00")
+        line("idle", pause, 30.0, "limit", 30.0 / pause, 1.0)
         if have("idle/qemu"):
             other = bench.median("idle/qemu", "pause")
-            line("idle", pause, other, "qemu", other / pause, "")
+            line("idle", pause, other, "qemu", other / pause)
     full = [result.growth for row in ("plain", "tls") for result in bench.results.get(f"{row}/ours", ())]
     if full:
-        lines.append(f"{'memory':10s}{max(full):9.1f} %{10.0:10.1f} %{'limit':>8s}{'':8s}   < 10 %")
+        must = f"< 10 %   {verdict(max(full) < 10)}"
+        lines.append(f"{'memory':10s}{max(full):9.1f} %{10.0:10.1f} %{'limit':>8s}{'':8s}   {must}")
     return lines
 
 
@@ -306,10 +241,21 @@ def main() -> int:
     parser.add_argument("--versus-qemu", action="store_true", help=f"compare with {QEMU} in the same run")
     parser.add_argument("--quick", action="store_true", help="a quarter of the memory, one run")
     parser.add_argument("--runs", type=int, default=5, help="runs of each row [5]")
-    parser.add_argument("--only", choices=("plain", "tls", "zero", "idle"), help="measure this row alone")
+    parser.add_argument("--only", choices=ROWS, help="measure this row alone")
     options = parser.parse_args()
     if options.versus_qemu and shutil.which(QEMU) is None:
         parser.error(f"--versus-qemu: there is no {QEMU}")
+    if options.only in (None, *ALONE):
+        alone(options)
+    if options.only in (None, *WORKING):
+        working(options)
+    if options.only in (None, "xbzrle"):
+        print("\n".join(xbzrle.table()))
+    return 0
+
+
+def alone(options: argparse.Namespace) -> None:
+    """The rows whose guest stands still or sleeps."""
     scale = 4 if options.quick else 1
     with tempfile.TemporaryDirectory(prefix="e2kemu-bench-") as name:
         bench = Bench(Path(name), 1024 * MIB // scale, 4096 * MIB // scale)
@@ -317,8 +263,16 @@ def main() -> int:
             print(f"run {number + 1}", file=sys.stderr)
             for row, once in rows(bench, options.versus_qemu, options.only):
                 bench.run(row, once)
-        print("\n".join(table(bench, options.versus_qemu)))
-    return 0
+        print("\n".join(table(bench, options.versus_qemu)), flush=True)
+
+
+def working(options: argparse.Namespace) -> None:
+    """The rows whose guest works."""
+    with tempfile.TemporaryDirectory(prefix="e2kemu-bench-") as name:
+        for row, measure in WORKING.items():
+            if options.only in (None, row):
+                for claim in measure(Path(name), quick=options.quick):
+                    print(claim.line(), flush=True)
 
 
 if __name__ == "__main__":

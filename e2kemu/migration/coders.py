@@ -13,8 +13,8 @@ from e2kemu.migration.ram import PageCoder
 from e2kemu.migration.statistics import Statistics
 from e2kemu.migration.xbzrle_cache import XbzrleSender
 
-BUFFERS = 16 << 20
-"""Bytes that a migration needs beside the cache, at most."""
+BUFFERS = 36 << 20
+"""Bytes that a migration takes beside the cache with everything on: batches of pages, their records, TLS."""
 
 
 def page_coders(
