@@ -1,11 +1,12 @@
 """The migration commands of both monitors: thin and typed; the work is ``MigrationService``'s.
 
-Importing this module declares them. ``ctx.services["migration"]`` is the machine's service. Argument lists of
-the parameters come from the table in ``options.py``.
+Importing this module declares them. ``ctx.services["migration"]`` is the machine's service. Names, types, help and
+completion of capabilities and parameters come from the tables in ``options.py``.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,16 @@ from e2kemu.errors import CommandError
 from e2kemu.migration import state as status
 from e2kemu.migration.address import Address, from_channels, parse_uri
 from e2kemu.migration.hmp_info import capabilities_text, migrate_text, parameters_text
-from e2kemu.migration.options import CAPABILITIES, PARAMETERS, STRING_PARAMETERS, Parameter, Value
+from e2kemu.migration.options import (
+    CAPABILITIES,
+    CAPABILITY,
+    PARAMETER,
+    PARAMETERS,
+    STRING_PARAMETERS,
+    Parameter,
+    Value,
+    explanations,
+)
 from e2kemu.migration.service import MigrationService
 from e2kemu.monitor.dispatch import Context, command, hmp_command, info_command
 from e2kemu.monitor.schema import UNSET, Qapi, UnsetType
@@ -31,10 +41,19 @@ def service(ctx: Context) -> MigrationService:
 # -- types -----------------------------------------------------------------------------------------
 
 
+def _enum(name: str, values: Iterable[str]) -> Any:
+    return enum.StrEnum(name, {value: value for value in values})
+
+
+MigrationCapability: Any = _enum("MigrationCapability", CAPABILITY)
+MigrationStatus: Any = _enum("MigrationStatus", status.OUTGOING)
+"""The source has all that the destination has."""
+
+
 class CapabilityStatus(Qapi):
     """MigrationCapabilityStatus."""
 
-    capability: str
+    capability: MigrationCapability
     state: bool
 
 
@@ -85,7 +104,7 @@ class CompressionInfo(Qapi):
 class MigrationInfo(Qapi):
     """Result of query-migrate; members that do not apply are left out."""
 
-    status: str | UnsetType = UNSET
+    status: MigrationStatus | UnsetType = UNSET
     ram: RamInfo | UnsetType = UNSET
     disk: RamInfo | UnsetType = UNSET
     xbzrle_cache: XbzrleCacheInfo | UnsetType = UNSET
@@ -109,9 +128,15 @@ class MigrationInfo(Qapi):
     socket_address: list[dict[str, Any]] | UnsetType = UNSET
 
 
+CHOICES = {row.name: _enum(row.name.title().replace("-", ""), row.choices) for row in PARAMETERS if row.choices}
+"""QAPI's types of the parameters that have few values."""
+
+
 def _parameter_type(row: Parameter, *, setting: bool) -> Any:
     kind: Any = type(row.default)
-    if setting and kind is str and not row.choices:
+    if row.choices:
+        kind = CHOICES[row.name]
+    elif setting and kind is str:
         kind = str | None  # null takes the value back
     return kind | UnsetType if setting else kind
 
@@ -187,15 +212,9 @@ def migrate_cancel(ctx: Context) -> None:
 
 
 @command("migrate-continue")
-def migrate_continue(ctx: Context, state: str) -> None:
+def migrate_continue(ctx: Context, state: MigrationStatus) -> None:
     """Go on from the status ``state``."""
-    service(ctx).proceed(_known_status(state))
-
-
-def _known_status(state: str) -> str:
-    if state not in status.OUTGOING:
-        raise CommandError(f"Parameter 'state' does not accept value '{state}'")
-    return state
+    service(ctx).proceed(str(state))
 
 
 @command("migrate-incoming")
@@ -218,14 +237,14 @@ def query_migrate(ctx: Context) -> MigrationInfo:
 @command("migrate-set-capabilities")
 def migrate_set_capabilities(ctx: Context, capabilities: list[CapabilityStatus]) -> None:
     """Switch capabilities; all or none."""
-    service(ctx).capabilities.set({entry.capability: entry.state for entry in capabilities})
+    service(ctx).capabilities.set({str(entry.capability): entry.state for entry in capabilities})
 
 
 @command("query-migrate-capabilities")
 def query_migrate_capabilities(ctx: Context) -> list[CapabilityStatus]:
     """All capabilities and whether they are on."""
     items = service(ctx).capabilities.items()
-    return [CapabilityStatus(capability=name, state=value) for name, value in items]
+    return [CapabilityStatus(capability=MigrationCapability(name), state=value) for name, value in items]
 
 
 @command("migrate-set-parameters", arguments=MigrateSetParameters)
@@ -235,7 +254,7 @@ def migrate_set_parameters(ctx: Context, arguments: Any) -> None:
     for row in PARAMETERS:
         value = getattr(arguments, row.name.replace("-", "_"))
         if value is not UNSET:
-            changes[row.name] = value
+            changes[row.name] = str(value) if row.choices else value
     service(ctx).parameters.set(changes)
 
 
@@ -328,7 +347,7 @@ def hmp_migrate_incoming(ctx: Context, uri: str) -> None:
 
 
 def _complete_capability(ctx: Context, before: list[str], text: str) -> Iterable[str]:
-    names = ["on", "off"] if len(before) > 1 else [row.name for row in CAPABILITIES]
+    names: Iterable[str] = ("on", "off") if len(before) > 1 else CAPABILITY
     return [name for name in names if name.startswith(text)]
 
 
@@ -338,23 +357,26 @@ def _complete_capability(ctx: Context, before: list[str], text: str) -> Iterable
     params="capability state",
     help="Enable/Disable the usage of a capability for migration",
     completion=_complete_capability,
+    details=lambda: explanations(CAPABILITIES),
 )
 def hmp_migrate_set_capability(ctx: Context, capability: str, state: bool) -> None:
     """``migrate_set_capability events on``."""
-    if capability not in dict(service(ctx).capabilities.items()):
+    if capability not in CAPABILITY:
         raise CommandError(f"invalid parameter value: {capability}")
     service(ctx).capabilities.set({capability: state})
 
 
 def _complete_parameter(ctx: Context, before: list[str], text: str) -> Iterable[str]:
+    names: Iterable[str] = PARAMETER
     if len(before) > 1:
-        choices = next((row.choices for row in PARAMETERS if row.name == before[1]), ())
-        return [name for name in choices if name.startswith(text)]
-    return [row.name for row in PARAMETERS if row.name.startswith(text)]
+        names = PARAMETER[before[1]].values if before[1] in PARAMETER else ()
+    return [name for name in names if name.startswith(text)]
 
 
 def _complete_string_parameter(ctx: Context, before: list[str], text: str) -> Iterable[str]:
-    return [name for name in STRING_PARAMETERS if name.startswith(text)] if len(before) == 1 else []
+    if len(before) > 1:
+        return _complete_parameter(ctx, before, text)
+    return [name for name in STRING_PARAMETERS if name.startswith(text)]
 
 
 @hmp_command(
@@ -387,6 +409,7 @@ def hmp_migrate_recover(ctx: Context, uri: str) -> None:
     params="parameter value",
     help="Set the parameter for migration",
     completion=_complete_parameter,
+    details=lambda: explanations(PARAMETERS),
 )
 def hmp_migrate_set_parameter(ctx: Context, parameter: str, value: str) -> None:
     """``migrate_set_parameter max-bandwidth 100`` (MiB/s without a suffix)."""
@@ -399,6 +422,7 @@ def hmp_migrate_set_parameter(ctx: Context, parameter: str, value: str) -> None:
     params="parameter value",
     help="Set a parameter for migration whose value is a string",
     completion=_complete_string_parameter,
+    details=lambda: explanations(PARAMETER[name] for name in STRING_PARAMETERS),
 )
 def hmp_migrate_set_str_parameter(ctx: Context, parameter: str, value: str) -> None:
     """``migrate_set_str_parameter tls-creds tls0``: the name it had before its first release."""

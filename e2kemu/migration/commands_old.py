@@ -16,10 +16,10 @@ import re
 
 from e2kemu.errors import CommandError
 from e2kemu.migration.commands import service
-from e2kemu.migration.options import SIZE_MAX
+from e2kemu.migration.options import PARAMETER, SIZE_MAX
 from e2kemu.monitor.dispatch import Context, command, hmp_command, info_command
 
-MAX_DOWNTIME = 2000
+MAX_DOWNTIME = PARAMETER["downtime-limit"].maximum // 1000
 """Seconds."""
 
 TIME_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

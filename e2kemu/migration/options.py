@@ -11,7 +11,7 @@ window). Both check a whole request before they change anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from e2kemu.errors import CommandError, OptionError
@@ -33,6 +33,11 @@ class Capability:
     requires: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
 
+    def explain(self) -> str:
+        """A line of help."""
+        needs = f" [needs {', '.join(self.requires)}]" if self.requires else ""
+        return f"{self.name:27s} {self.doc}{needs}"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -46,7 +51,7 @@ class Parameter:
     maximum: int = SIZE_MAX
     unit: str = ""
     expects: str = ""
-    """What the error text says the parameter expects."""
+    """What the error text says the parameter expects; {minimum} and {maximum} are put in."""
     choices: tuple[str, ...] = ()
     hmp_suffix: str = ""
     """Unit of a bare number in the human monitor ("M": MiB); empty: no size suffixes."""
@@ -78,7 +83,23 @@ class Parameter:
 
     def out_of_range(self) -> CommandError:
         """The error of a number that is too small, too large or not of the kind."""
-        return CommandError(f"Option {self.name} expects {self.expects}")
+        return CommandError(f"Option {self.name} expects {self.expected}")
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        return self.expects.format(minimum=self.minimum, maximum=self.maximum)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All values that may be typed, when they are few; else none."""
+        return ("on", "off") if isinstance(self.default, bool) else self.choices
+
+    def explain(self) -> str:
+        """A line of help: what it is and which values it takes."""
+        values = self.expected or "|".join(self.values)
+        size = f"; a bare number counts {self.hmp_suffix}" if self.hmp_suffix not in ("", "B") else ""
+        return f"{self.name:27s} {self.doc}" + (f" [{values}{size}]" if values else "")
 
     def parse(self, text: str) -> Value:
         """The value of what was typed into the human monitor. Raises CommandError."""
@@ -92,7 +113,7 @@ class Parameter:
         except OptionError as error:
             raise CommandError(str(error)) from error
         except ValueError as error:
-            raise CommandError(f"Parameter '{self.name}' expects {self.expects or 'a number'}") from error
+            raise CommandError(f"Parameter '{self.name}' expects {self.expected or 'a number'}") from error
         return text
 
     def show(self, value: Value) -> str:
@@ -140,7 +161,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "2.4",
         "how hard compression tries: 0 not at all, 1 fast, 9 best",
         maximum=9,
-        expects="a value between 0 and 9",
+        expects="a value between {minimum} and {maximum}",
     ),
     Parameter(
         "compress-threads",
@@ -149,7 +170,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "threads of the source that compress",
         minimum=1,
         maximum=255,
-        expects="a value between 1 and 255",
+        expects="a value between {minimum} and {maximum}",
     ),
     Parameter(
         "compress-wait-thread",
@@ -164,7 +185,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "threads of the destination that inflate compressed pages",
         minimum=1,
         maximum=255,
-        expects="a value between 1 and 255",
+        expects="a value between {minimum} and {maximum}",
     ),
     Parameter(
         "throttle-trigger-threshold",
@@ -173,7 +194,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "the guest is too fast when it writes more than this part of what is sent, twice",
         minimum=1,
         maximum=100,
-        expects="an integer in the range of 1 to 100",
+        expects="an integer in the range of {minimum} to {maximum}",
     ),
     Parameter(
         "cpu-throttle-initial",
@@ -182,7 +203,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "percent of the time for which vCPUs sleep at first",
         minimum=1,
         maximum=99,
-        expects="an integer in the range of 1 to 99",
+        expects="an integer in the range of {minimum} to {maximum}",
     ),
     Parameter(
         "cpu-throttle-increment",
@@ -191,7 +212,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "percent by which that grows each time the guest is still too fast",
         minimum=1,
         maximum=99,
-        expects="an integer in the range of 1 to 99",
+        expects="an integer in the range of {minimum} to {maximum}",
     ),
     Parameter(
         "cpu-throttle-tailslow",
@@ -206,7 +227,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "percent of the time for which vCPUs sleep at most",
         minimum=1,
         maximum=99,
-        expects="an integer in the range of cpu-throttle-initial to 99",
+        expects="an integer in the range of cpu-throttle-initial to {maximum}",
         floor="cpu-throttle-initial",
     ),
     Parameter("tls-creds", "", "2.7", "id of the tls-creds object; empty: no TLS", quoted=True),
@@ -226,7 +247,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "2.8",
         "limit of the transfer while the guest runs, in windows of 100 ms; 0: none",
         unit="bytes/second",
-        expects=f"an integer in the range of 0 to {SIZE_MAX} bytes/second",
+        expects="an integer in the range of {minimum} to {maximum} bytes/second",
         hmp_suffix="M",
     ),
     Parameter(
@@ -235,7 +256,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "8.2",
         "bandwidth to count on when the guest is stopped; 0: the measured one",
         unit="bytes/second",
-        expects=f"an integer in the range of 0 to {SIZE_MAX} bytes/second",
+        expects="an integer in the range of {minimum} to {maximum} bytes/second",
         hmp_suffix="M",
     ),
     Parameter(
@@ -244,7 +265,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "3.0",
         "limit of what is pushed in postcopy without having been asked for; 0: none",
         unit="bytes/second",
-        expects=f"an integer in the range of 0 to {SIZE_MAX} bytes/second",
+        expects="an integer in the range of {minimum} to {maximum} bytes/second",
         hmp_suffix="M",
     ),
     Parameter(
@@ -254,7 +275,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "how long the guest may stand still, tolerably",
         maximum=2_000_000,
         unit="ms",
-        expects="an integer in the range of 0 to 2000000 ms",
+        expects="an integer in the range of {minimum} to {maximum} ms",
     ),
     Parameter(
         "zero-page-detection",
@@ -276,6 +297,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         power_of_two=True,
     ),
 )
+
+def explanations(rows: Iterable[Capability | Parameter]) -> str:
+    """What the human monitor's help tells of all of a table."""
+    return "".join(f"  {row.explain()}\n" for row in rows)
+
 
 CAPABILITY = {row.name: row for row in CAPABILITIES}
 PARAMETER = {row.name: row for row in PARAMETERS}

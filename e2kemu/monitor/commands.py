@@ -14,7 +14,6 @@ from e2kemu.monitor.dispatch import HMP, INFO, QMP, Context, command, find_hmp, 
 from e2kemu.monitor.hmp import CaptureMonitor, execute
 from e2kemu.monitor.qmp import VersionInfo, version_info
 from e2kemu.monitor.schema import Qapi
-from e2kemu.trace import help_text as log_help
 
 
 class StatusInfo(Qapi):
@@ -128,8 +127,8 @@ def hmp_help(ctx: Context, name: str | None) -> None:
     if found is None:
         raise CommandError(f"unknown command: '{' '.join(words)}'")
     ctx.monitor.print(found.usage(prefix))
-    if found.name == "log":
-        ctx.monitor.print(log_help(), end="")
+    if found.details is not None:
+        ctx.monitor.print(found.details(), end="")
 
 
 @hmp_command(

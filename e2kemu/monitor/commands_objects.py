@@ -161,7 +161,7 @@ def _log_items(ctx: Context, words: list[str], text: str) -> list[str]:
 
 
 @hmp_command("log", "items:s", params="item1[,...]", help="activate logging of the specified items",
-             completion=_log_items)  # fmt: skip
+             completion=_log_items, details=trace.help_text)  # fmt: skip
 def hmp_log(ctx: Context, items: str) -> None:
     """``log``: as ``-d``."""
     if items == "help":

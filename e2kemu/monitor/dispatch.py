@@ -137,6 +137,8 @@ class HmpCommand:
     help: str
     handler: Callable[..., Any]
     completion: Completion | None
+    details: Callable[[], str] | None
+    """What ``help NAME`` tells beside ``usage``."""
 
     @property
     def name(self) -> str:
@@ -191,13 +193,14 @@ def _register_hmp(
     help: str,
     aliases: tuple[str, ...],
     completion: Completion | None,
+    details: Callable[[], str] | None = None,
 ) -> Callable[[F], F]:
     def register(handler: F) -> F:
         taken = {known for entry in table.values() for known in entry.names}
         for known in (name, *aliases):
             if known in taken:
                 raise ValueError(f"HMP command {known} declared twice")
-        table[name] = HmpCommand((name, *aliases), args_type, params, help, handler, completion)
+        table[name] = HmpCommand((name, *aliases), args_type, params, help, handler, completion, details)
         return handler
 
     return register
@@ -211,9 +214,10 @@ def hmp_command(
     help: str,
     aliases: tuple[str, ...] = (),
     completion: Completion | None = None,
+    details: Callable[[], str] | None = None,
 ) -> Callable[[F], F]:
-    """Declare an HMP command; see the module."""
-    return _register_hmp(HMP, name, args_type, params, help, aliases, completion)
+    """Declare an HMP command; see the module. ``details``: text for ``help NAME``, after the usage."""
+    return _register_hmp(HMP, name, args_type, params, help, aliases, completion, details)
 
 
 def info_command(

@@ -104,7 +104,8 @@ def _locate(value: object, kind: Any, path: str) -> str | None:
             if found := _locate(item, typing.get_args(kind)[1], _join(path, str(key))):
                 return found
     if _enum_values(kind):
-        return f"Parameter '{path}' does not accept value '{value}'"
+        # QEMU tells the member's own name here, without the way to it.
+        return f"Parameter '{path.rpartition('.')[2]}' does not accept value '{value}'"
     if isinstance(value, int):
         return f"Parameter '{path}' is out of range"
     return _wrong_type(path, _json_type(kind))
