@@ -25,6 +25,10 @@ from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
 from e2kemu.jobs import Jobs
+from e2kemu.linux.lifecycle import catch_host_signals
+from e2kemu.linux.machine import LinuxCpu
+from e2kemu.linux.options import ProcessOptions
+from e2kemu.linux.sandbox import Sandbox
 from e2kemu.loop import QUIT_SIGNALS, MainLoop, report
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
@@ -174,7 +178,37 @@ def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> Machine
         no_shutdown=given.flag("no_shutdown"),
         no_reboot=given.flag("no_reboot"),
         serials=serials,
+        process=process_options(given),
     )
+
+
+PROCESS_OPTIONS = ("prefix", "root", "deny_net", "read_only", "environment", "strace", "stats", "job_control")
+"""Options of a machine that is a Linux process, by attribute."""
+
+
+def process_options(given: Given) -> ProcessOptions:
+    """What the options say about a Linux program. Raises OptionError when the machine is a computer."""
+    if not _board_is_process(given):
+        for option, word, argument in given.order:
+            if option.attribute in PROCESS_OPTIONS:
+                raise OptionError(f"{word} {argument}".rstrip() + ": only for machine 'linux-user'")
+    root = given.text("root")
+    if root is not None and not os.path.isdir(root):
+        raise OptionError(f"-root {root}: not a directory")
+    environment = {}
+    for text in given.all("environment"):
+        name, equals, value = text.partition("=")
+        if equals:
+            environment[name] = value
+        elif name in os.environ:
+            environment[name] = os.environ[name]
+    sandbox = Sandbox(None if root is None else os.path.abspath(root), given.flag("read_only"), given.flag("deny_net"))
+    return ProcessOptions((), environment, sandbox, given.text("prefix"), given.flag("strace"), given.flag("stats"),
+                          given.flag("job_control"))
+
+
+def _board_is_process(given: Given) -> bool:
+    return boards.find_board(_machine(given)[0]).process
 
 
 def _machine(given: Given) -> tuple[str, bool]:
@@ -316,6 +350,12 @@ class _Emulator:
     def run(self) -> int:
         """Start what is to be started, run until the end; the exit status."""
         self._loop.on_signal = self._signal
+        for cpu in self._machine.cpus:
+            if isinstance(cpu, LinuxCpu):
+                everything = self._given.flag("job_control")
+                if everything:
+                    self._loop.on_signal = cpu.kernel.host_signal
+                self._undo.callback(catch_host_signals(cpu.kernel, everything=everything))
         self._loop.call_soon(self._start)
         return self._loop.run()
 
@@ -344,7 +384,8 @@ class _Emulator:
             self._chardevs.stdio_refusal = "cannot use stdio with -daemonize"
         terminal = given.flag("nographic") or (given.text("display") is None and not background)
         muxed = any(spec.startswith("mon:") for spec in serials)
-        defaults = terminal and not given.flag("nodefaults")
+        # the terminal is the program's own when the machine is a process
+        defaults = terminal and not given.flag("nodefaults") and not _board_is_process(given)
         default_monitor = not (monitors or given.all("qmp") or given.all("mon") or muxed)
         self._chardevs.stdio_signals = not given.flag("nographic")
         if defaults and not serials:

@@ -81,6 +81,18 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
         _row("kernel", "file", "use 'file' as kernel image (ELF)"),
         _row("append", "cmdline", "use 'cmdline' as kernel (or firmware) command line"),
     )),
+    ("Linux program options (-M linux-user)", (
+        _row("L", "prefix", "look for the program's interpreter under 'prefix' first", "prefix"),
+        _row("root", "dir", "the program's '/' is the host's directory 'dir': no path leads out of it"),
+        _row("deny-net", "", "the program has no network"),
+        _row("read-only", "", "the program changes no file system"),
+        _row("E", "name[=value]", "set a variable of the program's environment; without a value: take\n"
+             "it from the emulator's", "environment", many=True),
+        _row("strace", "", "print the program's system calls and signals"),
+        _row("stats", "", "print what the program executed when it ends (slow)"),
+        _row("job-control", "", "signals of the emulator are the program's, and what stops the program stops\n"
+             "the emulator"),
+    )),
     ("Debug/Expert options", (
         _row("S", "", "freeze CPU at startup (use 'c' to start execution)"),
         _row("incoming", "uri|defer", "prepare for incoming migration on tcp:host:port, unix:path, fd:fd,\n"

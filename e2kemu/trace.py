@@ -98,3 +98,9 @@ def guest_error(text: str) -> None:
     """Log something the guest should not have done (``-d guest_errors``)."""
     if mask & Log.GUEST_ERRORS:
         log(text)
+
+
+def forked() -> None:
+    """This process is a fork in which only the calling thread goes on: nobody is in the middle of an entry."""
+    global _lock
+    _lock = threading.Lock()

@@ -6,7 +6,7 @@ Handlers raise these; ``linux/kernel.py`` catches them. An ``OSError`` of the ho
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP = 1, 2, 4, 8, 16
 """Events of ``WouldBlock.fds``, as in poll(2)."""
@@ -26,17 +26,22 @@ class WouldBlock(Exception):
 
     ``fds``: host file descriptors with the poll events waited for; ``deadline``: process time in ns
     (``Clock.monotonic``); ``keys``: anything hashable, woken by ``Kernel.wake(key)`` (futex words, children);
-    ``restart``: a signal handler with SA_RESTART lets the call go on (False: it fails with EINTR in any case).
+    ``restart``: a signal handler with SA_RESTART lets the call go on (False: it ends in any case).
+    ``interrupted``: its result when a signal ends it (None: ``Task.progress`` when that is positive, else -EINTR).
+    ``on_signal`` is called when a signal ends it (a sleep stores what is left of it).
     A signal ends the sleep too. What the call did so far it keeps in ``Task.progress``.
     """
 
     def __init__(self, fds: Sequence[tuple[int, int]] = (), *, deadline: int | None = None,
-                 keys: Sequence[object] = (), restart: bool = True) -> None:
+                 keys: Sequence[object] = (), restart: bool = True, interrupted: int | None = None,
+                 on_signal: Callable[[], None] | None = None) -> None:
         super().__init__("would block")
         self.fds = tuple(fds)
         self.deadline = deadline
         self.keys = tuple(keys)
         self.restart = restart
+        self.interrupted = interrupted
+        self.on_signal = on_signal
 
 
 class NoReturn(Exception):

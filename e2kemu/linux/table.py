@@ -4,12 +4,12 @@
     def openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int: ...
 
 The handler gets each argument as an int, converted by the width of its kind: ``uint``: the low 32 bits; ``long``:
-pointer-sized, signed; ``size`` ``ulong`` ``addr`` ``path`` ``buf`` ``out``: pointer-sized, unsigned; ``off``: 64 bits,
-signed, in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags`` ...): the low 32 bits, signed.
-What it returns is the result (masked to 64 bits); it fails with ``raise LinuxError(errno.E...)``, any ``OSError`` is
-translated, and it waits by ``raise WouldBlock(...)``. The same text gives ``--strace`` its lines;
-``@formatter("open_flags")`` teaches it a kind. Numbers are in ``numbers.py``; one handler may have several names
-(``names`` separated by ``|``).
+pointer-sized, signed; ``size`` ``ulong`` ``addr`` ``path`` ``buf`` ``out`` ``strings`` ``sigset``: pointer-sized,
+unsigned; ``off``: 64 bits, signed, in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags``
+...): the low 32 bits, signed. What it returns is the result (masked to 64 bits); it fails with
+``raise LinuxError(errno.E...)``, any ``OSError`` is translated, and it waits by ``raise WouldBlock(...)``.
+The same text gives ``--strace`` its lines; ``@formatter("open_flags")`` teaches it a kind. Numbers are in
+``numbers.py``; one handler may have several names (``names`` separated by ``|``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KINDS: dict[str, Callable[[int, int], int]] = {
     "uint": lambda value, pointer: value & 0xFFFFFFFF,
     "long": lambda value, pointer: _signed(value, pointer * 8),
     "off": lambda value, pointer: _signed(value, 64),
-    **dict.fromkeys(("size", "addr", "path", "buf", "out", "ulong"),
+    **dict.fromkeys(("size", "addr", "path", "buf", "out", "ulong", "strings", "sigset"),
                     lambda value, pointer: value & (1 << pointer * 8) - 1),
 }
 """Kind -> (register value, pointer size in bytes) -> argument; 32 bits signed when not here."""

@@ -48,6 +48,9 @@ class Board:
     exit_port: int = 0xF4
     idle_port: int = 0xF8
 
+    process: bool = False
+    """No computer but a Linux process (``e2kemu.linux``): RAM, a CPU, no devices."""
+
     compat: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Properties of the object "migration" that differ from the newest machine type's (``migration/compat.py``)."""
 
@@ -70,6 +73,8 @@ BOARDS: tuple[Board, ...] = (
         "Elbrus computer with one CPU, compatibility: streams without footers, configuration, global state",
         compat=BEFORE_FOOTERS,
     ),
+    Board("linux-user-1.0", "Linux process: -kernel program, -append arguments, 2026", alias="linux-user",
+          default_ram=GIB, max_ram=256 * GIB, process=True, ram_name="linux.ram"),
 )
 """All machine types, newest first."""
 

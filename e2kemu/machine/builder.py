@@ -49,6 +49,10 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
     """
     config.check()
     board = config.board
+    if board.process:
+        from e2kemu.linux.machine import build as build_process  # a computer does without
+
+        return build_process(config, loop, cls)
     banks = ram_banks(board, config.ram)
     rom_image = read_rom(config.bios, board.rom_size) if config.bios else bundled_firmware()
     kernel = _read_kernel(config, board, banks)

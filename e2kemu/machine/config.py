@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid as uuidlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from e2kemu.block.drive import Drive
 from e2kemu.chardev import Chardev
@@ -49,6 +50,8 @@ class MachineConfig:
     suppress_vmdesc: bool = False
     no_shutdown: bool = False
     no_reboot: bool = False
+    process: Any = field(default=None, compare=False)
+    """What a board that is a process is told beside: ``linux.options.ProcessOptions``."""
     serials: tuple[Chardev | None, ...] = field(default=(), compare=False)
     disks: tuple[DiskConfig, ...] = field(default=(), compare=False)
 

@@ -71,6 +71,8 @@ class Machine:
         self.on_reset: list[Callable[[], None]] = []
         """Called by ``reset`` when devices are reset, before the CPUs: loads the images again."""
         self.listeners: list[Listener] = []
+        self.blockers: list[Callable[[], Sequence[str]]] = []
+        """Called by ``migration_blockers``: why something that is no device cannot travel."""
         self.autostart = not config.paused
         """Whether the guest runs once its state has arrived (or at once); ``stop`` and ``cont`` change it
         while the machine is in "inmigrate"."""
@@ -313,7 +315,8 @@ class Machine:
     def migration_blockers(self) -> list[str]:
         """Why devices cannot travel, one reason each; empty when all can."""
         reasons = [device.migration_blocker for device in self.devices]
-        return [*filter(None, reasons), *filter(None, (disk.migration_blocker for disk in self.disks))]
+        more = [reason for blockers in self.blockers for reason in blockers()]
+        return [*filter(None, reasons), *filter(None, (disk.migration_blocker for disk in self.disks)), *more]
 
     def close(self) -> None:
         """End the vCPU threads. The caller does not hold the machine lock."""

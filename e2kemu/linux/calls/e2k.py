@@ -1,0 +1,154 @@
+"""e2k's own calls: the hardware stacks, which no program can touch itself."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from e2kemu.cpu import windows
+from e2kemu.cpu.state import BR, CR0_HI, CR0_LO, CR1_HI, CR1_LO, PCSP_HI, PCSP_LO, PSP_HI, PSP_LO, WD, CpuState, Slot
+from e2kemu.cpu.windows import M48, Trap
+from e2kemu.linux import hwstacks
+from e2kemu.linux.error import LinuxError, NoReturn
+from e2kemu.linux.siginfo import UNMASKABLE
+from e2kemu.linux.table import syscall
+from e2kemu.linux.task import Task
+
+(READ_CHAIN, READ_PROCEDURE, WRITE_PROCEDURE, CHAIN_OFFSET, CHAIN_SIZE, PROCEDURE_SIZE, READ_CHAIN_EX,
+ READ_PROCEDURE_EX, WRITE_PROCEDURE_EX, WRITE_CHAIN_EX, READ_CHAIN_NATIVE) = range(11)
+"""Modes of access_hw_stacks (uapi/asm/e2k_syswork.h)."""
+
+FRAME = 32
+"""Bytes of a chain entry."""
+
+
+def _flush(task: Task) -> CpuState:
+    """Everything of the callers is in memory, as after flushr and flushc."""
+    kernel = task.process.kernel
+    if not kernel.signals.with_room(lambda: hwstacks.flush(kernel.state, kernel.core.space)):
+        raise LinuxError(errno.ENOMEM)
+    return kernel.state
+
+
+def _put_size(task: Task, address: int, value: int) -> None:
+    if address:
+        task.memory.write_pointer(address, value)
+
+
+@syscall("access_hw_stacks", "mode:uint frame:addr buf:addr size:size real_size:addr")
+def access_hw_stacks(task: Task, mode: int, frame: int, buf: int, size: int, real_size: int) -> int:
+    if mode > READ_CHAIN_NATIVE:
+        raise LinuxError(errno.EINVAL)
+    state, areas, memory = _flush(task), task.process.map, task.memory
+    chain, chain_used = state.S[PCSP_LO] & M48, state.S[PCSP_HI] & 0xFFFFFFFF
+    proc, proc_used = state.S[PSP_LO] & M48, state.S[PSP_HI] & 0xFFFFFFFF
+    if mode == CHAIN_SIZE:
+        memory.write_u64(real_size, chain_used + FRAME)
+        return 0
+    if mode == PROCEDURE_SIZE:
+        memory.write_u64(real_size, proc_used)
+        return 0
+    at = memory.u64(frame)
+    if mode == CHAIN_OFFSET:
+        if not chain <= at <= chain + chain_used:
+            raise LinuxError(errno.ESRCH)
+        memory.write_u64(real_size, at - chain)
+        return 0
+    current = struct.pack("<4Q", *(state.S[number] for number in (CR0_LO, CR0_HI, CR1_LO, CR1_HI)))
+    if mode in (READ_CHAIN, READ_PROCEDURE, WRITE_PROCEDURE):
+        base, used = (chain, chain_used) if mode == READ_CHAIN else (proc, proc_used)
+        if not base <= at <= base + used:
+            raise LinuxError(errno.EAGAIN)
+        count = at - base
+        if mode != WRITE_PROCEDURE:
+            _put_size(task, real_size, count)
+        if count > size:
+            raise LinuxError(errno.ENOMEM)
+        if mode == WRITE_PROCEDURE:
+            areas.store(base, memory.read(buf, count))
+        else:
+            memory.write(buf, areas.load(base, count))
+        return 0
+    if mode in (READ_CHAIN_EX, READ_CHAIN_NATIVE, WRITE_CHAIN_EX):
+        whole = chain_used + FRAME
+        if at > whole or whole - at < size:
+            raise LinuxError(errno.EINVAL)
+        if mode == WRITE_CHAIN_EX:
+            if at + size > chain_used:
+                raise LinuxError(errno.EPERM)
+            areas.store(chain + at, memory.read(buf, size))
+        else:
+            memory.write(buf, (areas.load(chain, chain_used) + current)[at : at + size])
+        return 0
+    if at > proc_used or proc_used - at < size:
+        raise LinuxError(errno.EINVAL)
+    if mode == WRITE_PROCEDURE_EX:
+        areas.store(proc + at, memory.read(buf, size))
+    else:
+        memory.write(buf, areas.load(proc + at, size))
+    return 0
+
+
+def _long_jump(task: Task, jump: int, result: int) -> None:
+    """struct jmp_info: sigmask, ip, CR1.lo, PCSP.lo, PCSP.hi (8 bytes each), PCSHTP, BR (4 each), USD.lo (8), 4, WD.hi.
+
+    The chain is unwound to the frame that called setjmp; PCSP.ind with PCSHTP says where its entry is.
+    """
+    kernel = task.process.kernel
+    state, space = kernel.state, kernel.core.space
+    mask, ip, cr1_lo, _, pcsp_hi, pcshtp, br, _, _, wd_hi = struct.unpack("<5QIIQII", task.memory.read(jump, 64))
+    spilled = pcshtp - (1 << 32) if pcshtp >> 31 else pcshtp
+    wanted = (pcsp_hi & 0xFFFFFFFF) + spilled
+    depth = (state.S[PCSP_HI] & 0xFFFFFFFF) + FRAME * state.X[Slot.CHAIN]
+    if wanted > depth or (depth - wanted) % FRAME or wanted < FRAME or ip & 7:
+        raise LinuxError(errno.EINVAL)
+    try:
+        while depth > wanted:
+            windows.leave(state, space)
+            depth -= FRAME
+        state.S[CR0_HI] = ip
+        windows.leave(state, space)
+    except Trap as trap:
+        raise LinuxError(errno.EFAULT) from trap
+    state.pc = ip & M48
+    state.S[BR] = br & 0xFFFFFFF
+    size, psize = state.window_size, (wd_hi & 0x7FF) >> 3
+    if psize and psize <= size:
+        state.S[WD] = state.S[WD] & ~(0x7FF << 32) | psize << 35
+    kernel.give(cr1_lo >> 33 & 0x7F, result)
+    task.mask = mask & ~UNMASKABLE
+    sp = hwstacks.stack_pointer(state)
+    while task.suspended and task.suspended[-1].frame < sp:
+        task.suspended.pop()
+
+
+@syscall("e2k_longjmp2", "env:addr result:ulong")
+def e2k_longjmp2(task: Task, env: int, result: int) -> int:
+    _long_jump(task, env, result)
+    raise NoReturn
+
+
+@syscall("set_backtrace", "buf:addr count:size skip:size flags:hex")
+def set_backtrace(task: Task, buf: int, count: int, skip: int, flags: int) -> int:
+    """Change return addresses of callers."""
+    if flags:
+        raise LinuxError(errno.EINVAL)
+    state = _flush(task)
+    base, used = state.S[PCSP_LO] & M48, state.S[PCSP_HI] & 0xFFFFFFFF
+    done = 0
+    for done, at in enumerate(range(base + used - FRAME - FRAME * skip, base - 1, -FRAME)):
+        if done >= count:
+            return done
+        task.process.map.store(at + 8, task.memory.u64(buf + 8 * done).to_bytes(8, "little"))
+    return done
+
+
+@syscall("get_backtrace", "buf:addr count:size skip:size flags:hex")
+def get_backtrace(task: Task, buf: int, count: int, skip: int, flags: int) -> int:
+    """Return addresses of the callers, innermost first."""
+    if flags:
+        raise LinuxError(errno.EINVAL)
+    found = [ip & M48 for _, ip, _, _ in hwstacks.chain(task.process.kernel.state, task.process.map) if ip & M48]
+    chosen = found[skip : skip + count]
+    task.memory.write(buf, struct.pack(f"<{len(chosen)}Q", *chosen))
+    return len(chosen)

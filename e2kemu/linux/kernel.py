@@ -1,0 +1,474 @@
+"""The kernel of one process: it runs tasks on the vCPU, answers their system calls and traps, and puts them to sleep.
+
+``run`` is what the vCPU thread executes instead of the CPU's own loop. One task's registers are in the CPU at a
+time; those of the others are kept in ``Task.state``. A call that cannot finish raises ``WouldBlock``: its task
+sleeps, and the call is executed again when one of its conditions holds. So nothing is ever half done while the
+machine stands, and a sleeping task migrates as one that will ask again. With no task to run the thread waits for
+descriptors, deadlines and the wake-up pipe.
+
+Other threads reach the kernel by ``post``; everything else is the vCPU thread's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import e2kemu.linux.calls  # noqa: F401 - fills the table of calls
+from e2kemu import trace
+from e2kemu.cpu import windows
+from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS
+from e2kemu.cpu.state import EMPTY_TAG, CpuState, Slot
+from e2kemu.cpu.windows import Trap
+from e2kemu.linux import hwstacks, lifecycle
+from e2kemu.linux.entries import ARGUMENTS, ENTRIES, FAST_CALLS, FAST_ENTRIES
+from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
+from e2kemu.linux.itimer import IntervalTimers
+from e2kemu.linux.numbers import NAMES, NUMBERS
+from e2kemu.linux.options import ProcessOptions
+from e2kemu.linux.report import Symbols
+from e2kemu.linux.siginfo import FAULTS, SI_KERNEL, SIGILL, SIGPIPE, SIGSEGV, SigInfo
+from e2kemu.linux.signals import Signals
+from e2kemu.linux.strace import Tracer
+from e2kemu.linux.table import CALLS, Call, arguments_of
+from e2kemu.linux.task import PendingCall, Process, Task
+from e2kemu.loop import report
+
+if TYPE_CHECKING:
+    from e2kemu.cpu.exec import Cpu
+
+SLICE = 0.01
+"""Seconds a task runs while others want to."""
+FIRST_SLICE = 5_000
+"""Wide instructions of a first slice; later ones follow the speed that was measured."""
+
+FOREVER = 1 << 62
+HANDLER_DEPTH = 1000
+"""Frames above a handler that rt_sigreturn leaves at most."""
+
+PIPE_CALLS = frozenset(NUMBERS[name] for name in (
+    "write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg", "sendfile", "sendfile64",
+    "splice", "tee", "vmsplice", "copy_file_range"))
+"""Calls whose EPIPE comes with a SIGPIPE."""
+
+_BASE = int(Slot.BASE)
+M64 = (1 << 64) - 1
+
+
+class Kernel:
+    """Belongs to the vCPU thread, but for ``post``, ``wake_up`` and ``request_exit``."""
+
+    def __init__(self, cpu: Cpu, run_cpu: Callable[[int | None], str]) -> None:
+        self.cpu, self._run_cpu = cpu, run_cpu
+        self.state, self.core = cpu.state, cpu.core
+        self.process: Process
+        self.current: Task | None = None
+        """Whose registers are in the CPU."""
+        self.signals = Signals(self)
+        self.timers: IntervalTimers
+        self.options = ProcessOptions()
+        self.tracer: Tracer | None = None
+        self.still_lock: AbstractContextManager[object] = nullcontext()
+        """Held while the emulator forks: nobody else changes anything meanwhile."""
+        self.is_child = False
+        """This emulator is a child of another (fork): there is no machine around it."""
+        self.images: list[tuple[str, int]] = []
+        """Program files that are mapped, and what was added to their addresses: for symbols."""
+        self.present_call: PendingCall | None = None
+        """The call that is being executed."""
+        self.on_exit: Callable[[int], None] = lambda status: None
+        """Called once with the exit status (128 + N for a fatal signal N)."""
+        self.before_exit: list[Callable[[], None]] = []
+        """Called when the process ends: what is printed then."""
+        self.traps = 0
+        self.system_calls = 0
+        self.core.syscall_hook = self.system_call
+        self.core.trap_hook = self.trap
+        self._asked = False
+        self._posted: deque[Callable[[], None]] = deque()
+        self._make_wake_pipe()
+        self._budget = FIRST_SLICE
+        self._turn = 0
+        self._sleeps = 0
+
+    @property
+    def wake_descriptors(self) -> tuple[int, int]:
+        """The wake-up pipe."""
+        return self._wake_receive, self._wake_send
+
+    def _make_wake_pipe(self) -> None:
+        self._wake_receive, self._wake_send = os.pipe()
+        os.set_blocking(self._wake_receive, False)
+        os.set_blocking(self._wake_send, False)
+
+    # -- from any thread
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have ``action`` done by the vCPU thread between two wide instructions."""
+        self._posted.append(action)
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Make the vCPU thread look around, whether it executes or waits."""
+        self.core.exit_flag[0] = 1
+        self.wake_up()
+
+    def wake_up(self) -> None:
+        """End a wait."""
+        try:
+            os.write(self._wake_send, b"w")
+        except BlockingIOError:
+            pass                           # full: a wake-up is under way
+
+    def request_exit(self) -> None:
+        """``run`` returns at the next boundary."""
+        self._asked = True
+        self.interrupt()
+
+    # -- the vCPU thread
+
+    def run(self, limit: int | None) -> str:
+        """Run tasks until somebody asks for the thread: as ``Cpu.run``."""
+        left = FOREVER if limit is None else limit
+        while True:
+            self.core.exit_flag[0] = 0
+            if self._asked:
+                self._asked = False
+                return "exit"
+            while self._posted:
+                self._posted.popleft()()
+            if self.process.exit_status is not None:
+                self.cpu.idle_until = FOREVER
+                return "idle"
+            if left <= 0:
+                return "limit"
+            task = self._next()
+            if task is None:
+                self._wait()
+                continue
+            self.switch_to(task)
+            if task.call is not None and not self._go_on(task):
+                continue
+            if not self.signals.deliver(task) or self._posted:
+                continue
+            before = self.cpu.executed
+            result = self._execute(left)
+            left -= self.cpu.executed - before
+            if result in ("breakpoint", "fatal", "idle"):
+                return result
+
+    def _execute(self, left: int) -> str:
+        """Let the CPU execute the current task for a while."""
+        if len(self.process.tasks) == 1:
+            return self._run_cpu(None if left == FOREVER else left)
+        budget, began = min(left, self._budget), time.monotonic()
+        before = self.cpu.executed
+        result = self._run_cpu(budget)
+        spent, done = time.monotonic() - began, self.cpu.executed - before
+        if done >= budget and spent > 0:
+            self._budget = min(max(int(done * SLICE / spent), 1_000), 50_000_000, 2 * self._budget)
+        return result
+
+    def _next(self) -> Task | None:
+        """The task whose turn it is: round robin among those that can run or have something to look at."""
+        tasks = self.process.tasks
+        self._look(0)
+        for step in range(1, len(tasks) + 1):
+            task = tasks[(self._turn + step) % len(tasks)]
+            if (task.block is None or self.signals.interrupts(task)) and not self.process.stopped:
+                self._turn = (self._turn + step) % len(tasks)
+                return task
+        return None
+
+    def _wait(self) -> None:
+        """Nobody can run: wait until something happens."""
+        self._look(None)
+
+    def _look(self, timeout: float | None) -> None:
+        """Wake the tasks whose conditions hold; wait for one at most ``timeout`` seconds (None: for ever)."""
+        sleeping = [task for task in self.process.tasks if task.block is not None]
+        if not sleeping and timeout == 0:
+            return
+        poll = select.poll()
+        wanted: dict[int, int] = {self._wake_receive: select.POLLIN}
+        now = self.process.clock.monotonic()
+        for task in sleeping:
+            assert task.block is not None
+            for fd, events in task.block.fds:
+                wanted[fd] = wanted.get(fd, 0) | events
+            if task.block.deadline is not None:
+                remaining = max(task.block.deadline - now, 0) / 1e9
+                timeout = remaining if timeout is None else min(timeout, remaining)
+        for fd, events in wanted.items():
+            poll.register(fd, events)
+        if self._asked or self._posted:
+            timeout = 0
+        ready = dict(poll.poll(None if timeout is None else timeout * 1000 + (0.999 if timeout else 0)))
+        if self._wake_receive in ready:
+            try:
+                while os.read(self._wake_receive, 4096):
+                    pass
+            except BlockingIOError:
+                pass
+        now = self.process.clock.monotonic()
+        for task in sleeping:
+            block = task.block
+            if block is not None and (
+                any(ready.get(fd, 0) & (events | select.POLLERR | select.POLLHUP | select.POLLNVAL)
+                    for fd, events in block.fds)
+                or (block.deadline is not None and block.deadline <= now)
+            ):
+                task.block = None
+
+    def wake(self, key: object, count: int = FOREVER, accept: Callable[[Task], bool] = lambda task: True) -> int:
+        """Wake up to ``count`` tasks that sleep on ``key``, those that sleep longest first; how many."""
+        woken = 0
+        for task in sorted((t for t in self.process.tasks if t.block is not None), key=lambda t: t.slept_since):
+            if woken < count and task.block is not None and key in task.block.keys and accept(task):
+                task.block = None
+                woken += 1
+        return woken
+
+    def switch_to(self, task: Task) -> None:
+        """Bring a task's registers into the CPU."""
+        if self.current is task:
+            return
+        self.save_current()
+        assert task.state is not None
+        self.state.buffer[:] = task.state
+        task.state = None
+        self.current = task
+
+    def save_current(self) -> None:
+        """Take the current task's registers out of the CPU."""
+        if self.current is not None and not self.current.dead:
+            self.current.state = self.state.buffer.copy()
+        self.current = None
+
+    # -- system calls
+
+    def system_call(self, entry: int, wbs: int) -> None:
+        """A call through ``entry``; its arguments begin at register 2 * ``wbs`` (``Core.syscall_hook``)."""
+        task = self.current
+        assert task is not None
+        self.system_calls += 1
+        size = ENTRIES.get(entry) or FAST_ENTRIES.get(entry)
+        if size is None:
+            self.signals.force(task, SigInfo(SIGILL, 1, "fault", (self.state.pc, 0)), f"system call entry {entry}")
+            return
+        registers = self._arguments(wbs)
+        number = registers[0] & 0xFFFFFFFF
+        if entry in FAST_ENTRIES and number in FAST_CALLS:
+            number = NUMBERS[FAST_CALLS[number]]
+        elif entry in FAST_ENTRIES:
+            number = 1 << 32 | number
+        task.progress, task.timer = 0, None
+        self.call(task, PendingCall(number, registers[1:], wbs, size))
+
+    def _arguments(self, wbs: int) -> list[int]:
+        """The number and the arguments; what carries no numeric tag, or lies behind the window, counts as 0."""
+        state, first = self.state, self.state.X[_BASE] + 2 * wbs
+        count = max(min(ARGUMENTS, state.window_size - 2 * wbs), 0)
+        values = []
+        for index in range(first, first + count):
+            tag, value = state.T[index], state.R[index]
+            values.append(value if not tag else value & 0xFFFFFFFF if not tag & 3 else 0)
+        if count and state.T[first] & 3:
+            values[0] = 0xFFFFFFFF         # no number at all: ENOSYS
+        return values + [0] * (ARGUMENTS - count)
+
+    def call(self, task: Task, pending: PendingCall) -> None:
+        """Execute a call, for the first time or again."""
+        known = CALLS.get(pending.number)
+        task.call = None
+        tracer = self.tracer
+        if known is None:
+            name = NAMES.get(pending.number, f"number {pending.number & 0xFFFFFFFF}")
+            trace.unimp(f"system call {name}: not implemented, ENOSYS")
+            if tracer is not None:
+                tracer.unknown(task, name, pending)
+            self.give(pending.wbs, -errno.ENOSYS)
+            return
+        arguments = arguments_of(known, pending.registers, pending.pointer_size)
+        self.present_call = pending
+        try:
+            result = known.handler(task, *arguments)
+        except WouldBlock as block:
+            self._sleep(task, pending, block)
+            return
+        except NoReturn:
+            if tracer is not None:
+                tracer.done(task, known, arguments, None)
+            self.interrupt_self()
+            return
+        except LinuxError as error:
+            result = -error.number
+        except OSError as error:
+            result = -(error.errno or errno.EIO)
+        except (ValueError, OverflowError):
+            # a number that the host cannot even be asked with
+            result = -errno.EINVAL
+        self._finish(task, known, arguments, pending, result)
+
+    def _finish(self, task: Task, known: Call, arguments: tuple[int, ...], pending: PendingCall, result: int) -> None:
+        if result == -errno.EPIPE and pending.number in PIPE_CALLS and not task.no_sigpipe:
+            self.signals.send(SigInfo(SIGPIPE, values=(self.process.pid, os.getuid())), task)
+        task.no_sigpipe = False
+        task.requeued = 0
+        if self.tracer is not None:
+            self.tracer.done(task, known, arguments, result)
+        if task is self.current:
+            self.give(pending.wbs, result)
+        if self.signals.waiting(task) or task.dead:
+            self.interrupt_self()
+
+    def give(self, wbs: int, result: int) -> None:
+        """The result, in the first register of the call's frame; the others become empty."""
+        self.give_in(self.state, wbs, result)
+
+    @staticmethod
+    def give_in(state: CpuState, wbs: int, result: int) -> None:
+        """``give`` for registers that are not in the CPU."""
+        first, end = state.X[_BASE] + 2 * wbs, state.X[_BASE] + state.window_size
+        if first >= end:
+            return
+        state.R[first], state.T[first] = result & M64, 0
+        count = end - first - 1
+        state.T[first + 1 : end] = bytes([EMPTY_TAG]) * count
+
+    def interrupt_self(self) -> None:
+        """Leave the CPU's loop behind the present wide instruction."""
+        self.core.exit_flag[0] = 1
+
+    def _sleep(self, task: Task, pending: PendingCall, block: WouldBlock) -> None:
+        self._sleeps += 1
+        task.slept_since = self._sleeps
+        task.call, task.block = pending, block
+        self.interrupt_self()
+
+    def _go_on(self, task: Task) -> bool:
+        """Go on with the call a task was sleeping in: because of a signal, or to execute it again. False: it sleeps."""
+        pending, block = task.call, task.block
+        assert pending is not None
+        if block is not None:              # only a signal can have woken it
+            task.block = None
+            task.call = None
+            self.signals.break_call(task, pending, block)
+            return True
+        self.call(task, pending)
+        return task.block is None and not task.dead and task is self.current
+
+    # -- traps
+
+    def trap(self, trap: Trap) -> bool:
+        """The wide instruction at pc raised an exception (``Core.trap_hook``)."""
+        task = self.current
+        assert task is not None
+        for exc, stack in ((EXC_PROC_STACK_BOUNDS, hwstacks.PROCEDURE), (EXC_CHAIN_STACK_BOUNDS, hwstacks.CHAIN)):
+            if trap.exc == exc and hwstacks.is_full(self.state, stack):
+                if hwstacks.grow(self.state, self.process.map, stack):
+                    return True
+                break
+        self.traps += 1
+        if self.signals.is_return(self.state.pc):
+            self.signals.sigreturn(task)
+            return True
+        signo, code = FAULTS.get(trap.exc, (SIGSEGV, SI_KERNEL))
+        address = self.state.pc if trap.address is None else trap.address
+        if signo == SIGSEGV and trap.address is not None and self.process.map.find(address) is not None:
+            code = 2
+        self.signals.force(task, SigInfo(signo, code, "fault", (address, trap.exc)), trap.detail, trap.exc)
+        return True
+
+    # -- the end of it
+
+    def say(self, text: str) -> None:
+        """Something for the person at the terminal."""
+        report(text.rstrip("\n"))
+
+    def symbols(self) -> Symbols:
+        """Functions of what is mapped."""
+        symbols = Symbols()
+        for path, base in self.images:
+            symbols.add_file(path, base, self.process.sandbox.root, self.options.prefix)
+        return symbols
+
+    def new_tid(self) -> int:
+        """The number of a new thread."""
+        used = {task.tid for task in self.process.tasks}
+        return max(used) + 1
+
+    def exit(self, status: int, signo: int = 0) -> None:
+        """The process ends with ``status``, killed by ``signo`` if that is not 0."""
+        process = self.process
+        if process.exit_status is not None:
+            return
+        if self.tracer is not None and self.current is not None:
+            self.tracer.exited(self.current, status, signo)
+        process.exit_status = status
+        process.map.write_back(0, 1 << 64)
+        for action in self.before_exit:
+            action()
+        self.timers.clear()
+        if self.is_child:
+            lifecycle.end_child(status, signo)
+        process.files.close_all()
+        self.interrupt_self()
+        self.on_exit(status)
+
+    def exit_by(self, info: SigInfo) -> None:
+        """A signal ends the process."""
+        self.exit(128 + info.signo, info.signo)
+
+    def stop(self) -> None:
+        """A signal stops the process until SIGCONT."""
+        if self.options.job_control or self.is_child:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        self.process.stopped = True
+        self.interrupt_self()
+
+    def become_child(self) -> None:
+        """This is the emulator of a child process now: on its own, in the only thread that is left."""
+        self.is_child = True
+        self.on_exit = lambda status: None
+        self.before_exit.clear()
+        os.close(self._wake_receive)
+        os.close(self._wake_send)
+        self._make_wake_pipe()
+        self._posted.clear()
+        self._asked = False
+        self.timers.clear()
+        lifecycle.only_thread_left(self)
+
+    def leave_handler(self, task: Task) -> None:
+        """rt_sigreturn as a system call, from inside of a handler."""
+        for _ in range(HANDLER_DEPTH):
+            try:
+                self.state.pc = windows.leave(self.state, self.core.space)
+            except Trap:
+                break
+            if self.signals.is_return(self.state.pc):
+                self.signals.sigreturn(task)
+                return
+        self.signals.force(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (0, 0)), "sigreturn without a signal handler")
+
+    def host_signal(self, signo: int) -> None:
+        """The emulator has got a signal that is meant for the program (any thread)."""
+        if signo == signal.SIGCHLD:
+            self.post(self._child_changed)
+        else:
+            self.post(lambda: self.signals.send(SigInfo(signo, 0, "kill", (0, 0))))
+
+    def _child_changed(self) -> None:
+        self.wake(("child",))
+        info = lifecycle.ended_child(self.process)
+        if info is not None:
+            self.signals.send(info)
