@@ -2,15 +2,21 @@
 
 What the emulator makes of a memory access specifier (MAS, 7 bits: mod[2:0] be[3] m1[4] dc[6:5]): cache
 hints have no effect; a lock always holds, because nobody else runs between two wide instructions; a check
-of an earlier speculative load loads again and sets MLOCK when it finds something else. Cache flushes do
+of an earlier speculative load loads again and sets MLOCK when it finds something else, or when a store of the
+same wide instruction hits it. (Hardware remembers addresses in a table that may lose them at any time, and then
+sets MLOCK as well: software must be right either way.) Cache flushes do
 nothing. Big-endian and special accesses (MMU and debug registers) raise exc_illegal_opcode.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from e2kemu.cpu.isa import traps
+from e2kemu.cpu.isa.registers import BY_NAME
 from e2kemu.cpu.state import LSR
 
 if TYPE_CHECKING:
@@ -18,8 +24,16 @@ if TYPE_CHECKING:
 
 V = Any
 
+M48 = (1 << 48) - 1
+
+_SEGMENT = re.compile("(?:ld|st)(cud|gd|[cdefgs]s)")
+"""Name of an access relative to a segment -> the segment."""
+
 FAILED_LOAD = 0x4AFAFAFA4AFAFAFA
 """What a speculative load gives when it cannot load, with a diagnostic tag."""
+
+_CHECKS = (2, 3)
+"""MAS mod of loads that check an earlier speculative load."""
 
 _FLUSHES = range(5)
 """Codes of special stores (MAS bits 6:3) that flush caches and translation buffers."""
@@ -27,6 +41,58 @@ _FLUSHES = range(5)
 
 def _special(one: Staged) -> bool:
     return one.insn.channel in (2, 5) and one.insn.mas & 7 == 7
+
+
+def prepare_segment(ex: WideExecution, one: Staged) -> None:
+    """Phase 1 of an access relative to a segment, CUD or GD: the offset must be inside."""
+    m, op = ex.m, one.insn.op
+    found = _SEGMENT.match(op.name)
+    assert found is not None
+    name, wide = found[1], op.sizes[0] == "D"
+    lo, hi = m.sreg(BY_NAME[f"{name}.lo"].number), m.sreg(BY_NAME[f"{name}.hi"].number)
+    (first, tag1), (second, tag2) = one.sources[:2]
+    masked = "mqp" in op.name     # src2 is the mask of bytes
+    m.bits = 64
+    offset = first if masked else m.add(first, second, 64 if wide else 32)
+    size, limit = op.load or op.store, m.lshr(hi, 32)
+    outside = m.or_(m.ult(limit, size), m.ult(m.sub(limit, size, 64), offset))
+    refused: V = 0
+    if name == "gd":
+        refused = m.xor(m.and_(m.lshr(lo, 59 + bool(op.store)), 1), 1)
+    tag = tag1 if masked else m.or_(tag1, tag2)
+    if one.insn.sm:
+        tag = m.or_(tag, m.select(m.or_(outside, refused), 5, 0))
+    else:
+        ex.check(one, tag)
+        m.trap_if(outside, traps.EXC_ARRAY_BOUNDS)
+        m.trap_if(refused, traps.EXC_ACCESS_RIGHTS)
+    base = m.and_(lo, M48)
+    if masked:
+        one.sources[:2] = [(m.add(base, offset), tag), (second, tag2)]
+    else:
+        one.sources[:2] = [(base, 0), (offset, tag)]
+    prepare(ex, one)
+
+
+def prepare_record(ex: WideExecution, one: Staged) -> None:
+    """Phase 1 of ldrd, strd, ldrqp, strqp: src2 has index 31:0, mas 38:32, prot 39, fmt 42:40 of an access."""
+    m = ex.m
+    (address, tag1), (record, tag2) = one.sources[:2]
+    ex.check(one, m.or_(tag1, tag2))
+    m.bits = 64
+    fmt = m.pin(m.and_(m.lshr(record, 40), 7))
+    known = m.eq(fmt, 5) if one.insn.op.sizes[-1] == "P" else m.ult(m.sub(fmt, 1), 4)
+    odd = m.and_(record, 1 << 39 | 8 << 32)        # protected mode, big endian
+    m.trap_if(m.xor(m.and_(known, m.eq(odd, 0)), 1), traps.EXC_ILLEGAL_OPERAND)
+    one.sources[:2] = [(address, tag1), (m.and_(record, 0xFFFF_FFFF), tag2)]
+    one.fmt = fmt
+    prepare(ex, one)
+
+
+def _by_format(m: Any, fmt: V, access: Callable[[int], None]) -> None:
+    """``access`` with the size that a format (1 byte .. 4 double word) means."""
+    for code in range(1, 5):
+        m.if_(m.eq(fmt, code), partial(access, 1 << code - 1))
 
 
 def prepare(ex: WideExecution, one: Staged) -> None:
@@ -56,6 +122,30 @@ def prepare(ex: WideExecution, one: Staged) -> None:
         m.trap_if(m.xor(m.eq(m.and_(address, size - 1), 0), 1), traps.EXC_ADDR_NOT_ALIGNED)
 
 
+def _check(ex: WideExecution, one: Staged, low: V, high: V) -> None:
+    """A check of an earlier speculative load: MLOCK when the register does not hold what is in memory, or when
+    a store of this very wide instruction changes it."""
+    m = ex.m
+    register = ex.destination(one)
+    if register is None:
+        return
+    changed = m.xor(m.eq(low, m.old_reg(register)), 1)
+    if one.insn.op.sizes[-1] == "P":
+        changed = m.or_(changed, m.xor(m.eq(high, m.old_ext(register)), 1))
+    start, size = _address(m, one), one.insn.op.load
+    for other in ex.staged:
+        width = other.insn.op.store
+        if width and other.condition != 0 and len(other.sources) > 2 and not _special(other):
+            distance = m.sub(_address(m, other), start, 64)      # -width < distance < size: they overlap
+            overlaps = m.ult(m.add(distance, width - 1, 64), size + width - 1)
+            changed = m.or_(changed, m.and_(overlaps, other.condition))
+    m.put(ex.mlock, m.or_(m.get(ex.mlock), changed))
+
+
+def _address(m: Any, one: Staged) -> V:
+    return m.add(one.sources[0][0], one.sources[1][0], 64)
+
+
 def load(ex: WideExecution, one: Staged) -> None:
     """Phase 2: the load."""
     m, insn = ex.m, one.insn
@@ -66,7 +156,16 @@ def load(ex: WideExecution, one: Staged) -> None:
     second = m.slot(FAILED_LOAD)
     fault = m.slot(one.diag)
 
+    def sized(size: int) -> None:
+        m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
+        m.put(first, m.load(_address(m, one), size))
+        m.speculative = False
+        m.put(fault, m.or_(m.get(fault), m.fault))
+
     def access() -> None:
+        if one.fmt is not None and insn.op.sizes[-1] == "D":
+            _by_format(m, one.fmt, sized)
+            return
         m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
         result = insn.op.meaning(m, *values)  # type: ignore[misc]
         m.speculative = False
@@ -78,13 +177,8 @@ def load(ex: WideExecution, one: Staged) -> None:
         m.put(fault, m.or_(m.get(fault), m.fault))
 
     m.if_(m.xor(one.diag, 1), access)
-    if insn.mas & 7 in (2, 3) and insn.channel in (0, 3) and insn.dst is not None and not insn.op.pair:
-        register = ex.destination(one)
-        if register is not None:
-            same = m.eq(m.get(first), m.old_reg(register))
-            if insn.op.sizes[-1] == "P":
-                same = m.and_(same, m.eq(m.get(second), m.old_ext(register)))
-            m.put(ex.mlock, m.or_(m.get(ex.mlock), m.xor(same, 1)))
+    if insn.mas & 7 in _CHECKS and insn.dst is not None and not insn.op.pair:
+        _check(ex, one, m.get(first), m.get(second))
     if insn.op.sizes[-1] == "P":
         ex.result(one, m.or_(m.get(first), m.shl(m.get(second), 64, 128)), m.get(fault))
     elif insn.op.pair:
@@ -131,9 +225,15 @@ def store(ex: WideExecution, one: Staged) -> None:
         mark = m.select(one.mark, marks, 0)
         values[2:] = [m.or_(value, mark) for value in values[2:]]
 
+    def sized(size: int) -> None:
+        m.store(_address(m, one), size, values[2])
+
     def access() -> None:
         m.speculative, m.aligned = insn.sm, bool(ex.cfg.ac)
-        insn.op.meaning(m, *values)  # type: ignore[misc]
+        if one.fmt is not None and insn.op.sizes[-1] == "D":
+            _by_format(m, one.fmt, sized)
+        else:
+            insn.op.meaning(m, *values)  # type: ignore[misc]
         m.speculative = False
 
     m.if_(permitted, access)

@@ -60,8 +60,8 @@ PSR, WD, PSP_HI, PSP_LO, PCSP_HI, PCSP_LO = (
 CTPR1, SBR, USD_HI, USD_LO, UPSR, LSR, ILCR, BR, BGR, IDR = (
     BY_NAME[n].number for n in ("ctpr1", "sbr", "usd.hi", "usd.lo", "upsr", "lsr", "ilcr", "br", "bgr", "idr"))
 CR0_HI, CR0_LO, CR1_HI, CR1_LO = (BY_NAME[n].number for n in ("cr0.hi", "cr0.lo", "cr1.hi", "cr1.lo"))
-OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CUIR = (
-    BY_NAME[n].number for n in ("oscud.hi", "oscud.lo", "tir.hi", "tir.lo", "cuir"))
+OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CUIR, TR = (
+    BY_NAME[n].number for n in ("oscud.hi", "oscud.lo", "tir.hi", "tir.lo", "cuir", "tr"))
 
 
 class CpuState:

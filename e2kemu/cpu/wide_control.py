@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.insn import Clp
+from e2kemu.cpu.insn import Clp, Stub
 from e2kemu.cpu.isa import traps
 from e2kemu.cpu.isa.plu import ELP_BGRPRED, ELP_LCNTEX, ELP_PRED
 from e2kemu.cpu.isa.registers import BY_NAME, WINDOW_DOUBLES
-from e2kemu.cpu.state import CR0_HI, CTPR1, LSR, OSCUD_LO
+from e2kemu.cpu.state import BGR, CR0_HI, CTPR1, LSR, OSCUD_LO
 
 if TYPE_CHECKING:
     from e2kemu.cpu.wide_semantics import WideExecution
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 V = Any
 M48 = (1 << 48) - 1
 
-EIR, RNDPR = BY_NAME["eir"].number, BY_NAME["rndpr"].number
+EIR, RNDPR, TR, RPR_LO, RPR_HI = (BY_NAME[name].number for name in ("eir", "rndpr", "tr", "rpr.lo", "rpr.hi"))
 
 TAG_EMPTY, TAG_DIAGNOSTIC, TAG_RETURN, TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM = range(6)
 """CTPR[56:54]."""
@@ -25,7 +26,9 @@ TAG_EMPTY, TAG_DIAGNOSTIC, TAG_RETURN, TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM = rang
 _NO_EFFECT_CS1 = {"mas", "wait", "fillr", "fillc"}
 """mas qualifies the memory operations; the others wait for what is complete already: results are visible in the
 next wide instruction, and a return fills the windows it needs."""
-_KNOWN_CS1 = _NO_EFFECT_CS1 | {"setwd", "setbn", "setbp", "setei", "call", "flushr", "flushc"}
+_KNOWN_CS1 = _NO_EFFECT_CS1 | {"setwd", "setbn", "setbp", "setei", "settr", "vfrpsz", "call", "flushr", "flushc"}
+"""vfrpsz sets the window as setwd does; what it verifies is not known."""
+_PRIVILEGED_CS0 = {"iret", "hret", "glaunch"}
 _KNOWN_CS0 = {"ibranch", "pref", "done", "disp", "ldisp", "sdisp", "return"}
 TRAP_TABLE_ENTRY = 0x800
 
@@ -39,6 +42,9 @@ def _ctpr(index: int, tag: int, opc: int, ipd: int) -> int:
 def prepare_control(ex: WideExecution) -> None:
     """Phase 1: traps of the control unit, the condition, prepared transfers."""
     m, wide, cfg, stub = ex.m, ex.wide, ex.cfg, ex.wide.stub
+    if wide.cs0 and wide.cs0.name in _PRIVILEGED_CS0 and not cfg.pm:
+        m.trap(traps.EXC_PRIV_ACTION, wide.cs0.name)
+        return
     missing = _missing(ex)
     if missing:
         m.trap(traps.EXC_ILLEGAL_OPCODE, missing)
@@ -58,10 +64,17 @@ def prepare_control(ex: WideExecution) -> None:
             ex.after = ex.after._replace(br=ex.after.br & 0x3FFFF | op.fields["psz"] << 18)
         elif op.name == "setei":
             ex.sregs.append((EIR, m.staged(op.fields["eir"])))
+        elif op.name == "settr" and cfg.version <= BY_NAME["tr"].until:
+            ex.late.append(partial(m.write_sreg, TR, op.fields["type"]))
     _prepare_transfer(ex)
     ex.transfer = _transfer(ex)
-    if stub is not None and (stub.bap or stub.eap):
-        ex.prepare_program()
+    if stub is not None:
+        if stub.bap or stub.eap:
+            ex.prepare_program()
+        if stub.srp or stub.crp:
+            _recovery_point(ex)
+        if stub.abgc_condition:
+            _rotate_globals(ex, stub)
     if ex.transfer and stub is not None and stub.condition.type not in (8, 9, 11):
         ex.taken = m.pin(_condition(ex))
         kind, number = ex.transfer
@@ -75,6 +88,33 @@ def prepare_control(ex: WideExecution) -> None:
                 m.if_(ex.taken, m.prepare_return)
 
 
+def _recovery_point(ex: WideExecution) -> None:
+    """srp, slrp: RPR is this wide instruction and the rotation; crp: no recovery point."""
+    m, stub = ex.m, ex.wide.stub
+    assert stub is not None
+    condition, diag = ex.guard((stub.rpc,) if stub.rpc else ())
+    m.trap_if(diag, traps.EXC_DIAG_COND)
+    condition = m.pin(condition)
+    ip, br = (ex.wide.address, ex.cfg.br) if stub.srp else (0, 0)
+
+    def write() -> None:
+        m.write_sreg(RPR_LO, ip)
+        m.write_sreg(RPR_HI, br)
+
+    ex.late.append(lambda: m.if_(condition, write))
+
+
+def _rotate_globals(ex: WideExecution, stub: Stub) -> None:
+    """abgc n: %g24..31 rotate by n (7 is one back); rbgc: not rotated."""
+    m = ex.m
+    value, diag = (1, 0) if stub.abgc_condition == 1 else ex.predicate(stub.condition.psrc)
+    m.trap_if(diag, traps.EXC_DIAG_COND)
+    condition = m.pin(m.xor(value, int(stub.abgc_condition == 3)))
+    cur = (ex.cfg.bgr >> 8) + stub.abgc & 7 if stub.abgc else 0
+    bgr = ex.cfg.bgr & 0xFF | cur << 8
+    ex.late.append(lambda: m.if_(condition, lambda: m.write_sreg(BGR, bgr)))
+
+
 def _missing(ex: WideExecution) -> str:
     """The name of something in the wide instruction that the emulator does not have, or ""."""
     wide, stub = ex.wide, ex.wide.stub
@@ -85,12 +125,8 @@ def _missing(ex: WideExecution) -> str:
     for op in wide.cs1:
         if op.name not in _KNOWN_CS1 and op.name != "setsft":
             return op.name
-    if stub is not None:
-        for name in ("srp", "crp", "abgc"):
-            if getattr(stub, name):
-                return name
-        if stub.condition.type in (10, 12, 13):
-            return f"condition type {stub.condition.type}"
+    if stub is not None and stub.condition.type in (10, 12, 13):
+        return f"condition type {stub.condition.type}"
     for elp in wide.elps:
         if elp is not None and 0 < elp.source <= ELP_BGRPRED:
             return "%bgrpred" if elp.source == ELP_BGRPRED else "%spred"

@@ -25,22 +25,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu import memory_access, wide_arrays
+from e2kemu.cpu import memory_access, wide_arrays, wide_moves
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
-from e2kemu.cpu.state import EMPTY_TAG, LSR, TIR_LO, USD_HI, USD_LO
+from e2kemu.cpu.state import EMPTY_TAG, LSR, TIR_LO
 from e2kemu.cpu.wide_control import control, local_condition, predicate_logic, prepare_control
+from e2kemu.cpu.wide_moves import DIAGNOSTIC_BITS
 
 M = Any
 """A machine: a value builder with registers (``direct.DirectMachine``, ``block_source.SourceMachine``)."""
 V = Any
 
-M48 = (1 << 48) - 1
 HIGH = 0xFFFF_FFFF_0000_0000
-DIAGNOSTIC_BITS = 0x4000_0000_4000_0000
-"""Set in a result that becomes diagnostic, per half."""
-
 WIDTHS = {"S": 32, "P": 128, "X": 80}
 """Letter of a size -> bits, where they are not 64."""
 
@@ -71,6 +68,7 @@ class Staged:
     sources: list[V] = field(default_factory=list)
     tag: V = 0
     mark: V = 0             # a store under a diagnostic predicate
+    fmt: V = None           # of an access that a record describes
 
 
 class WideExecution:
@@ -85,6 +83,8 @@ class WideExecution:
         """Register -> slot of its extension."""
         self.arrays: dict[int, V] = {}
         """Item of the array access unit -> its slot."""
+        self.staged: list[Staged] = []
+        """The operations prepared before the loads."""
         self.remainder: V = None
         """LSR with the stores of a loop's last turn counted, once there is one."""
         self.predicates: dict[int, V] = {}
@@ -117,7 +117,7 @@ class WideExecution:
             self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
             return
         late = self._after_loads()
-        staged = [self._prepare(insn) for insn in self.wide.alu if insn.channel not in late]
+        staged = self.staged = [self._prepare(insn) for insn in self.wide.alu if insn.channel not in late]
         prepare_control(self)
         for one in staged:
             if one.insn.op.load:
@@ -264,8 +264,8 @@ class WideExecution:
         if op.family not in ("merge", "merge_first", "field", "movt", "gettag", "puttag", "movx", "movfi"):
             one.tag = self.any_tag([tag for _, tag in one.sources])
         m.bits = WIDTHS.get(op.sizes[0], 64)
-        memory = (op.load or op.store) and op.family != "aau"
-        _FAMILIES.get("memory" if memory else op.family, WideExecution._compute)(self, one)
+        family = "memory" if (op.load or op.store) and not op.family else op.family
+        _FAMILIES.get(family, WideExecution._compute)(self, one)
 
     def any_tag(self, tags: list[V]) -> V:
         total: V = 0
@@ -302,95 +302,6 @@ class WideExecution:
         m.speculative = False
         self.result(one, result, m.or_(diag, m.fault))
 
-    def _merge(self, one: Staged) -> None:
-        m = self.m
-        chosen, diag = self.guard(one.insn.merge) if one.insn.merge else (0, 0)
-        if not one.insn.sm:
-            m.trap_if(diag, traps.EXC_DIAG_COND)
-            diag = 0
-        m.condition = chosen
-        tags = [tag for _, tag in one.sources]
-        plain = one.insn.op.family == "merge"
-        tag = m.select(chosen, tags[1], tags[0]) if plain else self.any_tag(tags)
-        diag = m.or_(diag, self.check(one, tag))
-        values = [value for value, _ in one.sources]
-        self.result(one, one.insn.op.meaning(m, *values), diag)  # type: ignore[misc]
-
-    def _field(self, one: Staged) -> None:
-        """insf: src2[13] and src2[15] of the D form leave only the low halves of src1 and src3 to be checked."""
-        m = self.m
-        (a, tag_a), (b, tag_b), (c, tag_c) = one.sources
-        if m.bits == 64:
-            tag_a = m.and_(tag_a, m.select(m.and_(m.lshr(b, 13), 1), 3, 15)) if tag_a != 0 else 0
-            tag_c = m.and_(tag_c, m.select(m.and_(m.lshr(b, 15), 1), 3, 15)) if tag_c != 0 else 0
-        diag = self.check(one, self.any_tag([tag_a, tag_b, tag_c]))
-        self.result(one, one.insn.op.meaning(m, a, b, c), diag)  # type: ignore[misc]
-
-    def _movt(self, one: Staged) -> None:
-        m, insn = self.m, one.insn
-        value, tag = one.sources[0]
-        if "tc" in insn.op.name and not insn.sm:
-            self.check(one, tag)
-            tag = 0
-        assert insn.dst is not None
-        if insn.dst.kind is Kind.CTPR:
-            kind = m.select(m.eq(tag, 0), 4, 1)
-            self._stage_sreg(0x14 + insn.dst.value, m.or_(m.and_(value, M48), m.shl(kind, 54, 64)))
-            return
-        spread = m.select(one.diag, 5, 0)
-        value = m.or_(value, m.and_(m.select(one.diag, DIAGNOSTIC_BITS, 0), (1 << m.bits) - 1))
-        self.write(one, value, m.or_(tag, spread), keep_high=True)
-
-    def _gettag(self, one: Staged) -> None:
-        self.result(one, one.sources[0][1], one.diag)
-
-    def _puttag(self, one: Staged) -> None:
-        m = self.m
-        (value, _), (tag, tag_of_tag) = one.sources
-        diag = self.check(one, tag_of_tag)
-        tag = m.and_(tag, 3 if one.insn.op.sizes[-1] == "S" else 15)
-        self.write(one, value, m.or_(tag, m.select(diag, 5, 0)))
-
-    def _extension(self, one: Staged) -> None:
-        """movif, movfi, movx: the extension half of a register."""
-        m, insn, family = self.m, one.insn, one.insn.op.family
-        source = insn.src2
-        assert source is not None
-        assert insn.dst is not None
-        if source.kind in (Kind.R, Kind.B, Kind.G):
-            extension = m.ext(self.cfg.register(source, self.cfg.size))
-        else:
-            extension = 0
-        diag = self.check(one, one.tag if family == "movif" else self.any_tag([t for _, t in one.sources]))
-        if family == "movfi":
-            self.result(one, m.and_(extension, 0xFFFF), diag)
-            return
-        if family == "movif":
-            extension = m.and_(one.sources[1][0], 0xFFFF)
-        if insn.dst.kind in (Kind.R, Kind.B, Kind.G):
-            m.bits = 64
-            self.stage_extension(self.cfg.register(insn.dst, self.new_size), extension)
-        self.result(one, one.sources[0][0], diag)
-
-    def _getsp(self, one: Staged) -> None:
-        m = self.m
-        self.check(one, one.tag)
-        delta = one.insn.op.meaning(m, one.sources[0][0])  # type: ignore[misc]
-        m.bits = 64
-        lo, hi = m.sreg(USD_LO), m.sreg(USD_HI)
-        base = m.and_(m.add(lo, delta), M48)
-        if delta != 0:
-            size = m.lshr(hi, 32)
-            new_size = m.add(size, delta)
-            m.trap_if(m.xor(m.ult(new_size, 1 << 32), 1), traps.EXC_USER_STACK_BOUNDS)
-            self._stage_sreg(USD_LO, m.or_(m.and_(lo, ~M48 & (1 << 64) - 1), base))
-            new_hi = m.or_(m.and_(hi, 0xFFFF_FFFF), m.shl(m.and_(new_size, 0xFFFF_FFFF), 32))
-            self._stage_sreg(USD_HI, new_hi)
-        self.result(one, base, one.diag)
-
-    def _memory(self, one: Staged) -> None:
-        memory_access.prepare(self, one)
-
     def _state_register(self, one: Staged) -> None:
         """rws, rwd, rrs, rrd."""
         m, insn = self.m, one.insn
@@ -414,7 +325,7 @@ class WideExecution:
 
     # -- staging ---------------------------------------------------------------------------------
 
-    def _stage_sreg(self, number: int, value: V) -> None:
+    def stage_sreg(self, number: int, value: V) -> None:
         """A cached state register gets ``value`` at the end of the wide instruction."""
         m = self.m
         slot = m.staged(m.sreg(number))
@@ -562,17 +473,19 @@ class WideExecution:
 
 
 _FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
-    "merge": WideExecution._merge,
-    "merge_first": WideExecution._merge,
-    "field": WideExecution._field,
-    "movt": WideExecution._movt,
-    "gettag": WideExecution._gettag,
-    "puttag": WideExecution._puttag,
-    "movif": WideExecution._extension,
-    "movfi": WideExecution._extension,
-    "movx": WideExecution._extension,
-    "getsp": WideExecution._getsp,
-    "memory": WideExecution._memory,
+    "merge": wide_moves.merge,
+    "merge_first": wide_moves.merge,
+    "field": wide_moves.field,
+    "movt": wide_moves.movt,
+    "gettag": wide_moves.gettag,
+    "puttag": wide_moves.puttag,
+    "movif": wide_moves.extension,
+    "movfi": wide_moves.extension,
+    "movx": wide_moves.extension,
+    "getsp": wide_moves.getsp,
+    "memory": memory_access.prepare,
+    "segment": memory_access.prepare_segment,
+    "record": memory_access.prepare_record,
     "aau": wide_arrays.operation,
 }
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from typing import Protocol
 
-from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, WINDOW_DOUBLES
 from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS, EXC_WINDOW_BOUNDS
 from e2kemu.cpu.state import (
     BR,
@@ -32,6 +32,7 @@ from e2kemu.cpu.state import (
     PSP_HI,
     PSP_LO,
     PSR,
+    TR,
     USD_HI,
     USD_LO,
     WD,
@@ -40,6 +41,9 @@ from e2kemu.cpu.state import (
     CpuState,
     Slot,
 )
+
+TYPE_REGISTER_UNTIL = BY_NAME["tr"].until
+"""Last instruction set with a type register."""
 
 M48 = (1 << 48) - 1
 _M32 = (1 << 32) - 1
@@ -217,6 +221,8 @@ def enter(state: CpuState, memory: Memory, wbs: int, return_ip: int, *, new_size
     s[CR0_LO] = pack_predicates(state)
     s[CR0_HI] = return_ip
     s[CR1_LO] = (psr & 0x7F) << 57 | (s[CUIR] & 0x1FFFF) << 40 | wbs << 33 | (psize >> 1) << 26 | (wd >> 48 & 1) << 25
+    if state.model.version <= TYPE_REGISTER_UNTIL:
+        s[CR1_LO] |= s[TR] & 0x7FFF
     s[CR1_HI] = (usd_size >> 4) << 36 | (wd >> 49 & 1) << 35 | s[BR] & 0xFFFFFFF
     base = ((wd & 0x7FF) + 16 * wbs) % _FILE_BYTES
     s[WD] = 1 << 48 | left << 35 | left << 19 | base
@@ -243,6 +249,8 @@ def leave(state: CpuState, memory: Memory) -> int:
     s[BR] = cr1_hi & 0xFFFFFFF
     s[PSR] = cr1_lo >> 57
     s[CUIR] = cr1_lo >> 40 & 0x1FFFF
+    if state.model.version <= TYPE_REGISTER_UNTIL:
+        s[TR] = cr1_lo & 0x7FFF
     usd_size = (cr1_hi >> 36) << 4
     freed = usd_size - (s[USD_HI] >> 32)
     s[USD_LO] = s[USD_LO] & ~M48 | s[USD_LO] + freed & M48

@@ -104,7 +104,9 @@ def test_every_described_integer_operation_has_vectors_or_is_of_v1() -> None:
     covered = {vector["op"] for vector in VECTORS["ops"]}
     described = {op.name for op in table.rows() if op.meaning and not (op.load or op.store)
                  and op.meaning.__module__.endswith(("alc_int", "alc_cmp")) and op.channels[4]}
-    assert described - covered <= {"getsp", "puttags", "puttagd", "gettagd", "movif", "movfi", "movx", "movxa", "movxc"}
+    elsewhere = {"getsp", "puttags", "puttagd", "gettagd", "movif", "movfi", "movx", "movxa", "movxc", "getpl", "movtq",
+                 "movtcq", "movtrq", "movtrcq", "movtrs", "movtrd", "movtrcs", "movtrcd"}
+    assert described - covered <= elsewhere
     assert len(described) > 300
 
 

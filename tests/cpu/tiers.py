@@ -45,3 +45,31 @@ def both(text: str, steps: int, setup: Setup | None = None, *, model: str = "e8c
     for page in plain.dirty.nonzero()[0].tolist():
         assert plain.read(page << 12, 4096) == compiled.read(page << 12, 4096), hex(page << 12)
     return pair[1], ends[0]
+
+
+class Pair:
+    """One wide instruction, executed many times from states of the caller's making."""
+
+    def __init__(self, text: str, model: str = "e8c") -> None:
+        self.guests = Guest(text, model), Guest(text, model)
+        self.start = self.guests[0].state.pc
+        self.wide = self.guests[0].cpu.reference.fetch(self.start)
+
+    def run(self, **registers: int) -> tuple[Guest, str]:
+        """Execute it with these registers (``r1_tag=5`` is ``r1.tag``); the guest and the exception, or ""."""
+        for guest in self.guests:
+            guest.state.reset()
+            guest.give_stacks()
+            guest.state.pc = self.start
+            for name, value in registers.items():
+                guest.state[name.replace("_", ".")] = value
+        plain, compiled = self.guests
+        try:
+            direct.execute(plain.cpu.core, self.wide)
+            first = ""
+        except Trap as trap:
+            first = BY_BIT[trap.exc].name
+        assert first == reference(compiled, 1), first
+        for part in PARTS:
+            assert getattr(plain.state, part).tolist() == getattr(compiled.state, part).tolist(), part
+        return compiled, first

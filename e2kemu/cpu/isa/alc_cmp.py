@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from e2kemu.cpu.isa.notation import ALOPF7, ALOPF8, alu, row
+from e2kemu.cpu.isa.notation import ALOPF7, alu
 
 V = Any
 _ALC = "0134"
@@ -107,8 +107,3 @@ def cmpandle(v: V, a: V, b: V) -> V:
     """src1 & src2 is zero or negative."""
     both = v.and_(a, b)
     return v.or_(v.eq(both, v.const(0)), _sign(v, both))
-
-
-# x86 flags to a predicate (support of binary translation): not described.
-for _code, _condition in enumerate(("o", "b", "e", "be", "s", "p", "l", "le")):
-    row(f"cctop{_condition}", ALOPF8, 0x24, "SB", "03", cmpopce=_code, nops=2)

@@ -11,7 +11,7 @@ shifts everything out (not confirmed on hardware).
     "merge"   only the chosen source counts
     "merge_first"  a combined operation with a merge: every source counts
     "field"   src2 bits 13 and 15 narrow the check of src1 and src3 to their low halves (insf)
-    "movt"    the tag is copied with the value
+    "movt"    the tag is copied with the value (movt, getpl)
     "gettag"  the meaning gets the tag instead of the value
     "puttag"  the meaning gives the value; the low bits of src2 become its tag
     "movif" "movfi" "movx"  work on the extension half of a register
@@ -201,8 +201,18 @@ def insf(v: V, a: V, b: V, c: V) -> V:
     return v.or_(v.and_(scr(v, a, v.and_(b, v.const(63))), v.not_(mask)), v.and_(c, mask))
 
 
-row("getfzs", ALOPF11, 0x74, "SSS", _ALL, since=5, opc2=0x01, ales_lo=0xC0)
-row("getfzd", ALOPF11, 0x75, "DDD", _ALL, since=5, opc2=0x01, ales_lo=0xC0)
+@alu("getfzs", ALOPF11, 0x74, "SSS", _ALL, since=5, opc2=0x01, ales_lo=0xC0)
+@alu("getfzd", ALOPF11, 0x75, "DDD", _ALL, since=5, opc2=0x01, ales_lo=0xC0)
+def getfz(v: V, a: V, b: V) -> V:
+    """Get a field: rotate right by b[5:0], keep b[11:6] bits (both modulo the width), b[12] fills the rest with the top bit of the field; then the low b[15:13] bits become 0."""
+    length = v.and_(v.lshr(b, v.const(6)), v.const(v.bits - 1))
+    mask = v.sub(v.shl(v.const(1), length), v.const(1))
+    turned = scr(v, a, b)
+    top = v.and_(v.sub(length, v.const(1)), v.const(v.bits - 1))
+    sign = v.and_(v.lshr(turned, top), v.and_(v.lshr(b, v.const(12)), v.const(1)))
+    field = v.or_(v.and_(turned, mask), v.and_(v.sub(v.const(0), sign), v.not_(mask)))
+    zeros = v.sub(v.shl(v.const(1), v.and_(v.lshr(b, v.const(13)), v.const(7))), v.const(1))
+    return v.and_(field, v.not_(zeros))
 
 
 @alu("sxt", ALOPF1, 0x0C, "SSD", _ALL)
@@ -367,14 +377,23 @@ def movt(v: V, b: V) -> V:
     return b
 
 
-# The "r" forms turn a procedure label or an array pointer into a reference (protected mode).
-row("movtrs", ALOPF2, 0x60, "SS", "0134", opce=0xC2)
-row("movtrcs", ALOPF2, 0x60, "SS", "0134", opce=0xC3)
-row("movtrd", ALOPF2, 0x61, "DD", "0134", opce=0xC2)
-row("movtrcd", ALOPF2, 0x61, "DD", "0134", opce=0xC3)
+@alu("movtrs", ALOPF2, 0x60, "SS", "0134", opce=0xC2, family="movt")
+@alu("movtrcs", ALOPF2, 0x60, "SS", "0134", opce=0xC3, family="movt")
+@alu("movtrd", ALOPF2, 0x61, "DD", "0134", opce=0xC2, family="movt")
+@alu("movtrcd", ALOPF2, 0x61, "DD", "0134", opce=0xC3, family="movt")
+def movtr(v: V, b: V) -> V:
+    """As movt; labels and descriptors, which it would turn into references, raise exc_illegal_operand."""
+    return b
+
+
+def _movtq(v: V, low: V, high: V) -> tuple[V, V]:
+    """Move a pair of registers with their tags."""
+    return low, high
+
 
 for _opce, _name in ((0xC0, "movtq"), (0xC1, "movtcq"), (0xC2, "movtrq"), (0xC3, "movtrcq")):
-    row(_name, ALOPF22, 0x57, "QQ", {1: "0134", 7: "03"}, opc2=0x01, ales_lo=0xC0, opce=_opce, pair="01/34")
+    row(_name, ALOPF22, 0x57, "QQ", {1: "0134", 7: "03"}, opc2=0x01, ales_lo=0xC0, opce=_opce, pair="01/34", family="movt",
+        meaning=_movtq)
 
 
 @alu("gettags", ALOPF12, 0x08, "SS", "25", opc2=0x01, ales_lo=0xC0, opce=0xC0, family="gettag")
@@ -386,12 +405,10 @@ def gettag(v: V, tag: V) -> V:
 
 @alu("puttags", ALOPF11, 0x0A, "SSS", "25", opc2=0x01, ales_lo=0xC0, mas=True, family="puttag")
 @alu("puttagd", ALOPF11, 0x0B, "DSD", "25", opc2=0x01, ales_lo=0xC0, mas=True, family="puttag")
+@alu("puttagqp", ALOPF11, 0x6C, "PSP", "0134", since=5, opc2=0x02, ales_lo=0xC0, family="puttag")
 def puttag(v: V, a: V, b: V) -> V:
     """src1 with the tag given by src2."""
     return a
-
-
-row("puttagqp", ALOPF11, 0x6C, "PSP", "0134", since=5, opc2=0x02, ales_lo=0xC0)
 
 
 @alu("movif", ALOPF1, 0x5E, "DSD", {1: "14", 2: "0134"}, family="movif")
@@ -426,6 +443,12 @@ def getspd(v: V, b: V) -> V:
     return v.and_(b, v.const(~15, 64))
 
 
+@alu("getpl", ALOPF2, 0x63, "SD", {1: "03", 7: "0134"}, opce=0xF0, family="movt")
+def getpl(v: V, b: V) -> V:
+    """Make a transfer address of a 32-bit one, usually in a CTPR; descriptors raise exc_illegal_operand."""
+    return v.zext(b, 64)
+
+
 # --- protected mode, x87 compatibility, global rotation checks: not described -----------------------
 
 row("vfsi", ALOPF1, 0x63, "SDD", "14", until=6)
@@ -438,7 +461,6 @@ row("gdtoap", ALOPF2, 0x62, "SQ", "0134", until=6, opce=0xF2, pair="01/34")
 row("cudincr", ALOPF2, 0x62, "DQ", "03", since=7, opce=0xF0, pair="01/34")
 row("gdincr", ALOPF2, 0x62, "DQ", "03", since=7, opce=0xF2, pair="01/34")
 row("getsap", ALOPF2, 0x62, "SQ", {1: "01", 7: "0"}, opce=0xEC, pair="01/34")
-row("getpl", ALOPF2, 0x63, "SD", {1: "03", 7: "0134"}, opce=0xF0)
 row("puttc", ALOPF11, 0x25, "DDD", "0", opc2=0x01, ales_lo=0xC0)
 row("gettc", ALOPF12, 0x24, "SD", "0", opc2=0x01, ales_lo=0xC0, opce=0xC0)
 row("gettst", ALOPF12, 0x24, "DD", "3", since=3, opc2=0x01, ales_lo=0xC0, opce=0xC0)
@@ -456,26 +478,6 @@ row("getva", ALOPF11, 0x52, "QSD", "03", opc2=0x01, ales_lo=0xC0)
 row("tdtomp", ALOPF11, 0x53, "DDD", "0134", until=2, opc2=0x01, ales_lo=0xC0)
 row("odtoap", ALOPF11, 0x54, "QDQ", "0134", until=2, opc2=0x01, ales_lo=0xC0, pair="01/34")
 row("cast", ALOPF11, 0x55, "QQQ", "0134", until=2, opc2=0x01, ales_lo=0xC0, pair="01/34")
-
-
-# --- operations that give x86 flags (support of binary translation): not described ------------------
-
-_FLAG_WIDTHS = (("s_fb", 0x04, 1), ("s_fh", 0x05, 1), ("s_fw", 0x06, 1), ("d_fd", 0x07, 3))
-
-for _cop, _name in ((0x00, "and"), (0x02, "andn"), (0x04, "or"), (0x06, "orn"), (0x08, "xor"), (0x0A, "xorn"),
-                    (0x10, "add"), (0x12, "sub")):
-    for _suffix, _opc2, _since in _FLAG_WIDTHS:
-        _wide = _opc2 == 0x07
-        row(_name + _suffix, ALOPF11, _cop + _wide, "DDS" if _wide else "SSS", "03", since=_since, opc2=_opc2, ales_lo=0xC0)
-
-for _cop, _name in ((0x22, "umulx"), (0x23, "smulx")):
-    for _suffix, _opc2, _since in _FLAG_WIDTHS[:3]:
-        row(_name + _suffix[1:], ALOPF11, _cop, "SSS", "03", opc2=_opc2, ales_lo=0xC0)
-
-for _cop, _name in ((0x14, "scl"), (0x16, "scr"), (0x18, "shl"), (0x1A, "shr"), (0x1C, "sar"), (0x30, "inc"), (0x32, "dec")):
-    for _suffix, _opc2, _since in _FLAG_WIDTHS:
-        _wide = _opc2 == 0x07
-        row(_name + _suffix, ALOPF21, _cop + _wide, "DDSS" if _wide else "SSSS", "03", since=_since, opc2=_opc2)
 
 
 # --- combined operations: op2(src3, op1(src1, src2)) ------------------------------------------------

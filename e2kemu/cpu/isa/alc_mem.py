@@ -1,9 +1,9 @@
 """Loads and stores of the arithmetic-logic channels.
 
 Address = src1 + src2. Narrow loads extend with zeros to 64 bits. Memory is little endian. Loads issue in
-channels 0, 2, 3, 5, stores in 2 and 5. Accesses relative to x86 segments (CS..SS, GS), to CUD and GD and
-through array pointers and object descriptors need descriptors that the emulator does not have: they are
-declared without a meaning. Facts: the operation tables of the binutils port.
+channels 0, 2, 3, 5, stores in 2 and 5. Accesses relative to x86 segments (CS..SS, GS), to CUD and GD
+("segment") take base and size from the state registers of that name. Array pointers and object
+descriptors belong to the protected mode: they are declared without a meaning. Facts: the operation tables of the binutils port.
 """
 
 from __future__ import annotations
@@ -83,42 +83,67 @@ def stmqp(v: V, a: V, b: V, value: V) -> None:
         v.store_if(chosen, v.add(a, v.const(index, 64), 64), 1, byte)
 
 
-# The trap handler's own load and store, which repeat an access out of the trap cellar.
-row("ldrd", ALOPF11, 0x5B, "DDD", _LOADS, opc2=0x01, ales_lo=0xC0, load=8)
-row("strd", ALOPF13, 0x1B, "DDD", "25", opc2=0x01, ales_lo=0xC0, mas=True, store=8)
-row("ldrqp", ALOPF11, 0x6B, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("strqp", ALOPF13, 0x2B, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+# The trap handler's own load and store: they repeat an access out of the trap cellar.
+
+@alu("ldrd", ALOPF11, 0x5B, "DDD", _LOADS, opc2=0x01, ales_lo=0xC0, load=8, family="record")
+def ldrd(v: V, a: V, b: V) -> V:
+    """Load at src1 as the record src2 of an access says: its index is added, its format is the size."""
+    return v.load(v.add(a, b, 64), 8)
+
+
+@alu("strd", ALOPF13, 0x1B, "DDD", "25", opc2=0x01, ales_lo=0xC0, mas=True, store=8, family="record")
+def strd(v: V, a: V, b: V, value: V) -> None:
+    """Store at src1 as the record src2 of an access says."""
+    v.store(v.add(a, b, 64), 8, value)
+
+
+row("ldrqp", ALOPF11, 0x6B, "DDP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16, family="record", meaning=ldqp)
+row("strqp", ALOPF13, 0x2B, "DDP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16, family="record", meaning=stqp)
+
+
+def _segment(name: str, fmt: Any, cop: int, sizes: str, channels: Any, meaning: Any, *, opc2: int | None = None,
+             since: int = 1, pair: str = "", load: int = 0, store: int = 0) -> None:
+    """An access at an offset (src1 + src2) into a segment."""
+    row(name, fmt, cop, sizes, channels, since=since, opc2=opc2, ales_lo=None if opc2 is None else 0xC0, pair=pair,
+        mas=True, load=load, store=store, family="segment", meaning=meaning)
+
 
 # x86 segments
-for _index, _segment in enumerate(_SEGMENTS):
+for _index, _name in enumerate(_SEGMENTS):
     for _code, (_letter, _bytes) in enumerate(_SIZES):
-        row(f"ld{_segment}{_letter}", ALOPF1, 0x68 + 4 * _index + _code, "SSD", _LOADS, mas=True, load=_bytes)
-        row(f"st{_segment}{_letter}", ALOPF3, 0x28 + 4 * _index + _code, "SSD" if _bytes == 8 else "SSS", "25", mas=True,
-            store=_bytes)
-    _width = "SS" if _segment == "es" else "DD"
-    row(f"ld{_segment}q", ALOPF11, 0x42 + _index, f"{_width}Q", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35",
-        mas=True, load=16)
-    row(f"st{_segment}q", ALOPF13, 0x02 + _index, "SSQ", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True,
-        store=16)
-    row(f"ld{_segment}qp", ALOPF11, 0x62 + _index, f"{_width}P", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True,
-        load=16)
-    row(f"st{_segment}mqp", ALOPF13, 0x12 + _index, f"{_width}P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True,
-        store=16)
-    row(f"st{_segment}qp", ALOPF13, 0x22 + _index, f"{_width}P", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True,
-        store=16)
+        _segment(f"ld{_name}{_letter}", ALOPF1, 0x68 + 4 * _index + _code, "SSD", _LOADS, _load(_bytes), load=_bytes)
+        _segment(f"st{_name}{_letter}", ALOPF3, 0x28 + 4 * _index + _code, "SSD" if _bytes == 8 else "SSS", "25",
+                 _store(_bytes), store=_bytes)
+    _width = "SS" if _name == "es" else "DD"
+    _segment(f"ld{_name}q", ALOPF11, 0x42 + _index, f"{_width}Q", _LOAD_PAIRS, ldq, opc2=0x01, pair="02/35", load=16)
+    _segment(f"st{_name}q", ALOPF13, 0x02 + _index, "SSQ", _STORE_PAIRS, stq, opc2=0x01, pair="25", store=16)
+    _segment(f"ld{_name}qp", ALOPF11, 0x62 + _index, f"{_width}P", _LOADS, ldqp, since=5, opc2=0x02, load=16)
+    _segment(f"st{_name}mqp", ALOPF13, 0x12 + _index, f"{_width}P", "25", stmqp, since=5, opc2=0x02, store=16)
+    _segment(f"st{_name}qp", ALOPF13, 0x22 + _index, f"{_width}P", "25", stqp, since=5, opc2=0x02, store=16)
 
-# CUD, GD and array pointers
-for _base, _sources, _first, _quad in (("cud", "SS", 0x60, 0x78), ("gd", "SS", 0x64, 0x79), ("ap", "QS", 0x68, 0x7A)):
+# CUD and GD
+for _name, _first, _quad, _long in (("cud", 0x60, 0x78, 0x68), ("gd", 0x64, 0x79, 0x69)):
     for _code, (_letter, _bytes) in enumerate(_SIZES):
-        row(f"ld{_base}{_letter}", ALOPF11, _first + _code, f"{_sources}D", _LOADS, opc2=0x01, ales_lo=0xC0, mas=True,
-            load=_bytes)
-    row(f"ld{_base}q", ALOPF11, _quad, f"{_sources}Q", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16)
+        _segment(f"ld{_name}{_letter}", ALOPF11, _first + _code, "SSD", _LOADS, _load(_bytes), opc2=0x01, load=_bytes)
+    _segment(f"ld{_name}q", ALOPF11, _quad, "SSQ", _LOAD_PAIRS, ldq, opc2=0x01, pair="02/35", load=16)
+    _segment(f"ld{_name}qp", ALOPF11, _long, "SSP", _LOADS, ldqp, since=5, opc2=0x02, load=16)
+for _code, (_letter, _bytes) in enumerate(_SIZES):
+    _segment(f"stgd{_letter}", ALOPF13, 0x24 + _code, "SSD" if _bytes == 8 else "SSS", "25", _store(_bytes), opc2=0x01,
+             store=_bytes)
+_segment("stgdq", ALOPF13, 0x39, "SSQ", _STORE_PAIRS, stq, opc2=0x01, pair="25", store=16)
+_segment("stgdmqp", ALOPF13, 0x19, "SSP", "25", stmqp, since=5, opc2=0x02, store=16)
+_segment("stgdqp", ALOPF13, 0x29, "SSP", "25", stqp, since=5, opc2=0x02, store=16)
 
-for _base, _sources, _first, _quad in (("gd", "SS", 0x24, 0x39), ("ap", "QS", 0x28, 0x3A)):
-    for _code, (_letter, _bytes) in enumerate(_SIZES):
-        row(f"st{_base}{_letter}", ALOPF13, _first + _code, _sources + ("D" if _bytes == 8 else "S"), "25", opc2=0x01,
-            ales_lo=0xC0, mas=True, store=_bytes)
-    row(f"st{_base}q", ALOPF13, _quad, f"{_sources}Q", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16)
+# Array pointers
+for _code, (_letter, _bytes) in enumerate(_SIZES):
+    row(f"ldap{_letter}", ALOPF11, 0x68 + _code, "QSD", _LOADS, opc2=0x01, ales_lo=0xC0, mas=True, load=_bytes)
+    row(f"stap{_letter}", ALOPF13, 0x28 + _code, "QSD" if _bytes == 8 else "QSS", "25", opc2=0x01, ales_lo=0xC0, mas=True,
+        store=_bytes)
+row("ldapq", ALOPF11, 0x7A, "QSQ", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16)
+row("stapq", ALOPF13, 0x3A, "QSQ", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16)
+row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
+row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
 
 # Object descriptors of the first two instruction sets
 for _index, _rights in enumerate("rwp"):
@@ -131,12 +156,3 @@ for _index, _rights in enumerate("rwp"):
         load=16)
     row(f"stod{_rights}q", ALOPF13, 0x3B + _index, "QSQ", "25", until=2, opc2=0x01, ales_lo=0xC0, pair="25", mas=True,
         store=16)
-
-# 128-bit registers
-row("ldcudqp", ALOPF11, 0x68, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("ldgdqp", ALOPF11, 0x69, "SSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("stgdmqp", ALOPF13, 0x19, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
-row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
-row("stgdqp", ALOPF13, 0x29, "SSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
-row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)

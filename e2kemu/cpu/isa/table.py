@@ -8,6 +8,7 @@ from __future__ import annotations
 from e2kemu.cpu.isa import (  # noqa: F401  (imported for their rows)
     aau,
     alc_cmp,
+    alc_flags,
     alc_fp,
     alc_fp80,
     alc_int,
