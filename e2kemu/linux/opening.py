@@ -16,19 +16,19 @@ from e2kemu.linux.procfile import open_node
 from e2kemu.linux.umask import umask_of
 
 if TYPE_CHECKING:
-    from e2kemu.linux.task import Process, Task
+    from e2kemu.linux.task import Process
 
 
-def open_at(task: Task, dirfd: int, path: str, flags: int, mode: int = 0) -> OpenFile:
+def open_at(process: Process, dirfd: int, path: str, flags: int, mode: int = 0) -> OpenFile:
     """open(2). Raises LinuxError and OSError; BlockingIOError for a FIFO without a reader that the guest waits for."""
     follow = not (flags & c.O_NOFOLLOW or (flags & c.O_CREAT and flags & c.O_EXCL))
-    with paths.at(task, dirfd, path, follow=follow) as place:
-        return _open(task.process, place, flags, mode)
+    with paths.at(process, dirfd, path, follow=follow) as place:
+        return _open(process, place, flags, mode)
 
 
 def open_path(process: Process, path: str, flags: int) -> OpenFile:
     """Open an absolute guest path again, after a migration."""
-    return open_at(process.tasks[0], c.AT_FDCWD, path, flags)
+    return open_at(process, c.AT_FDCWD, path, flags)
 
 
 def _open(process: Process, place: paths.Place, flags: int, mode: int) -> OpenFile:

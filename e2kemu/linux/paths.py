@@ -73,13 +73,12 @@ def text(task: Task, address: int) -> str:
 
 
 @contextmanager
-def at(task: Task, dirfd: int, path: str, *, follow: bool = True, flags: int = 0) -> Iterator[Place]:
+def at(process: Process, dirfd: int, path: str, *, follow: bool = True) -> Iterator[Place]:
     """The place of ``path``, which is relative to the guest's ``dirfd`` (or AT_FDCWD).
 
-    ``follow``: a link as last component is followed. AT_EMPTY_PATH in ``flags`` is the caller's business: an empty
-    path fails with ENOENT. Raises LinuxError and OSError as the walk meets them.
+    ``follow``: a link as last component is followed. An empty path fails with ENOENT (AT_EMPTY_PATH is the caller's
+    business). Raises LinuxError and OSError as the walk meets them.
     """
-    process = task.process
     if not path:
         raise LinuxError(errno.ENOENT)
     start: OpenFile | None = None

@@ -132,7 +132,7 @@ class HostAddress:
             raise LinuxError(errno.ECONNREFUSED)
         if self.path[:1] == b"\0":
             return self.path
-        with paths.at(task, c.AT_FDCWD, os.fsdecode(self.path), follow=not create) as place:
+        with paths.at(task.process, c.AT_FDCWD, os.fsdecode(self.path), follow=not create) as place:
             place.on_host()
             if create:
                 if task.process.sandbox.read_only and place.status is None:

@@ -40,7 +40,7 @@ def _fresh(task: Task, place: paths.Place, *, directory: bool = False) -> paths.
 
 
 def _mkdir(task: Task, dirfd: int, path: str, mode: int) -> int:
-    with paths.at(task, dirfd, path, follow=False) as place:
+    with paths.at(task.process, dirfd, path, follow=False) as place:
         _fresh(task, place, directory=True)
         with umask_of(task.process):
             os.mkdir(place.name, mode & 0o1777, dir_fd=place.fd)
@@ -63,7 +63,7 @@ def _mknod(task: Task, dirfd: int, path: str, mode: int, device: int) -> int:
         raise LinuxError(errno.EPERM)
     if kind not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
         raise LinuxError(errno.EPERM if kind in (stat.S_IFCHR, stat.S_IFBLK) else errno.EINVAL)
-    with paths.at(task, dirfd, path, follow=False) as place:
+    with paths.at(task.process, dirfd, path, follow=False) as place:
         _fresh(task, place)
         with umask_of(task.process):
             os.mknod(place.name, kind | mode & 0o7777, dir_fd=place.fd)
@@ -83,7 +83,7 @@ def mknodat(task: Task, dirfd: int, path: int, mode: int, dev: int) -> int:
 def _unlink(task: Task, dirfd: int, path: str, flags: int) -> int:
     if flags & ~c.AT_REMOVEDIR:
         raise LinuxError(errno.EINVAL)
-    with paths.at(task, dirfd, path, follow=False) as place:
+    with paths.at(task.process, dirfd, path, follow=False) as place:
         _change(task, place).existing()
         if flags:
             if place.guest == "/":
@@ -112,7 +112,7 @@ def unlinkat(task: Task, dirfd: int, path: int, flags: int) -> int:
 def _symlink(task: Task, target: str, dirfd: int, path: str) -> int:
     if not target:
         raise LinuxError(errno.ENOENT)
-    with paths.at(task, dirfd, path, follow=False) as place:
+    with paths.at(task.process, dirfd, path, follow=False) as place:
         _fresh(task, place)
         os.symlink(target, place.name, dir_fd=place.fd)
     return 0
@@ -133,7 +133,7 @@ def _readlink(task: Task, dirfd: int, path: str, buf: int, size: int) -> int:
         raise LinuxError(errno.EINVAL)
     if not path and dirfd != c.AT_FDCWD:
         raise LinuxError(errno.ENOENT)
-    with paths.at(task, dirfd, path, follow=False) as place:
+    with paths.at(task.process, dirfd, path, follow=False) as place:
         status = place.existing()
         if not stat.S_ISLNK(status.st_mode):
             raise LinuxError(errno.EINVAL)
@@ -160,8 +160,8 @@ def readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> int:
 def _link(task: Task, old_fd: int, old: str, new_fd: int, new: str, flags: int) -> int:
     if flags & ~(c.AT_SYMLINK_FOLLOW | c.AT_EMPTY_PATH):
         raise LinuxError(errno.EINVAL)
-    with (paths.at(task, old_fd, old, follow=bool(flags & c.AT_SYMLINK_FOLLOW)) as source,
-          paths.at(task, new_fd, new, follow=False) as target):
+    with (paths.at(task.process, old_fd, old, follow=bool(flags & c.AT_SYMLINK_FOLLOW)) as source,
+          paths.at(task.process, new_fd, new, follow=False) as target):
         source.existing()
         _fresh(task, target)
         if source.node is not None:
@@ -183,7 +183,8 @@ def linkat(task: Task, olddirfd: int, old: int, newdirfd: int, new: int, flags: 
 def _rename(task: Task, old_fd: int, old: str, new_fd: int, new: str, flags: int) -> int:
     if flags & ~RENAME_NOREPLACE:
         raise LinuxError(errno.EINVAL)
-    with (paths.at(task, old_fd, old, follow=False) as source, paths.at(task, new_fd, new, follow=False) as target):
+    with (paths.at(task.process, old_fd, old, follow=False) as source,
+          paths.at(task.process, new_fd, new, follow=False) as target):
         status = source.existing()
         if source.node is not None or target.node is not None:
             raise LinuxError(errno.EXDEV)
@@ -215,7 +216,7 @@ def renameat2(task: Task, olddirfd: int, old: int, newdirfd: int, new: int, flag
 
 @syscall("chdir", "path:path")
 def chdir(task: Task, path: int) -> int:
-    with paths.at(task, c.AT_FDCWD, paths.text(task, path)) as place:
+    with paths.at(task.process, c.AT_FDCWD, paths.text(task, path)) as place:
         if not stat.S_ISDIR(place.existing().st_mode):
             raise LinuxError(errno.ENOTDIR)
         if place.node is None and not os.access(place.name, os.X_OK, dir_fd=place.fd):
@@ -235,7 +236,7 @@ def fchdir(task: Task, fd: int) -> int:
 
 @syscall("getcwd", "buf:out size:size")
 def getcwd(task: Task, buf: int, size: int) -> int:
-    with paths.at(task, c.AT_FDCWD, ".") as place:
+    with paths.at(task.process, c.AT_FDCWD, ".") as place:
         place.existing()
     data = os.fsencode(task.process.cwd) + b"\0"
     if len(data) > size:
@@ -254,7 +255,7 @@ def _on_path(task: Task, dirfd: int, path: str, flags: int, change: Callable[[in
     """``change`` what a path names, by a descriptor that does not follow the last link a second time."""
     if paths.is_empty(path, flags):
         return _on_file(task, task.files.get(dirfd), change)
-    with paths.at(task, dirfd, path, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
+    with paths.at(task.process, dirfd, path, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
         place.existing()
         _change(task, place)
         fd = place.open_path()
@@ -397,7 +398,7 @@ def utimensat(task: Task, dirfd: int, path: int, times: int, flags: int) -> int:
         if paths.is_empty(name, flags):
             status = task.files.get(dirfd).status()
         else:
-            with paths.at(task, dirfd, name, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
+            with paths.at(task.process, dirfd, name, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
                 status = place.existing()
     now = task.process.clock.realtime()
     old = (status.st_atime_ns, status.st_mtime_ns)

@@ -31,7 +31,7 @@ def retry(task: Task) -> None:
 def _open(task: Task, dirfd: int, path: str, flags: int, mode: int) -> int:
     task.files.lowest(limit(task, "NOFILE"))
     try:
-        file = open_at(task, dirfd, path, flags, mode)
+        file = open_at(task.process, dirfd, path, flags, mode)
     except BlockingIOError:
         retry(task)
     return install(task, file, flags)
@@ -225,7 +225,7 @@ def truncate64(task: Task, path: int, length: int, high: int) -> int:
 def _truncate(task: Task, path: str, length: int) -> int:
     if length < 0:
         raise LinuxError(errno.EINVAL)
-    file = open_at(task, c.AT_FDCWD, path, c.O_WRONLY | c.O_NONBLOCK)
+    file = open_at(task.process, c.AT_FDCWD, path, c.O_WRONLY | c.O_NONBLOCK)
     try:
         return _set_length(file, length)
     finally:

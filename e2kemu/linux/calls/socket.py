@@ -473,18 +473,19 @@ def getsockopt(task: Task, fd: int, level: int, option: int, value: int, size: i
     return 0
 
 
-_CALLS = (None, "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send",
-          "recv", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4",
-          "recvmmsg", "sendmmsg")
+SOCKETCALLS = (None, "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair",
+               "send", "recv", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg",
+               "accept4", "recvmmsg", "sendmmsg")
+"""Names by the number that socketcall takes."""
 _ARGUMENTS = (0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4)
 
 
 @syscall("socketcall", "call:socketcall arguments:addr")
 def socketcall(task: Task, call: int, arguments: int) -> int:
     """The old way: the number of the call and its arguments in memory, each of the program's pointer size."""
-    if not 1 <= call < len(_CALLS):
+    if not 1 <= call < len(SOCKETCALLS):
         raise LinuxError(errno.EINVAL)
-    name, pointer = _CALLS[call], task.process.pointer_size
+    name, pointer = SOCKETCALLS[call], task.process.pointer_size
     values = [task.memory.pointer(arguments + n * pointer) for n in range(_ARGUMENTS[call])]
     if name == "accept4":
         fd, flags = (int.from_bytes((v & 0xFFFFFFFF).to_bytes(4, "little"), "little", signed=True)

@@ -48,7 +48,7 @@ def look(task: Task, dirfd: int, path: str, flags: int) -> os.stat_result:
         if dirfd != c.AT_FDCWD:
             return task.files.get(dirfd).status()
         path = "."
-    with paths.at(task, dirfd, path, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
+    with paths.at(task.process, dirfd, path, follow=not flags & c.AT_SYMLINK_NOFOLLOW) as place:
         return place.existing()
 
 
@@ -129,7 +129,7 @@ def _magic(fd: int) -> int:
 
 
 def _statfs(task: Task, layout: Struct, path: int, buf: int) -> int:
-    with paths.at(task, c.AT_FDCWD, paths.text(task, path)) as place:
+    with paths.at(task.process, c.AT_FDCWD, paths.text(task, path)) as place:
         place.existing()
         if place.node is not None:
             return _filesystem(task, layout, buf, None)
@@ -175,7 +175,7 @@ def fstatfs64(task: Task, fd: int, size: int, buf: int) -> int:
 def _access(task: Task, dirfd: int, path: str, mode: int) -> int:
     if mode & ~7:
         raise LinuxError(errno.EINVAL)
-    with paths.at(task, dirfd, path) as place:
+    with paths.at(task.process, dirfd, path) as place:
         status = place.existing()
         if place.node is not None:
             if mode & 2 or (mode & 1 and not place.node.entries):
