@@ -30,10 +30,11 @@ from pathlib import Path
 from e2kemu.errors import OptionError
 from e2kemu.objects import (
     ObjectStore,
+    Property,
     check_properties,
     flatten,
     numbered,
-    require_property,
+    read_properties,
     user_object,
 )
 from e2kemu.options import parse_bool
@@ -67,19 +68,29 @@ def find_authz(store: ObjectStore, ident: str) -> Authz:
 class SimpleAuthz(Authz):
     """One identity."""
 
+    PROPERTIES = (Property("identity", "who may", required=True),)
+
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong or missing property."""
-        check_properties(properties, ("identity",))
+        self.identity = read_properties(self.PROPERTIES, properties)["identity"]
         self.id = ident
-        self.identity = require_property(properties, "identity")
 
     def is_allowed(self, identity: str) -> bool:
         return identity == self.identity
 
 
+POLICIES = ("deny", "allow")
+
+
 @dataclass(frozen=True)
 class Rule:
     """One line of a list."""
+
+    PROPERTIES = (
+        Property("match", "the identities it is about", required=True),
+        Property("policy", "what becomes of them", "QAuthZListPolicy", choices=POLICIES, required=True),
+        Property("format", "how match is written", "QAuthZListFormat", "exact", ("exact", "glob")),
+    )
 
     pattern: re.Pattern[str]
     allow: bool
@@ -87,21 +98,22 @@ class Rule:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Rule:
         """From its members match, policy and format. Raises OptionError."""
-        check_properties(given, ("match", "policy", "format"))
-        match = require_property(given, "match")
-        require_property(given, "policy")
-        form = given.get("format", "exact")
-        if form not in ("exact", "glob"):
-            raise OptionError(f"Parameter 'format' does not accept value '{form}'")
-        text = re.escape(match)
-        if form == "glob":
+        rule = read_properties(cls.PROPERTIES, given)
+        text = re.escape(rule["match"])
+        if rule["format"] == "glob":
             text = text.replace(r"\*", ".*").replace(r"\?", ".")
-        return cls(re.compile(text, re.DOTALL), _allows(given))
+        return cls(re.compile(text, re.DOTALL), rule["policy"] == "allow")
 
 
 @dataclass(frozen=True)
 class RuleList:
     """The first rule that fits decides; ``allow`` for whom none fits."""
+
+    PROPERTIES = (
+        Property("policy", "for whom no rule fits", "QAuthZListPolicy", "deny", POLICIES),
+        Property("rules", "rules.N.match=, rules.N.policy=, rules.N.format=; N from 0", "QAuthZListRule",
+                 structured=True),
+    )  # fmt: skip
 
     rules: tuple[Rule, ...]
     allow: bool
@@ -109,8 +121,8 @@ class RuleList:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> RuleList:
         """From the properties policy and rules.N.*. Raises OptionError."""
-        check_properties([key for key in given if not key.startswith("rules.")], ("policy",))
-        return cls(tuple(Rule.of(rule) for rule in numbered(given, "rules")), _allows(given))
+        policy = read_properties(cls.PROPERTIES, given)["policy"]
+        return cls(tuple(Rule.of(rule) for rule in numbered(given, "rules")), policy == "allow")
 
     def is_allowed(self, identity: str) -> bool:
         for rule in self.rules:
@@ -119,16 +131,11 @@ class RuleList:
         return self.allow
 
 
-def _allows(given: Mapping[str, str]) -> bool:
-    policy = given.get("policy", "deny")
-    if policy not in ("allow", "deny"):
-        raise OptionError(f"Parameter 'policy' does not accept value '{policy}'")
-    return policy == "allow"
-
-
 @user_object("authz-list")
 class ListAuthz(Authz):
     """Rules in the options."""
+
+    PROPERTIES = RuleList.PROPERTIES
 
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong or missing property."""
@@ -146,12 +153,17 @@ _Stamp = tuple[int, int, int, int]
 class ListFileAuthz(Authz):
     """Rules in a file."""
 
+    PROPERTIES = (
+        Property("filename", "the file, in JSON", required=True),
+        Property("refresh", "follow its changes", "bool", "on"),
+    )
+
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong or missing property, a file that is not such a list."""
-        check_properties(properties, ("filename", "refresh"))
+        given = read_properties(self.PROPERTIES, properties)
         self.id = ident
-        self.path = Path(require_property(properties, "filename"))
-        self.refresh = parse_bool(properties.get("refresh", "on"), "refresh")
+        self.path = Path(given["filename"])
+        self.refresh = parse_bool(given["refresh"], "refresh")
         self._lock = threading.Lock()
         self._list: RuleList | None
         self._stamp: _Stamp | None
@@ -190,7 +202,7 @@ class ListFileAuthz(Authz):
         if not isinstance(given, dict) or not isinstance(given.get("rules", []), list):
             raise OptionError(f"{self.path} is not a JSON object with a list 'rules'")
         try:
-            check_properties(given, ("policy", "rules"))
+            check_properties(given, [one.name for one in RuleList.PROPERTIES])
             flat: dict[str, str] = {}
             for name, value in given.items():
                 flat |= flatten(value, name)

@@ -2,7 +2,8 @@
 
 A type registers itself with ``@user_object("tls-creds-x509")``; its class is called with the id, the
 properties (text, as given) and the store (where it may look for objects it refers to) and raises OptionError
-when they do not fit. ``ObjectStore`` holds the objects of one emulator by id.
+when they do not fit. It declares them in ``PROPERTIES``: from there come the checks and defaults
+(``read_properties``), the help and the completion. ``ObjectStore`` holds the objects of one emulator by id.
 
 Properties with a structure are written as QEMU's are: ``rules.0.match=bob,rules.0.policy=allow`` in an option
 text, lists and objects in JSON; `flatten` turns the latter into the former, `numbered` reads them.
@@ -12,9 +13,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from e2kemu.errors import CommandError, OptionError
+from e2kemu.options import parse_bool
+
+
+@dataclass(frozen=True)
+class Property:
+    """What may be said of an object of some type."""
+
+    name: str
+    doc: str
+    type: str = "string"
+    """As the help shows it: "string", "bool" (on or off, which is checked), QEMU's name of an enumeration or struct."""
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+    """The values it takes; empty: any."""
+    required: bool = False
+    structured: bool = False
+    """Given as ``name.0.member``, see ``numbered``."""
+
+    def check(self, value: str) -> None:
+        """Raises OptionError when it cannot be ``value``."""
+        if self.type == "bool":
+            parse_bool(value, self.name)
+        elif self.choices and value not in self.choices:
+            raise OptionError(f"Parameter '{self.name}' does not accept value '{value}'")
+
+    def explain(self) -> str:
+        """A line of help, in QEMU's layout."""
+        values = f": {'|'.join(self.choices)}" if self.choices else ""
+        default = f" (default: {self.default})" if self.default is not None else ""
+        return f"{f'  {self.name}=<{self.type}>':24s} - {self.doc}{values}{default}"
 
 
 class UserObject(Protocol):
@@ -26,10 +58,18 @@ class UserObject(Protocol):
         """Called when the object is deleted. Raises OptionError while it is in use."""
 
 
-Factory = Callable[[str, Mapping[str, str], "ObjectStore"], UserObject]
+class ObjectType(Protocol):
+    """The class of such objects."""
+
+    PROPERTIES: tuple[Property, ...]
+
+    def __call__(self, ident: str, properties: Mapping[str, str], store: ObjectStore, /) -> UserObject:
+        """Make one. Raises OptionError."""
+
+
 T = TypeVar("T")
 
-TYPES: dict[str, Factory] = {}
+TYPES: dict[str, ObjectType] = {}
 """Registered types by name (``-object help``)."""
 
 
@@ -41,6 +81,30 @@ def user_object(name: str) -> Callable[[T], T]:
         return factory
 
     return register
+
+
+def find_type(name: str) -> ObjectType:
+    """The type of that name. Raises OptionError."""
+    if name not in TYPES:
+        raise OptionError(f"invalid object type: {name}")
+    return TYPES[name]
+
+
+def read_properties(declared: tuple[Property, ...], given: Mapping[str, str]) -> dict[str, str]:
+    """The properties as given, with defaults for those that are not. Raises OptionError.
+
+    Wrong are one that is not declared, one that is missing, and a value that it cannot have.
+    """
+    known = {one.name: one for one in declared if not one.structured}
+    heads = tuple(f"{one.name}." for one in declared if one.structured)
+    check_properties((name for name in given if not name.startswith(heads)), known)
+    for one in declared:
+        if one.required:
+            require_property(given, one.name)
+    for name, value in given.items():
+        if name in known:
+            known[name].check(value)
+    return {one.name: one.default for one in declared if one.default is not None} | dict(given)
 
 
 def check_properties(properties: Iterable[str], known: Collection[str]) -> None:
@@ -106,13 +170,12 @@ class ObjectStore:
 
     def add(self, type_name: str, ident: str, properties: Mapping[str, str]) -> UserObject:
         """Create an object. Raises OptionError: unknown type, bad or taken id, wrong property."""
-        if type_name not in TYPES:
-            raise OptionError(f"invalid object type: {type_name}")
+        kind = find_type(type_name)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", ident):
             raise OptionError("Parameter 'id' expects an identifier")
         if ident in self._objects:
             raise OptionError(f"attempt to add duplicate property '{ident}' to object (type 'container')")
-        instance = TYPES[type_name](ident, properties, self)
+        instance = kind(ident, properties, self)
         self._objects[ident] = (type_name, instance)
         return instance
 

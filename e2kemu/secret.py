@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from e2kemu.errors import OptionError
-from e2kemu.objects import ObjectStore, check_properties, user_object
+from e2kemu.objects import ObjectStore, Property, read_properties, user_object
 
 KEY_SIZE = 32
 IV_SIZE = 16
@@ -36,13 +36,18 @@ MAX_SIZE = 1 << 20
 class Secret:
     """``value`` is the secret, in bytes."""
 
+    PROPERTIES = (
+        Property("data", "the secret itself"),
+        Property("file", "or the file that holds it"),
+        Property("format", "how it is written", "QCryptoSecretFormat", "raw", ("raw", "base64")),
+        Property("keyid", "the secret with the key, when it is encrypted with AES-256-CBC"),
+        Property("iv", "the initialization vector, in base64"),
+    )
+
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong property, unreadable file, what cannot be decoded or decrypted."""
-        check_properties(properties, ("data", "file", "format", "keyid", "iv"))
+        form = read_properties(self.PROPERTIES, properties)["format"]
         self.id = ident
-        form = properties.get("format", "raw")
-        if form not in ("raw", "base64"):
-            raise OptionError(f"Parameter 'format' does not accept value '{form}'")
         data = _given(properties)
         if form == "base64":
             data = _from_base64(data, f"secret '{ident}'")

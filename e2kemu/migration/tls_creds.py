@@ -32,7 +32,7 @@ from e2kemu.errors import OptionError, TlsError
 from e2kemu.migration.tls_check import check_credentials
 from e2kemu.migration.tls_errors import reason_of
 from e2kemu.migration.tls_priority import parse_priority
-from e2kemu.objects import ObjectStore, check_properties, user_object
+from e2kemu.objects import ObjectStore, Property, read_properties, user_object
 from e2kemu.options import parse_bool
 from e2kemu.secret import find_secret
 
@@ -55,8 +55,6 @@ N///////////AgEC
 """
 """The Diffie-Hellman group of RFC 7919, appendix A.2: good for 128 bits, known to every TLS library."""
 
-ENDPOINTS = ("client", "server")
-
 
 Authorize = Callable[[str], None]
 """Asked about the name in the peer's certificate; raises E2kError when it may not."""
@@ -65,8 +63,13 @@ Authorize = Callable[[str], None]
 class TlsCreds(ABC):
     """Credentials of one endpoint. What is common to all kinds: id, endpoint, dir, verify-peer, priority."""
 
-    OWN_PROPERTIES: frozenset[str] = frozenset()
-    """Properties that a kind has besides the common ones."""
+    PROPERTIES: tuple[Property, ...] = (
+        Property("dir", "the directory that holds the files"),
+        Property("endpoint", "which side uses it", "QCryptoTLSCredsEndpoint", "client", ("client", "server")),
+        Property("priority", "versions and ciphers, as GnuTLS's priority strings", default="NORMAL"),
+        Property("verify-peer", "server: the client must have a certificate of the CA", "bool", "on"),
+    )
+    """What all kinds have; a kind may have more."""
 
     KEY_EXCHANGES: tuple[str, ...] = ()
     """What a priority string may add for this kind, for it is always in: "+PSK"."""
@@ -76,14 +79,14 @@ class TlsCreds(ABC):
 
     def __init__(self, ident: str, properties: Mapping[str, str]) -> None:
         """Raises OptionError: a property that is unknown or has a value it cannot have."""
-        check_properties(properties, {"endpoint", "dir", "verify-peer", "priority"} | self.OWN_PROPERTIES)
+        given = read_properties(self.PROPERTIES, properties)
         self.id = ident
-        self.endpoint = properties.get("endpoint", "client")
-        if self.endpoint not in ENDPOINTS:
-            raise OptionError(f"Parameter 'endpoint' does not accept value '{self.endpoint}'")
-        self.directory = Path(properties["dir"]) if properties.get("dir") else None
-        self.verify_peer = parse_bool(properties.get("verify-peer", "on"), "verify-peer")
-        self.priority = parse_priority(properties.get("priority") or "NORMAL", self.KEY_EXCHANGES)
+        self.properties = given
+        """As given, with the defaults."""
+        self.endpoint = given["endpoint"]
+        self.directory = Path(given["dir"]) if given.get("dir") else None
+        self.verify_peer = parse_bool(given["verify-peer"], "verify-peer")
+        self.priority = parse_priority(given["priority"] or "NORMAL", self.KEY_EXCHANGES)
 
     @property
     def knows_peer(self) -> bool:
@@ -189,16 +192,20 @@ def find_creds(store: ObjectStore, ident: str, endpoint: str) -> TlsCreds:
 class X509Creds(TlsCreds):
     """Certificates in files."""
 
-    OWN_PROPERTIES = frozenset({"sanity-check", "passwordid"})
+    PROPERTIES = (
+        *TlsCreds.PROPERTIES,
+        Property("sanity-check", "look for certificates that cannot work", "bool", "on"),
+        Property("passwordid", "the secret that opens an encrypted key"),
+    )
 
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
         """Raises OptionError: wrong property, missing or unreadable file, certificates that cannot work."""
         super().__init__(ident, properties)
         self._required_directory()
-        self.sanity_check = parse_bool(properties.get("sanity-check", "on"), "sanity-check")
+        self.sanity_check = parse_bool(self.properties["sanity-check"], "sanity-check")
         password = None
-        if properties.get("passwordid"):
-            password = find_secret(store or ObjectStore(), properties["passwordid"]).text
+        if self.properties.get("passwordid"):
+            password = find_secret(store or ObjectStore(), self.properties["passwordid"]).text
         self._context = self._load(password)
 
     @property

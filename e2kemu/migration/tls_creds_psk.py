@@ -27,7 +27,7 @@ from e2kemu.errors import OptionError, TlsError
 from e2kemu.migration import tls_psk_shim as psk
 from e2kemu.migration.tls_creds import FFDHE3072, TlsCreds
 from e2kemu.migration.tls_errors import alert_of, printable, reason_of
-from e2kemu.objects import ObjectStore, user_object
+from e2kemu.objects import ObjectStore, Property, user_object
 
 KEYS = "keys.psk"
 
@@ -60,7 +60,10 @@ class _Context(psk.PskContext):
 class PskCreds(TlsCreds):
     """Keys in a file."""
 
-    OWN_PROPERTIES = frozenset({"username"})
+    PROPERTIES = (
+        *TlsCreds.PROPERTIES,
+        Property("username", "client: the user whose key it uses", default=USERNAME),
+    )
     KEY_EXCHANGES = ("+ECDHE-PSK", "+DHE-PSK", "+PSK")
 
     def __init__(self, ident: str, properties: Mapping[str, str], store: ObjectStore | None = None) -> None:
@@ -69,7 +72,7 @@ class PskCreds(TlsCreds):
         self._required_directory()
         if "username" in properties and self.endpoint == "server":
             raise OptionError("Parameter 'username' is for endpoint=client: a server takes all users of keys.psk")
-        self.username = properties.get("username", USERNAME)
+        self.username = self.properties["username"]
         why = psk.unavailable()
         if why is not None:
             raise OptionError(f"tls-creds-psk is not available: {why}")

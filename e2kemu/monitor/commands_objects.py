@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from e2kemu import objects, trace
 from e2kemu.errors import CommandError, OptionError
 from e2kemu.monitor.dispatch import Context, command, hmp_command
 from e2kemu.monitor.schema import Qapi, wire_name
-from e2kemu.options import Options
+from e2kemu.options import Options, split_pairs
 
 
 class ObjectAdd(msgspec.Struct, rename=wire_name):
@@ -74,19 +75,43 @@ def add_from_text(store: objects.ObjectStore, text: str) -> None:
     store.add(kind, ident, options.rest())
 
 
-def object_help() -> str:
-    """The list that ``-object help`` prints."""
-    return "List of user creatable objects:\n" + "".join(f"  {name}\n" for name in sorted(objects.TYPES))
+HELP = ("help", "?")
+
+
+def object_help(text: str) -> str | None:
+    """The answer to ``-object help`` and ``-object TYPE,help``; None: ``text`` asks for nothing. Raises OptionError."""
+    if text.startswith("{"):
+        return None
+    pairs = split_pairs(text, implied="qom-type")
+    if not any(name in HELP or (name, value) in [("qom-type", word) for word in HELP] for name, value in pairs):
+        return None
+    kind = dict(pairs)["qom-type"] if pairs[0][0] == "qom-type" else "help"
+    if kind in HELP:
+        return "List of user creatable objects:\n" + "".join(f"  {name}\n" for name in sorted(objects.TYPES))
+    lines = sorted(one.explain() for one in objects.find_type(kind).PROPERTIES)
+    return f"{kind} options:\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _object_words(ctx: Context, words: list[str], text: str) -> Iterable[str]:
+    """Completion of ``TYPE,id=ID,NAME=VALUE...``."""
+    done, comma, _ = text.rpartition(",")
+    if not comma:
+        return [f"{name},id=" for name in objects.TYPES]
+    kind = objects.TYPES.get(text.partition(",")[0].removeprefix("qom-type="))
+    given = {part.partition("=")[0] for part in done.split(",")}
+    names = ["id", *(one.name for one in kind.PROPERTIES)] if kind is not None else []
+    return [f"{done},{name}=" for name in names if name not in given]
 
 
 @hmp_command(
     "object_add", "object:S", params="[qom-type=]type,id=str[,prop=value][,...]", help="create QOM object",
-    completion=lambda ctx, words, text: (f"{name},id=" for name in objects.TYPES),
+    completion=_object_words,
 )  # fmt: skip
 def hmp_object_add(ctx: Context, object: str) -> None:
     """``object_add``."""
-    if object in ("help", "?"):
-        ctx.monitor.print(object_help(), end="")
+    answer = object_help(object)
+    if answer is not None:
+        ctx.monitor.print(answer, end="")
     else:
         add_from_text(ctx.objects, object)
 

@@ -262,6 +262,8 @@ def test_crl_file_switches_revocation_checks_on(ca: Issued, tmp_path: Path) -> N
 def test_parameter_names_credentials_of_the_right_endpoint(good: Path) -> None:
     @user_object("test-no-creds")
     class NoCreds:
+        PROPERTIES = ()
+
         def __init__(self, ident: str, properties: object, store: ObjectStore) -> None:
             self.id = ident
 
