@@ -147,12 +147,16 @@ def _asked_for(given: Given) -> str | None:
         "cpu": models.help_text,
         "accel": lambda: "Accelerators supported by e2kemu:\n" + "".join(f"{a}\n" for a in ACCELERATORS),
         "d": trace.help_text,
-        "object": object_help,
         "device": device_help,
         "display": lambda: "Available display backend types:\nnone\n",
         "chardev": lambda: "Available chardev backend types:\nfile\nnull\npty\nsocket\nstdio\n",
     }
     for option, _, argument in given.order:
+        if option.attribute == "object":
+            with _blame("-object", argument):
+                answer = object_help(argument)
+            if answer is not None:
+                return answer
         if option.attribute in helps and argument.split(",")[0].rpartition("=")[2] in ("help", "?"):
             return helps[option.attribute]()
     return None

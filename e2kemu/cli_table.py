@@ -116,7 +116,7 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     ("Generic object creation", (
         _row("object", "TYPENAME,id=ID[,PROP1=VALUE1,...]",
              "create a new object of type TYPENAME setting properties\n"
-             "in the order they are specified ('-object help' for list)", many=True),
+             "('-object help' for list, '-object TYPENAME,help' for properties)", many=True),
     )),
 )  # fmt: skip
 """The options by section of the help."""
