@@ -107,7 +107,7 @@ class Machine(core.Machine):
         name: str = "",
         uuid: uuidlib.UUID | None = None,
         incoming: bool = False,
-        accel: str = "reference",
+        accel: str = "jit",
         drives: Sequence[str] = (),
         suppress_vmdesc: bool = False,
         properties: Mapping[str, str] | None = None,

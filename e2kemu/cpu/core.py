@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
@@ -66,8 +68,9 @@ class Core:
     def __init__(self, state: CpuState, space: AddressSpace) -> None:
         self.state = state
         self.space = space
-        self.exit_flag = [0]
-        """[1]: leave at the next boundary. A list, so that translated code can hold it."""
+        self.exit_flag = memoryview(np.zeros(2, dtype=np.uint32).data)
+        """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
+        both at once, in memory."""
         self.clock: Callable[[], int] = lambda: 0
         """Virtual time in ns; %clkr and %sclkr count it."""
         self.syscall_hook: Callable[[int, int], None] | None = None
@@ -75,6 +78,8 @@ class Core:
         self.code_pages: set[int] = set()
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
         """Called with (address, size) when the guest stores where code was translated."""
+        self.on_code: Callable[[int], None] = lambda page: None
+        """Called with a page from which code has been translated: stores there must come to ``st`` from now on."""
         self.trap_hook: Callable[[Trap], bool] | None = None
         """Handles a trap in place of a trap table (the state is as before the wide instruction at pc); True: go on."""
         self.on_protection_change: list[Callable[[int, int], None]] = []
@@ -115,6 +120,7 @@ class Core:
     def mark_code(self, page: int) -> None:
         """Code was translated from this page: stores there must come to ``st``."""
         self.code_pages.add(page)
+        self.on_code(page)
         if page < len(self.code_map):
             self.code_map[page] = 1
 

@@ -21,6 +21,8 @@ from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
+from e2kemu.cpu.native.layout import Status
+from e2kemu.cpu.native.translator import Translator
 from e2kemu.cpu.reference import Reference, Table
 from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CpuState, Slot
 from e2kemu.cpu.vmstate import cpu_section
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from e2kemu.memory.space import AddressSpace
 
 NO_LIMIT = 1 << 62
+COLD_PORTION = 2000
+"""Wide instructions after which a loop in the reference tier shows how hot it is."""
+WEIGHT = 6
+"""What a whole portion counts against a single visit."""
 BlockHook = Callable[["Cpu", int], None]
 _PC = int(Slot.PC)
 
@@ -40,11 +46,14 @@ class Cpu:
     """One CPU on an address space. ``clock`` gives virtual time in ns (%clkr counts it)."""
 
     def __init__(self, index: int, model: CpuModel, space: AddressSpace,
-                 clock: Callable[[], int] | None = None) -> None:
-        self.index, self.model = index, model
+                 clock: Callable[[], int] | None = None, accel: str = "jit") -> None:
+        self.index, self.model, self.accel = index, model, accel
         self.state = CpuState(model)
         self.core = Core(self.state, space)
         self.reference = Reference(self.core)
+        self.translator = Translator(self.core, self.reference.fetch) if accel == "jit" else None
+        """The JIT tier; None: the reference tier executes everything."""
+        self.core.drop_code = self.invalidate
         self.idle_until: int | None = None
         """Virtual time in ns until which the CPU sleeps; ``run`` returns "idle" while it is set."""
         self.breakpoints: set[int] = set()
@@ -78,7 +87,7 @@ class Cpu:
         if trace.mask & Log.CPU_RESET:
             trace.log(f"CPU Reset (CPU {self.index})\n{format_registers(self)}")
         self.state.reset()
-        self.reference.clear()
+        self._drop_blocks()
         self.idle_until, self.fatal_message, self._stopped_at = None, "", None
 
     def request_exit(self) -> None:
@@ -86,8 +95,15 @@ class Cpu:
         self.core.exit_flag[0] = 1
 
     def invalidate(self, address: int, size: int) -> None:
-        """Somebody else changed memory there: blocks made from it are dropped."""
+        """Memory there changed: code made from it is dropped."""
         self.reference.invalidate(address, size)
+        if self.translator is not None:
+            self.translator.invalidate(address, size)
+
+    def _drop_blocks(self) -> None:
+        self.reference.clear()
+        if self.translator is not None:
+            self.translator.clear()
 
     def section(self) -> VMStateSection:
         """The "cpu" section of a migration stream."""
@@ -109,8 +125,10 @@ class Cpu:
         core = self.core
         if core.generation != core.space.generation:
             core.attach_memory()
-            self.reference.clear()
+            self._drop_blocks()
             self.reference.bind()
+        if self.translator is not None:
+            self.translator.fresh_memory()
         left = NO_LIMIT if limit is None else limit
         flag = core.exit_flag
         met_tag = False
@@ -131,7 +149,10 @@ class Cpu:
                     table = self.reference.table(Config.of(self.state))
                     self.state.X[_PC], _, left = self._tagged(table, self.state.X[_PC], left)
                 else:
-                    left = self._watched(left) if watched else self._blocks(left)
+                    if watched:
+                        left = self._watched(left)
+                    else:
+                        left = self._blocks(left) if self.translator is None else self._native(self.translator, left)
             except Left as out:
                 left = out.left
                 self.state.X[_PC] = out.pc
@@ -175,6 +196,48 @@ class Cpu:
                 result = self._tagged(table, pc, left)
             pc, table, left = result
             state.X[_PC] = pc
+        return left
+
+    def _native(self, translator: Translator, left: int) -> int:
+        """Generated code as far as there is some; the reference tier for the rest, and to find out what is hot."""
+        state, reference, flag = self.state, self.reference, self.core.exit_flag
+        while not flag[0] and left > 0:
+            if flag[1]:
+                flag[1] = 0
+                translator.boundary()
+            cfg, status = Config.of(state), Status.MISS
+            if translator.has(state.X[_PC], cfg):
+                status, left = translator.run(cfg, left)
+                if status == Status.EXIT:
+                    continue
+                cfg = Config.of(state)
+            pc = state.X[_PC]
+            if status == Status.RAISE:
+                assert translator.pending is not None
+                raise Left(pc, left, translator.pending)
+            if status == Status.MISS and translator.has(pc, cfg):
+                continue
+            table = reference.table(cfg)
+            portion = left
+            try:
+                if status == Status.MISS:
+                    block = table.closed.get(pc) or reference.closed(table, pc)
+                    portion = min(left, max(block.length, COLD_PORTION))
+                    if block.length > left:
+                        block = table.single.get(pc) or reference.single(table, pc)
+                else:
+                    if status == Status.GUARD:
+                        translator.misfit(pc, cfg)
+                    block = table.single.get(pc) or reference.single(table, pc)
+                state.X[_PC], _, rest = block.run(portion) or self._tagged(table, pc, portion)
+            except Left as out:
+                out.left += left - portion
+                raise
+            except Trap as trap:
+                raise Left(pc, left - 1, trap) from None
+            left -= portion - rest
+            if status == Status.MISS:
+                translator.met(pc, cfg, 1 + (portion - rest) * WEIGHT // COLD_PORTION)
         return left
 
     def _tagged(self, table: Table, pc: int, left: int) -> tuple[int, Table | None, int]:

@@ -41,8 +41,9 @@ M = TypeVar("M", bound=Machine)
 class LinuxCpu(Cpu):
     """A CPU whose thread runs the kernel."""
 
-    def __init__(self, index: int, model: CpuModel, space: AddressSpace, clock: Callable[[], int]) -> None:
-        super().__init__(index, model, space, clock)
+    def __init__(self, index: int, model: CpuModel, space: AddressSpace, clock: Callable[[], int],
+                 accel: str) -> None:
+        super().__init__(index, model, space, clock, accel)
         self.kernel = Kernel(self, super().run)
         self.boot: Callable[[], None] = lambda: None
         """Puts the program into memory and its registers here; set by the builder."""
@@ -99,7 +100,7 @@ def build(config: MachineConfig, loop: MainLoop | None, cls: type[M]) -> M:
     lock = threading.RLock() if loop is None else cast("threading.RLock", loop.lock)
     machine = cls(config, MainLoop(lock) if loop is None else loop, lock)
     rams = _memory(machine, images[0] if images else None)
-    cpu = LinuxCpu(0, MODELS[config.cpu_model], machine.space, machine.clock.now)
+    cpu = LinuxCpu(0, MODELS[config.cpu_model], machine.space, machine.clock.now, config.accel)
     machine.cpus.append(cpu)
     machine.space.listeners.append(cpu.invalidate)
     _kernel(machine, cpu, rams, options)

@@ -75,7 +75,7 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
 
     model = MODELS[config.cpu_model]
     for index in range(config.smp):
-        cpu = Cpu(index, model, machine.space, machine.clock.now)
+        cpu = Cpu(index, model, machine.space, machine.clock.now, config.accel)
         machine.cpus.append(cpu)
         machine.sections.append(cpu.section())
         machine.space.listeners.append(cpu.invalidate)

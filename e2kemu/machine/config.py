@@ -13,8 +13,9 @@ from e2kemu.errors import OptionError
 from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
 from e2kemu.memory.dirty import PAGE_SIZE
 
-ACCELERATORS = ("reference",)
-"""Executors of guest code: "reference" runs the description of the ISA itself, in Python."""
+ACCELERATORS = ("jit", "reference")
+"""Executors of guest code: "jit" translates hot code to host code with LLVM; "reference" runs the description of the ISA
+itself, in Python."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MachineConfig:
     cpu: str = ""
     ram_size: int = 0
     smp: int = 1
-    accel: str = "reference"
+    accel: str = ACCELERATORS[0]
     bios: str | None = None
     kernel: str | None = None
     append: str = ""

@@ -51,6 +51,8 @@ class RAMBlock:
         """The same bytes as a numpy array."""
         self._address = self.view.ctypes.data
         self.log = DirtyLog(size // PAGE_SIZE)
+        self.harvests = 0
+        """Times the log was harvested: who skips marks because they are set looks whether they still are."""
         self.dirty: NDArray[np.uint8] = self.log.marks
         """One byte per page: 1 = written since the last harvest."""
         self.listeners: list[ChangeListener] = []
@@ -128,4 +130,5 @@ class RAMBlock:
 
         Call it with the machine quiesced, or a store may be marked between reading and clearing.
         """
+        self.harvests += 1
         return self.log.harvest()

@@ -1,0 +1,140 @@
+"""The memory that generated code and Python share besides the CPU's state: one context for each CPU.
+
+    part     items                    content
+    words    64 x u64                 ``Word``
+    reads    TLB_ENTRIES x 2 x u64    software TLB of loads: tag, addend
+    writes   TLB_ENTRIES x 2 x u64    the same for stores
+    jumps    JUMPS x 4 x u64          jump cache: address, configuration key, function, 0
+
+A TLB entry of page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is p << 12,
+or NEVER. A page is in ``writes`` only while its dirty mark is set and no code was translated from it, in
+either only when all of it is RAM that has arrived; so a hit needs no other test. An access that is not
+aligned misses, for its low address bits are compared with those of the tag.
+
+The context belongs to the CPU's thread.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from e2kemu.cpu.config import Config
+from e2kemu.cpu.state import CpuState
+
+TLB_ENTRIES = 1024
+JUMPS = 4096
+NEVER = (1 << 64) - 1
+PAGE = 12
+
+WORDS = 64
+READS = WORDS * 8
+WRITES = READS + TLB_ENTRIES * 16
+JUMP_TABLE = WRITES + TLB_ENTRIES * 16
+CONTEXT_BYTES = JUMP_TABLE + JUMPS * 32
+
+
+class Word(IntEnum):
+    """Items of ``words``."""
+
+    LEFT = 0        # wide instructions that may still be executed
+    EXIT = 1        # address of ``Core.exit_flag``: not 0 there: leave at the next boundary
+    KEY = 2         # configuration key of what comes next
+    LOAD = 3        # Python's slow load: u64 (address, size and flags), answer in STATUS
+    STORE = 4       # Python's slow store: u64 (address, size and flags, value)
+    STATUS = 5      # of the last slow load: 0 fine, 1 an exception waits, 2 a speculative load failed
+    CALLBACK = 6    # Python's general helper: u64 (kind, a, b)
+    ENTRIES = 7     # times the dispatcher entered a region
+
+
+SPECULATIVE = 0x100
+"""Flag beside the size of a slow access."""
+ALIGNED = 0x200
+"""Flag: a speculative access that is not aligned fails."""
+
+
+class Status(IntEnum):
+    """Why generated code returned to Python."""
+
+    NEXT = 0        # another region may follow (never leaves the dispatcher)
+    MISS = 1        # nothing is translated for this address and configuration
+    STEP = 2        # the wide instruction at PC is for the reference tier
+    RAISE = 3       # a slow access raised: the wide instruction at PC did nothing
+    LIMIT = 4       # too few wide instructions left for the next region
+    EXIT = 5        # ``Core.exit_flag`` was set, or a store asks for a look around
+    GUARD = 6       # the region does not fit the tags at hand
+
+
+def config_key(cfg: Config) -> int:
+    """A configuration in 58 bits, as generated code composes it from WD, BR, BGR, PSR and UPSR."""
+    return (cfg.size | cfg.psize << 8 | cfg.dbl << 16 | cfg.pm << 17 | cfg.ac << 18 | cfg.br << 19 | cfg.bgr << 47)
+
+
+class Context:
+    """The memory, and its parts as memoryviews."""
+
+    def __init__(self, state: CpuState) -> None:
+        self.state = state
+        self.buffer = np.zeros(CONTEXT_BYTES + 64, dtype=np.uint8)
+        start = -self.buffer.ctypes.data % 64
+        whole = memoryview(self.buffer.data)[start : start + CONTEXT_BYTES].cast("Q")
+        self.address = self.buffer.ctypes.data + start
+        self.words = whole[:WORDS]
+        self.reads = whole[READS >> 3 : WRITES >> 3]
+        self.writes = whole[WRITES >> 3 : JUMP_TABLE >> 3]
+        self.jumps = whole[JUMP_TABLE >> 3 :]
+        self._never = memoryview(bytes(b"\xff" * (TLB_ENTRIES * 16))).cast("Q")
+        self._no_jumps = memoryview(bytes(b"\xff" * (JUMPS * 32))).cast("Q")
+        self.forget_pages()
+        self.forget_jumps()
+
+    @property
+    def state_address(self) -> int:
+        """Where the CPU's state is."""
+        return int(self.state.buffer.ctypes.data)
+
+    def forget_pages(self) -> None:
+        """Empty both TLBs."""
+        self.reads[:] = self._never
+        self.writes[:] = self._never
+
+    def forget_writes(self) -> None:
+        """Empty the TLB of stores."""
+        self.writes[:] = self._never
+
+    def forget_page(self, page: int, *, writes_only: bool = False) -> None:
+        """Drop one page."""
+        at = 2 * (page & TLB_ENTRIES - 1)
+        for table in (self.writes,) if writes_only else (self.writes, self.reads):
+            if table[at] == page << PAGE:
+                table[at] = NEVER
+
+    def remember_page(self, page: int, host: int, *, write: bool) -> None:
+        """Guest page ``page`` is at ``host``."""
+        at = 2 * (page & TLB_ENTRIES - 1)
+        table = self.writes if write else self.reads
+        table[at + 1] = host - (page << PAGE) & NEVER
+        table[at] = page << PAGE
+
+    # -- the jump cache ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def slot(pc: int, key: int) -> int:
+        """Entry of the jump cache for an address and a configuration (as the dispatcher computes it)."""
+        return (pc >> 3 ^ key ^ key >> 19) & JUMPS - 1
+
+    def remember_jump(self, pc: int, key: int, function: int) -> None:
+        """Code at ``pc`` in configuration ``key`` is ``function``."""
+        at = 4 * self.slot(pc, key)
+        self.jumps[at + 1], self.jumps[at + 2], self.jumps[at] = key, function, pc
+
+    def forget_jump(self, pc: int, key: int) -> None:
+        """Drop it if it is there."""
+        at = 4 * self.slot(pc, key)
+        if self.jumps[at] == pc and self.jumps[at + 1] == key:
+            self.jumps[at] = NEVER
+
+    def forget_jumps(self) -> None:
+        """Drop them all."""
+        self.jumps[:] = self._no_jumps

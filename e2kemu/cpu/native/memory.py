@@ -1,0 +1,153 @@
+"""Memory, windows and transfers of a region.
+
+A load or store looks its page up in the software TLB (``layout``); beside it waits a call of the runtime. Windows move
+by setwd inside a region, by calls and returns only at its end.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from e2kemu.cpu.config import Config
+from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, WINDOW_DOUBLES
+from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, WRITES
+from e2kemu.cpu.native.paths import LIKELY, Unsupported
+from e2kemu.cpu.native.registers import Registers
+from e2kemu.cpu.native.values import Ir
+from e2kemu.cpu.state import BGR, BR, CR1_LO, EMPTY_TAG, WD, WINDOW_END, Slot
+from e2kemu.cpu.wide_control import TAG_LABEL, TAG_RETURN
+
+ZEROED = "#zeroed"
+"""Stands for the locals of registers that just entered the window, until it is known which there are."""
+
+
+class Memory(Registers):
+    """The part of a region machine that reaches memory."""
+
+    def _lookup(self, address: str, size: int, table: int) -> tuple[str, str]:
+        """Emit the TLB test: (i1 hit, host address)."""
+        page = self.name(f"lshr i64 {address}, 12")
+        index = self.name(f"and i64 {page}, {TLB_ENTRIES - 1}")
+        entry = self.name(f"getelementptr [2 x i64], ptr %{'reads' if table == READS else 'writes'}, i64 {index}")
+        tag = self.name(f"load i64, ptr {entry}")
+        wanted = self.name(f"and i64 {address}, {-4096 | size - 1}")
+        return self.name(f"icmp eq i64 {tag}, {wanted}", 1), entry
+
+    def _host(self, address: str, entry: str) -> str:
+        second = self.name(f"getelementptr i64, ptr {entry}, i64 1")
+        addend = self.name(f"load i64, ptr {second}")
+        return self.name(f"inttoptr i64 {self.name(f'add i64 {address}, {addend}')} to ptr")
+
+    def load(self, address: Ir, size: int) -> Ir:
+        text = self.as_bits(address, 64)
+        fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("have")
+        fail = self._fail()
+        hit, entry = self._lookup(text, size, READS)
+        self.emit(f"br i1 {hit}, label %{fast}, label %{slow}{LIKELY}")
+        self._label(fast)
+        value = self.name(f"load i{8 * size}, ptr {self._host(text, entry)}, align 1")
+        if size < 8:
+            value = self.name(f"zext i{8 * size} {value} to i64")
+        self.emit(f"br label %{join}")
+        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if self.speculative and self.aligned else 0)
+        answer, first, status, bad = (self.fresh() for _ in range(4))
+        self.outlined += [
+            f"{slow}:", f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {flags})",
+            f"{first} = extractvalue {{i64, i64}} {answer}, 0", f"{status} = extractvalue {{i64, i64}} {answer}, 1",
+            f"store i64 {status}, ptr %why", f"{bad} = icmp ne i64 {status}, 0",
+            f"br i1 {bad}, label %{fail}, label %{join}"]
+        self._label(join)
+        return self.name(f"phi i64 [ {value}, %{fast} ], [ {first}, %{slow} ]", 8 * size)
+
+    def store(self, address: Ir, size: int, value: Ir) -> None:
+        if not self._stored:
+            self._stored = True
+            self._prefix.append("store i64 0, ptr %u")
+        text = self.as_bits(address, 64)
+        short = self.narrow(self.trunc(value, 8 * size), 8 * size)
+        full = short if size == 8 else self.as_bits(self.trunc(value, 8 * size), 64)
+        fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("done")
+        fail = self._fail()
+        hit, entry = self._lookup(text, size, WRITES)
+        self.emit(f"br i1 {hit}, label %{fast}, label %{slow}{LIKELY}")
+        self._label(fast)
+        self.emit(f"store i{8 * size} {short}, ptr {self._host(text, entry)}, align 1")
+        self.emit(f"br label %{join}")
+        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if self.speculative and self.aligned else 0)
+        status, after, bad, fine = (self.fresh() for _ in range(4))
+        stored = self._new_label("stored")
+        self.outlined += [
+            f"{slow}:", f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {flags}, i64 {full})",
+            f"store i64 {status}, ptr %why",
+            f"{bad} = icmp ugt i64 {status}, 1", f"br i1 {bad}, label %{fail}, label %{stored}",
+            f"{stored}:", f"{after} = load i64, ptr %u", f"{fine} = or i64 {after}, {status}",
+            f"store i64 {fine}, ptr %u", f"br label %{join}"]
+        self._label(join)
+
+    def store_if(self, condition: Ir, address: Ir, size: int, value: Ir) -> None:
+        self.if_(condition, lambda: self.store(address, size, value))
+
+    # -- windows and transfers ---------------------------------------------------------------------------
+
+    def window_room(self, size: int) -> None:
+        bottom = self.name(f"load i64, ptr {self.name(self._state('X', Slot.BOTTOM))}")
+        live = self.name(f"sub i64 %b, {bottom}")
+        self._step_if(self.boolean(f"icmp sgt i64 {live}, {WINDOW_DOUBLES - size}"))
+
+    def set_window(self, old: int, new: int, fx: int, dbl: int) -> None:
+        place = self.name(self._state("S", WD))
+        wd = self.name(f"load i64, ptr {place}")
+        kept = self.name(f"and i64 {wd}, {0x7FF | 0x7FF << 32}")
+        self.emit(f"store i64 {self.name(f'or i64 {kept}, {new << 19 | fx << 48 | dbl << 49}')}, ptr {place}")
+        self.then = self.then._replace(size=new, dbl=dbl)
+        facts = self.facts
+        if new > old:
+            self.intrinsics.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+            for part, size, byte in (("R", 8, 0), ("E", 8, 0), ("T", 1, EMPTY_TAG)):
+                at = self.name(f"getelementptr i8, ptr %{part}w, i64 {size * old}")
+                self.emit(f"call void @llvm.memset.p0.i64(ptr {at}, i8 {byte}, i64 {size * (new - old)}, i1 false)")
+            self.emit(f"{ZEROED} {old} {new}")
+            for register in range(old, new):
+                facts.empty[register], facts.numeric[register] = 15, 0
+                facts.values[register] = 0
+        for register in range(new, old):
+            facts.numeric.pop(register, None)
+
+    def set_rotation(self, br: int, bgr: int) -> None:
+        self.then = self.then._replace(br=br, bgr=bgr)
+        self.emit(f"store i64 {br}, ptr {self.name(self._state('S', BR))}")
+        self.emit(f"store i64 {bgr}, ptr {self.name(self._state('S', BGR))}")
+
+    def flush_windows(self) -> NoReturn:
+        raise Unsupported("flushr")
+
+    def flush_chain(self) -> NoReturn:
+        raise Unsupported("flushc")
+
+    def _chain(self) -> str:
+        return self.name(f"load i64, ptr {self.name(self._state('X', Slot.CHAIN))}")
+
+    def check_transfer(self, ctpr: Ir, is_call: bool, wbs: int, cfg: Config) -> None:
+        tag = self.and_(self.lshr(ctpr, 54), 7)
+        if is_call:
+            if 2 * wbs > cfg.size:
+                self._to_step()
+            self._step_if(self.xor(self.eq(tag, TAG_LABEL), 1))
+            self._step_if(self.boolean(f"icmp uge i64 {self._chain()}, {CHAIN_RESIDENT}"))
+            self._step_if(self.boolean(f"icmp ugt i64 %b, {WINDOW_END - WINDOW_DOUBLES - 2 * wbs}"))
+            return
+
+        def other() -> None:
+            self._step_if(self.xor(self.eq(tag, TAG_RETURN), 1))
+            self.prepare_return()
+
+        self.if_(self.xor(self.eq(tag, TAG_LABEL), 1), other)
+
+    def prepare_return(self) -> None:
+        self._step_if(self.boolean(f"icmp eq i64 {self._chain()}, 0"))
+        bottom = self.name(f"load i64, ptr {self.name(self._state('X', Slot.BOTTOM))}")
+        # a direct load: the cached CR1.lo does not exist
+        cr1 = self.name(f"load i64, ptr {self.name(self._state('S', CR1_LO))}")
+        moved = self.name(f"and i64 {self.name(f'lshr i64 {cr1}, 32')}, 254")
+        base = self.name(f"sub i64 %b, {moved}")
+        self._step_if(self.boolean(f"icmp sgt i64 {bottom}, {base}"))

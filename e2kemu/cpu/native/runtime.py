@@ -1,0 +1,243 @@
+"""What regions call, and what calls them, as one LLVM module: written here once, compiled at start.
+
+    e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned accesses, else Python
+    e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
+    e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
+    e2k_return(state, context)                                a return (``windows.leave``, after its checks)
+    e2k_dispatch(state, context) -> Status                    region after region until something is for Python
+
+The status of a load is 0, Status.RAISE, or Status.STEP when a speculative load failed.
+"""
+
+from __future__ import annotations
+
+from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
+from e2kemu.cpu.native.layout import ALIGNED, JUMP_TABLE, JUMPS, READS, TLB_ENTRIES, WRITES, Status, Word
+from e2kemu.cpu.state import (
+    BGR,
+    BR,
+    CR0_HI,
+    CR0_LO,
+    CR1_HI,
+    CR1_LO,
+    CTPR1,
+    CUIR,
+    PSR,
+    UPSR,
+    USD_HI,
+    USD_LO,
+    WD,
+    Slot,
+)
+
+_M48 = (1 << 48) - 1
+
+
+class _Text:
+    """Lines of one function, with short ways to say the usual."""
+
+    def __init__(self, offsets: dict[str, int]) -> None:
+        self.lines: list[str] = []
+        self.offsets = offsets
+        self.count = 0
+
+    def put(self, *lines: str) -> None:
+        self.lines += lines
+
+    def name(self, instruction: str) -> str:
+        self.count += 1
+        self.lines.append(f"%v{self.count} = {instruction}")
+        return f"%v{self.count}"
+
+    def place(self, part: str, index: int) -> str:
+        """The address of a 64-bit item of the state."""
+        return self.name(f"getelementptr i8, ptr %s, i64 {self.offsets[part] + 8 * index}")
+
+    def get(self, part: str, index: int) -> str:
+        return self.name(f"load i64, ptr {self.place(part, index)}")
+
+    def set(self, part: str, index: int, value: str | int) -> None:
+        self.put(f"store i64 {value}, ptr {self.place(part, index)}")
+
+    def op(self, operation: str, a: str, b: str | int) -> str:
+        return self.name(f"{operation} i64 {a}, {b}")
+
+    def field(self, a: str, shift: int, mask: int) -> str:
+        return self.op("and", self.op("lshr", a, shift) if shift else a, mask)
+
+    def word(self, item: Word) -> str:
+        return self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr %c, i64 {int(item)}')}")
+
+
+def _hit(t: _Text, table: int, label: str) -> None:
+    """Look the page up; go to %found with %host, or to %python."""
+    t.put("%size = and i64 %flags, 255", "%low = and i64 %a, 4095", "%end = add i64 %low, %size",
+          "%over = icmp ugt i64 %end, 4096", f"br i1 %over, label %python, label %{label}", f"{label}:",
+          "%page = lshr i64 %a, 12", f"%index = and i64 %page, {TLB_ENTRIES - 1}",
+          f"%table = getelementptr i8, ptr %c, i64 {table}", "%item = getelementptr [2 x i64], ptr %table, i64 %index",
+          "%tag = load i64, ptr %item", "%wanted = and i64 %a, -4096", "%same = icmp eq i64 %tag, %wanted",
+          "%less = add i64 %size, -1", "%odd = and i64 %a, %less", "%strict = and i64 %flags, " + str(ALIGNED),
+          "%isodd = icmp ne i64 %odd, 0", "%isstrict = icmp ne i64 %strict, 0", "%refuse = and i1 %isodd, %isstrict",
+          "%allowed = xor i1 %refuse, true", "%take = and i1 %same, %allowed",
+          "br i1 %take, label %found, label %python", "found:",
+          "%second = getelementptr i64, ptr %item, i64 1", "%addend = load i64, ptr %second",
+          "%where = add i64 %a, %addend", "%host = inttoptr i64 %where to ptr",
+          "switch i64 %size, label %python [ i64 1, label %s1 i64 2, label %s2 i64 4, label %s4 i64 8, label %s8 ]")
+
+
+def _load(t: _Text) -> None:
+    t.put("define {i64, i64} @e2k_load(ptr %c, i64 %a, i64 %flags) nounwind cold {", "entry:")
+    _hit(t, READS, "one")
+    for size in (1, 2, 4, 8):
+        t.put(f"s{size}:", f"%l{size} = load i{8 * size}, ptr %host, align 1")
+        value = f"%l{size}"
+        if size < 8:
+            value = t.name(f"zext i{8 * size} {value} to i64")
+        answer = t.name(f"insertvalue {{i64, i64}} zeroinitializer, i64 {value}, 0")
+        t.put(f"ret {{i64, i64}} {answer}")
+    t.put("python:")
+    function = t.name(f"inttoptr i64 {t.word(Word.LOAD)} to ptr")
+    value = t.name(f"call i64 {function}(i64 %a, i64 %flags)")
+    first = t.name(f"insertvalue {{i64, i64}} zeroinitializer, i64 {value}, 0")
+    t.put(f"ret {{i64, i64}} {t.name(f'insertvalue {{i64, i64}} {first}, i64 {t.word(Word.STATUS)}, 1')}", "}")
+
+
+def _store(t: _Text) -> None:
+    t.put("define i64 @e2k_store(ptr %c, i64 %a, i64 %flags, i64 %value) nounwind cold {", "entry:")
+    _hit(t, WRITES, "one")
+    for size in (1, 2, 4, 8):
+        t.put(f"s{size}:")
+        value = "%value" if size == 8 else t.name(f"trunc i64 %value to i{8 * size}")
+        t.put(f"store i{8 * size} {value}, ptr %host, align 1", "ret i64 0")
+    t.put("python:")
+    function = t.name(f"inttoptr i64 {t.word(Word.STORE)} to ptr")
+    t.put(f"ret i64 {t.name(f'call i64 {function}(i64 %a, i64 %flags, i64 %value)')}", "}")
+
+
+def _pack_predicates(t: _Text) -> str:
+    """The predicate file as in CR0.lo: two bits each."""
+    whole = ""
+    for part in range(4):
+        place = t.name(f"getelementptr i8, ptr %s, i64 {t.offsets['P'] + 8 * part}")
+        x = t.op("and", t.name(f"load i64, ptr {place}, align 1"), 0x0303030303030303)
+        for shift, mask in ((6, 0x000F000F000F000F), (12, 0x000000FF000000FF), (24, 0xFFFF)):
+            x = t.op("and", t.op("or", x, t.op("lshr", x, shift)), mask)
+        x = t.op("shl", x, 16 * part) if part else x
+        whole = t.op("or", whole, x) if whole else x
+    return whole
+
+
+def _unpack_predicates(t: _Text, packed: str) -> None:
+    for part in range(4):
+        x = t.field(packed, 16 * part, 0xFFFF)
+        for shift, mask in ((24, 0x000000FF000000FF), (12, 0x000F000F000F000F), (6, 0x0303030303030303)):
+            x = t.op("and", t.op("or", x, t.op("shl", x, shift)), mask)
+        place = t.name(f"getelementptr i8, ptr %s, i64 {t.offsets['P'] + 8 * part}")
+        t.put(f"store i64 {x}, ptr {place}, align 1")
+
+
+def _any(t: _Text, first: str, *rest: str) -> str:
+    for value in rest:
+        first = t.op("or", first, value)
+    return first
+
+
+def _enter(t: _Text) -> None:
+    t.put("define void @e2k_enter(ptr %s, i64 %arg) nounwind {", "entry:", "%wbs = and i64 %arg, 255",
+          "%ip = lshr i64 %arg, 8")
+    wd, count = t.get("S", WD), t.get("X", Slot.CHAIN)
+    at = t.op("add", t.op("shl", count, 5), t.offsets["C"])
+    for number, register in enumerate((CR0_LO, CR0_HI, CR1_LO, CR1_HI)):
+        where = t.name(f"getelementptr i8, ptr %s, i64 {t.op('add', at, 8 * number)}")
+        t.put(f"store i64 {t.get('S', register)}, ptr {where}")
+    t.set("X", Slot.CHAIN, t.op("add", count, 1))
+    t.set("S", CR0_LO, _pack_predicates(t))
+    t.set("S", CR0_HI, "%ip")
+    size, psize = t.field(wd, 19, 0xFF), t.field(wd, 35, 0xFF)
+    t.set("S", CR1_LO, _any(
+        t, t.op("shl", t.get("S", PSR), 57), t.op("shl", t.field(t.get("S", CUIR), 0, 0x1FFFF), 40),
+        t.op("shl", "%wbs", 33), t.op("shl", t.op("lshr", psize, 1), 26), t.op("shl", t.field(wd, 48, 1), 25)))
+    usd = t.op("lshr", t.get("S", USD_HI), 36)
+    t.set("S", CR1_HI, _any(t, t.op("shl", usd, 36), t.op("shl", t.field(wd, 49, 1), 35),
+                            t.op("and", t.get("S", BR), 0xFFFFFFF)))
+    left = t.op("sub", size, t.op("shl", "%wbs", 1))
+    moved = t.op("add", t.op("and", wd, 0x7FF), t.op("shl", "%wbs", 4))
+    base = t.op("urem", moved, WINDOW_DOUBLES * 8)
+    t.set("S", WD, _any(t, t.op("shl", left, 35), t.op("shl", left, 19), base, str(1 << 48)))
+    t.set("X", Slot.BASE, t.op("add", t.get("X", Slot.BASE), t.op("shl", "%wbs", 1)))
+    for number in range(3):
+        t.set("S", CTPR1 + number, 0)
+    t.put("ret void", "}")
+
+
+def _return(t: _Text) -> None:
+    t.put("define void @e2k_return(ptr %s, ptr %c) nounwind {", "entry:")
+    cr1_lo, cr1_hi, ip = t.get("S", CR1_LO), t.get("S", CR1_HI), t.get("S", CR0_HI)
+    packed, wd = t.get("S", CR0_LO), t.get("S", WD)
+    wbs, wpsz = t.field(cr1_lo, 33, 0x7F), t.field(cr1_lo, 26, 0x7F)
+    size = t.op("add", t.field(wd, 32, 0x7FF), t.op("shl", wbs, 4))
+    moved = t.op("add", t.op("sub", t.op("and", wd, 0x7FF), t.op("shl", wbs, 4)), 2 * WINDOW_DOUBLES * 8)
+    base = t.op("urem", moved, WINDOW_DOUBLES * 8)
+    dbl = t.field(cr1_hi, 35, 1)
+    t.set("S", WD, _any(t, t.op("shl", dbl, 49), t.op("shl", t.field(cr1_lo, 25, 1), 48), t.op("shl", wpsz, 36),
+                        t.op("shl", size, 16), base))
+    t.set("X", Slot.BASE, t.op("sub", t.get("X", Slot.BASE), t.op("shl", wbs, 1)))
+    br, psr = t.op("and", cr1_hi, 0xFFFFFFF), t.op("lshr", cr1_lo, 57)
+    t.set("S", BR, br)
+    t.set("S", PSR, psr)
+    t.set("S", CUIR, t.field(cr1_lo, 40, 0x1FFFF))
+    usd_hi, usd_lo = t.get("S", USD_HI), t.get("S", USD_LO)
+    usd_size = t.op("shl", t.op("lshr", cr1_hi, 36), 4)
+    freed = t.op("sub", usd_size, t.op("lshr", usd_hi, 32))
+    t.set("S", USD_LO, t.op("or", t.op("and", usd_lo, ~_M48), t.op("and", t.op("add", usd_lo, freed), _M48)))
+    t.set("S", USD_HI, t.op("or", t.op("shl", usd_size, 32), t.op("and", usd_hi, 0xFFFFFFFF)))
+    _unpack_predicates(t, packed)
+    count = t.op("sub", t.get("X", Slot.CHAIN), 1)
+    t.set("X", Slot.CHAIN, count)
+    at = t.op("add", t.op("shl", count, 5), t.offsets["C"])
+    for number, register in enumerate((CR0_LO, CR0_HI, CR1_LO, CR1_HI)):
+        where = t.name(f"getelementptr i8, ptr %s, i64 {t.op('add', at, 8 * number)}")
+        t.set("S", register, t.name(f"load i64, ptr {where}"))
+    for number in range(3):
+        t.set("S", CTPR1 + number, 0)
+    t.set("X", Slot.PC, t.op("and", ip, _M48))
+    upsr, bgr = t.get("S", UPSR), t.get("S", BGR)
+    key = _any(t, t.op("lshr", size, 3), t.op("shl", wpsz, 9), t.op("shl", dbl, 16),
+               t.op("shl", t.op("and", psr, 1), 17), t.op("shl", t.field(upsr, 2, 1), 18), t.op("shl", br, 19),
+               t.op("shl", t.op("and", bgr, 0x7FF), 47))
+    t.put(f"store i64 {key}, ptr {t.name(f'getelementptr i64, ptr %c, i64 {int(Word.KEY)}')}", "ret void", "}")
+
+
+def _dispatch(t: _Text) -> None:
+    t.put("define i64 @e2k_dispatch(ptr %s, ptr %c) nounwind {", "entry:",
+          f"%pcat = getelementptr i8, ptr %s, i64 {t.offsets['X'] + 8 * Slot.PC}",
+          f"%keyat = getelementptr i64, ptr %c, i64 {int(Word.KEY)}",
+          f"%flag = getelementptr i64, ptr %c, i64 {int(Word.EXIT)}", "%flagat = load i64, ptr %flag",
+          "%exitat = inttoptr i64 %flagat to ptr",
+          f"%table = getelementptr i8, ptr %c, i64 {JUMP_TABLE}", "br label %next", "next:",
+          "%exit = load volatile i64, ptr %exitat", "%stop = icmp ne i64 %exit, 0",
+          "br i1 %stop, label %stopped, label %look", "stopped:", f"ret i64 {int(Status.EXIT)}", "look:",
+          "%pc = load i64, ptr %pcat", "%key = load i64, ptr %keyat", "%h1 = lshr i64 %pc, 3",
+          "%h2 = lshr i64 %key, 19",
+          "%h3 = xor i64 %h1, %key", "%h4 = xor i64 %h3, %h2", f"%h = and i64 %h4, {JUMPS - 1}",
+          "%e = getelementptr [4 x i64], ptr %table, i64 %h", "%epc = load i64, ptr %e",
+          "%e1 = getelementptr i64, ptr %e, i64 1", "%ekey = load i64, ptr %e1", "%d1 = xor i64 %epc, %pc",
+          "%d2 = xor i64 %ekey, %key", "%d = or i64 %d1, %d2", "%same = icmp eq i64 %d, 0",
+          "br i1 %same, label %go, label %miss", "miss:", f"ret i64 {int(Status.MISS)}", "go:",
+          "%e2 = getelementptr i64, ptr %e, i64 2", "%address = load i64, ptr %e2", "%f = inttoptr i64 %address to ptr",
+          "%status = call i64 %f(ptr %s, ptr %c)", f"%more = icmp eq i64 %status, {int(Status.NEXT)}",
+          "br i1 %more, label %next, label %out", "out:", "ret i64 %status", "}")
+
+
+def module(offsets: dict[str, int]) -> str:
+    """The IR text. ``offsets`` are those of the CPU state's parts."""
+    parts = []
+    for write in (_load, _store, _enter, _return, _dispatch):
+        text = _Text(offsets)
+        write(text)
+        parts += text.lines
+    return "\n".join(parts) + "\n"
+
+
+EXPORTED = ("e2k_load", "e2k_store", "e2k_enter", "e2k_return", "e2k_dispatch")
+"""Names that regions may use."""

@@ -1,0 +1,469 @@
+"""Which code is translated for LLVM, when, and where it is kept: the JIT tier of one CPU.
+
+Code is met first in the reference tier, which counts. What was met HOT times is asked of the compiling thread;
+when it is done the CPU's thread takes the region in at its next boundary, if the code is still what was
+translated, and puts it into the jump cache. From then on the dispatcher finds it.
+
+Who owns what: ``regions`` and everything in the context belong to the CPU's thread (or to whoever holds the CPU
+still); the compiling thread gets a job and gives a result, nothing else. A dropped region's host code is freed
+when no generated code can be executing it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from e2kemu import trace
+from e2kemu.cpu.config import Config
+from e2kemu.cpu.core import PAGE, READ, WRITE, Core
+from e2kemu.cpu.disasm import disassemble
+from e2kemu.cpu.fp.machine import PFPFR
+from e2kemu.cpu.insn import Wide
+from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
+from e2kemu.cpu.native import runtime
+from e2kemu.cpu.native.codegen import Code, compile_ir, define_symbol
+from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY
+from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
+from e2kemu.cpu.native.paths import Assumed, Observed
+from e2kemu.cpu.native.region import RegionMachine
+from e2kemu.cpu.state import CTPR1, UPSR, Slot
+from e2kemu.cpu.windows import M48, Trap
+
+HOT = 12
+"""Times a place is met before it is translated."""
+
+MAX_REGIONS = 4000
+"""When more regions than this are kept all are dropped: a bound of memory."""
+
+SCAN = 400
+"""Wide instructions looked at to find where a region's nodes are."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which Python lets another thread run."""
+
+GUARDED = 8
+"""Times a region's assumption may fail before it is translated again without it."""
+
+
+@dataclass(slots=True)
+class Job:
+    """What the compiling thread is asked for."""
+
+    pc: int
+    cfg: Config
+    observed: Observed
+    plain: bool = False     # without assumptions
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class Region:
+    """Translated code."""
+
+    pc: int
+    cfg: Config
+    key: int
+    code: Code | None
+    address: int
+    pages: tuple[int, ...]
+    source: list[tuple[int, bytes]]
+    wides: int
+    assumed: Assumed
+    plain: bool
+    seconds: float
+    epoch: int = 0
+    misfits: int = 0
+    text: str = ""
+    listing: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What ``info jit`` shows."""
+
+    regions: int = 0
+    wides: int = 0
+    seconds: float = 0.0
+    dropped: int = 0
+    failed: int = 0
+    exits: dict[str, int] = field(default_factory=dict)
+
+
+_Load = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_Store = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_Run = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _Shared:
+    """The runtime's code: one for the process, for all CPUs have the same layout."""
+
+    _lock = threading.Lock()
+    _code: Code | None = None
+    _dispatch: Any = None
+
+    @classmethod
+    def dispatch(cls, offsets: dict[str, int]) -> Any:
+        """The dispatcher, as a ctypes function that drops the GIL."""
+        with cls._lock:
+            if cls._code is None:
+                cls._code = compile_ir(runtime.module(offsets), level=2)
+                for name in runtime.EXPORTED:
+                    define_symbol(name, cls._code.address(name))
+                cls._dispatch = _Run(cls._code.address("e2k_dispatch"))
+            return cls._dispatch
+
+
+class Translator:
+    """The JIT tier of one CPU. ``fetch(pc)`` decodes the wide instruction there or raises Trap."""
+
+    def __init__(self, core: Core, fetch: Callable[[int], Wide]) -> None:
+        self.core, self.fetch = core, fetch
+        self.context = Context(core.state)
+        core.on_code = lambda page: self.context.forget_page(page, writes_only=True)
+        core.on_protection_change.append(self._rights_changed)
+        self._dispatch = _Shared.dispatch(core.state.offsets)
+        self._slow_load, self._slow_store = _Load(self._load), _Store(self._store)
+        words = self.context.words
+        words[Word.LOAD] = ctypes.cast(self._slow_load, ctypes.c_void_p).value or 0
+        words[Word.STORE] = ctypes.cast(self._slow_store, ctypes.c_void_p).value or 0
+        words[Word.EXIT] = np.frombuffer(core.exit_flag, dtype=np.uint32).ctypes.data
+        self.pending: BaseException | None = None
+        """What a slow access raised."""
+        self.regions: dict[tuple[int, int], Region] = {}
+        self.by_page: dict[int, set[tuple[int, int]]] = {}
+        self.statistics = Statistics()
+        self._heat: dict[tuple[int, Config], int] = {}
+        self._graves: list[Code] = []
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: deque[Region] = deque()
+        self._thread: threading.Thread | None = None
+        self._state_address = core.state.buffer.ctypes.data
+        self._harvests: list[tuple[Any, int]] = []
+        self.epoch = 0
+        """Grows when everything is dropped: what was asked before does not count."""
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def run(self, cfg: Config, left: int) -> tuple[Status, int]:
+        """Execute generated code from the state's PC on: (Status, wide instructions left)."""
+        words = self.context.words
+        words[Word.KEY], words[Word.LEFT] = config_key(cfg), left
+        status = self._dispatch(self._state_address, self.context.address)
+        return Status(status), words[Word.LEFT]
+
+    def boundary(self) -> None:
+        """The CPU's thread is outside of generated code: take in what is ready, free what is dead."""
+        for code in self._graves:
+            code.free()
+        self._graves.clear()
+        while self._done:
+            self._take(self._done.popleft())
+
+    def fresh_memory(self) -> None:
+        """Guest memory may have moved, or its dirty marks been collected, since generated code ran last."""
+        for block, count in self._harvests:
+            if block.harvests != count:
+                self.context.forget_writes()
+                self._harvests = [(b, b.harvests) for b, _ in self._harvests]
+                break
+
+    def has(self, pc: int, cfg: Config) -> bool:
+        """A region is there; the jump cache knows it (again)."""
+        region = self.regions.get((pc, config_key(cfg)))
+        if region is None:
+            return False
+        self.context.remember_jump(pc, region.key, region.address)
+        return True
+
+    def met(self, pc: int, cfg: Config, weight: int) -> None:
+        """The reference tier executed code at ``pc``: ask for a region when that gets usual."""
+        place = pc, cfg
+        heat = self._heat.get(place, 0) + weight
+        self._heat[place] = heat
+        if heat >= HOT > heat - weight:
+            self.request(pc, cfg, plain=False)
+
+    def request(self, pc: int, cfg: Config, *, plain: bool) -> None:
+        """Ask the compiling thread for a region."""
+        if self._thread is None:
+            # this thread and the CPU's pass the interpreter's lock to and fro while code is cold
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
+            self._thread = threading.Thread(target=self._compile_loop, name="translator", daemon=True)
+            self._thread.start()
+        self._jobs.put(Job(pc, cfg, self._observe(), plain, self.epoch))
+
+    def misfit(self, pc: int, cfg: Config) -> None:
+        """The region at ``pc`` did not fit the tags."""
+        region = self.regions.get((pc, config_key(cfg)))
+        if region is None:
+            return
+        region.misfits += 1
+        if region.misfits == GUARDED and not region.plain:
+            self.request(pc, cfg, plain=True)
+
+    def _observe(self) -> Observed:
+        state = self.core.state
+        base = state.X[Slot.BASE]
+        likely = {CTPR1 + i: state.S[CTPR1 + i] for i in range(3)}
+        return Observed(bytes(state.T[base : base + WINDOW_DOUBLES]), bytes(state.T[:32]), bytes(state.P), likely,
+                        state.S[PFPFR] if state.S[UPSR] & 1 else NEVER)
+
+    def _take(self, region: Region) -> None:
+        if region.epoch != self.epoch or region.code is None:
+            self._heat.pop((region.pc, region.cfg), None)
+            self._bury(region)
+            return
+        for address, data in region.source:
+            if self._bytes(address, len(data)) != data:
+                self._heat.pop((region.pc, region.cfg), None)
+                self._bury(region)
+                return
+        if len(self.regions) >= MAX_REGIONS:
+            self.clear()
+            region.epoch = self.epoch
+        place = region.pc, region.key
+        old = self.regions.get(place)
+        if old is not None:
+            self._bury(old)
+        self.regions[place] = region
+        for page in region.pages:
+            self.by_page.setdefault(page, set()).add(place)
+            self.core.mark_code(page)
+        self.statistics.regions += 1
+        self.statistics.wides += region.wides
+        self.statistics.seconds += region.seconds
+        self.context.remember_jump(region.pc, region.key, region.address)
+        if trace.mask & trace.Log.IN_ASM:
+            trace.log("\n".join(["----------------", f"IN: {region.pc:#x}", *region.listing]))
+        if trace.mask & trace.Log.OP:
+            trace.log(f"OP:\n{region.text}")
+
+    def _bury(self, region: Region) -> None:
+        if region.code is not None:
+            self._graves.append(region.code)
+            region.code = None
+            self.statistics.dropped += 1
+
+    # -- dropping ----------------------------------------------------------------------------------------
+
+    def invalidate(self, address: int, size: int) -> None:
+        """Bytes from ``address`` on changed: drop the regions made from their pages."""
+        if not self.by_page or size <= 0:
+            return
+        first, last = address >> PAGE, address + size - 1 >> PAGE
+        for page in [page for page in self.by_page if first <= page <= last]:
+            for place in self.by_page.pop(page, ()):
+                region = self.regions.pop(place, None)
+                if region is not None:
+                    self.context.forget_jump(*place)
+                    self._heat.pop((region.pc, region.cfg), None)
+                    self._bury(region)
+
+    def _rights_changed(self, first: int, last: int) -> None:
+        if last - first >= TLB_ENTRIES:
+            self.context.forget_pages()
+            return
+        for page in range(first, last + 1):
+            self.context.forget_page(page)
+
+    def clear(self) -> None:
+        """Drop everything, also what is being translated."""
+        self.epoch += 1
+        for region in self.regions.values():
+            self._bury(region)
+        self.regions.clear()
+        self.by_page.clear()
+        self._heat.clear()
+        self.context.forget_jumps()
+        self.context.forget_pages()
+        self._harvests.clear()
+
+    # -- memory ------------------------------------------------------------------------------------------
+
+    def _load(self, address: int, flags: int) -> int:
+        """Beside a TLB miss of a load; called from generated code."""
+        words = self.context.words
+        size = flags & 0xFF
+        try:
+            if flags & SPECULATIVE:
+                if flags & ALIGNED and address & (size - 1):
+                    words[Word.STATUS] = Status.STEP
+                    return 0
+                value = self.core.ld_speculative(address, size)
+                if value < 0:
+                    words[Word.STATUS] = Status.STEP
+                    return 0
+            else:
+                value = self.core.ld(address, size)
+            self._remember(address, write=False)
+            self.fresh_memory()
+        except BaseException as error:
+            self.pending = error
+            words[Word.STATUS] = Status.RAISE
+            return 0
+        words[Word.STATUS] = 0
+        return value
+
+    def _store(self, address: int, flags: int, value: int) -> int:
+        """Beside a TLB miss of a store; called from generated code."""
+        size = flags & 0xFF
+        try:
+            if flags & SPECULATIVE:
+                if flags & ALIGNED and address & (size - 1):
+                    return 0
+                leave = self.core.st_speculative(address, size, value)
+            else:
+                leave = self.core.st(address, size, value)
+            self._remember(address, write=True)
+            self.fresh_memory()
+            return int(leave or bool(self.core.exit_flag[1]))
+        except BaseException as error:
+            self.pending = error
+            return int(Status.RAISE)
+
+    def _remember(self, address: int, *, write: bool) -> None:
+        """Put the page just accessed into the TLB, if every access to it may go there."""
+        page = address >> PAGE
+        if write and page in self.core.code_pages:
+            return
+        flat = self.core.space.find(address)
+        if flat is None or flat.block is None or (write and not flat.writable):
+            return
+        start = page << PAGE
+        if not self.core.may(start, 1 << PAGE, WRITE if write else READ):
+            return
+        if start < flat.start or start + (1 << PAGE) > flat.end:
+            return
+        block, at = flat.block, flat.block_offset + start - flat.start
+        if at & (1 << PAGE) - 1 or (block.arrivals is not None and not block.arrivals.view[at >> PAGE]):
+            return
+        if all(known is not block for known, _ in self._harvests):
+            self._harvests.append((block, block.harvests))
+        if write:
+            block.dirty[at >> PAGE] = 1
+        self.context.remember_page(page, block.view.ctypes.data + at, write=write)
+
+    def _bytes(self, address: int, size: int) -> bytes:
+        """Guest memory as it is; b"" where there is none."""
+        flat = self.core.space.find(address)
+        if flat is None or flat.block is None or address + size > flat.end:
+            return b""
+        at = flat.block_offset + address - flat.start
+        return bytes(flat.block.mem[at : at + size])
+
+    # -- compiling ---------------------------------------------------------------------------------------
+
+    def _compile_loop(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            if job.epoch != self.epoch:
+                continue
+            try:
+                region = self.compile(job)
+            except Exception as error:
+                self.statistics.failed += 1
+                trace.log(f"translator: {type(error).__name__} at {job.pc:#x}: {error}")
+                continue
+            if region is not None:
+                self._done.append(region)
+                self.core.exit_flag[1] = 1
+
+    def compile(self, job: Job) -> Region | None:
+        """Translate the region asked for; None when there is nothing to gain."""
+        began = time.perf_counter()
+        cache: dict[int, Wide | None] = {}
+        source: dict[int, bytes] = {}
+
+        def fetch(pc: int) -> Wide | None:
+            if pc not in cache:
+                # taken before decoding: what is installed is compared with it
+                source[pc] = self._bytes(pc, 64) or self._bytes(pc, 8)
+                try:
+                    cache[pc] = self.fetch(pc)
+                except Trap:
+                    cache[pc] = None
+            return cache[pc]
+
+        leaders = find_leaders(job.pc, job.observed.likely, fetch)
+        machine = self._translate(job, leaders, Assumed(), fetch)
+        if not job.plain:
+            assumed = Assumed()
+            for register, halves in machine.unknown.numeric.items():
+                known = halves & job.observed.numeric(register)
+                if known:
+                    assumed.numeric[register] = known
+            assumed.preds = {index for index in machine.unknown.preds if not job.observed.preds[index] & 2}
+            if assumed.numeric or assumed.preds:
+                machine = self._translate(job, leaders, assumed, fetch)
+        text = machine.text("region")
+        code = compile_ir(text)
+        used = [wide for address, _ in machine.addresses if (wide := cache[address]) is not None]
+        pages = {page for wide in used
+                 for page in range(wide.address >> PAGE, (wide.address + wide.size - 1 >> PAGE) + 1)}
+        listing = [f"{wide.address:#018x}:  {line}" for wide in used for line in disassemble(wide)] \
+            if trace.mask & trace.Log.IN_ASM else []
+        return Region(job.pc, job.cfg, config_key(job.cfg), code, code.address("region"), tuple(sorted(pages)),
+                      [(wide.address, source[wide.address][: wide.size]) for wide in used],
+                      machine.total, machine.assumed, job.plain, time.perf_counter() - began, job.epoch,
+                      text=text if trace.mask & trace.Log.OP else "", listing=listing)
+
+    def _translate(self, job: Job, leaders: set[int], assumed: Assumed,
+                   fetch: Callable[[int], Wide | None]) -> RegionMachine:
+        machine = RegionMachine(self.core, leaders, assumed)
+        machine.floating_allowed = job.observed.pfpfr & (MASKED | ROUNDING) == MASKED
+        machine.floating_sticky = bool(job.observed.pfpfr & STICKY)
+        machine.translate(job.pc, job.cfg, job.observed.likely, fetch)
+        return machine
+
+
+def find_leaders(start: int, likely: dict[int, int], fetch: Callable[[int], Wide | None]) -> set[int]:
+    """Addresses that branches known now go to, from what is reachable from ``start``."""
+    leaders = {start}
+    prepared: dict[int, set[int]] = {number: {value & M48} if value >> 54 & 7 == 3 else set()
+                                     for number, value in likely.items()}
+    through: set[int] = set()
+    work = [start]
+    seen: set[int] = set()
+    while work and len(seen) < SCAN:
+        pc = work.pop()
+        while pc not in seen and len(seen) < SCAN:
+            wide = fetch(pc)
+            if wide is None:
+                break
+            seen.add(pc)
+            stub, cs0 = wide.stub, wide.cs0
+            if cs0 is not None and cs0.ctpr and cs0.name == "disp":
+                number = CTPR1 + cs0.ctpr - 1
+                prepared.setdefault(number, set()).add(pc + cs0.disp & M48)
+                if number in through:
+                    work.append(pc + cs0.disp & M48)
+                    leaders.add(pc + cs0.disp & M48)
+            kind = stub.condition.type if stub is not None else 0
+            if stub is not None and kind:
+                if stub.ctop:
+                    if any(op.name == "call" for op in wide.cs1):
+                        break
+                    number = CTPR1 + stub.ctop - 1
+                    through.add(number)
+                    for target in prepared.get(number, ()):
+                        leaders.add(target)
+                        work.append(target)
+                elif cs0 is not None and cs0.name == "ibranch":
+                    leaders.add(pc + cs0.disp & M48)
+                    work.append(pc + cs0.disp & M48)
+                if kind == 1:
+                    break
+            pc += wide.size
+    return leaders
