@@ -128,6 +128,7 @@ class SourceMachine(SourceValues):
         self.fault: Src = 0
         self.condition: Src = 0
         self.fp_flags: dict[int, SlotVar] = {}
+        self.diagnostic: Src = 0
         self.functions: dict[str, Callable[..., tuple[int, int]]] = {}
         """Names that the text uses besides those of every block: primitives of floating point."""
         self._fp_enabled = False

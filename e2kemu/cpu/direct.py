@@ -37,6 +37,7 @@ class DirectMachine(PyValues):
         self.fault = 0
         self.condition = 0
         self.fp_flags: dict[int, list[int]] = {}
+        self.diagnostic = 0
 
     # -- control of the evaluation -------------------------------------------------------------------
 

@@ -297,7 +297,7 @@ class WideExecution:
         arguments = [value for value, _ in one.sources]
         if insn.imm8 is not None and op.imm8:
             arguments.append(insn.imm8)
-        m.speculative, m.fault = insn.sm, 0
+        m.speculative, m.fault, m.diagnostic = insn.sm, 0, diag
         result = op.meaning(m, *arguments)  # type: ignore[misc]
         m.speculative = False
         self.result(one, result, m.or_(diag, m.fault))
