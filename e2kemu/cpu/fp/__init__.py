@@ -6,6 +6,10 @@
 ``operations`` has the table of primitives and explains their names; ``formats`` takes numbers apart, rounds
 and packs; ``arithmetic``, ``convert`` and ``compare`` compute; ``fast`` has short cuts through the host's doubles;
 ``machine`` is what a primitive does to a CPU: sticky flags, exceptions. Nothing here keeps state.
+
+Who replaces a primitive by the host's own arithmetic has to leave to it at least: operands or results that are
+NaNs (the choice among them is that of x87, not of SSE), denormal operands (DE) and tiny results (underflow, flush to
+zero), and everything when an exception is not masked.
 """
 
 from __future__ import annotations

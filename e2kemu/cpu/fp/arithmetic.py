@@ -1,7 +1,7 @@
 """Addition, multiplication, division, square root, fused multiply-add, minimum, maximum: exact, then rounded once.
 
-NaN operands: single and double follow SSE (the first source that is a NaN, quiet), the 80-bit format
-follows x87 (the one with the larger significand). An invalid operation gives the negative quiet NaN.
+Of two NaN operands the result is the one that x87 chooses, made quiet; of the three of a fused operation the first
+NaN. An invalid operation gives the negative quiet NaN. How sure this is: docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def nan_result(f: Format, *operands: Number) -> Result:
     if any(n.kind == INVALID for n in operands):
         return f.default_nan, IE
     nans = [n for n in operands if n.kind >= QUIET]
-    if f.explicit and len(nans) == 2:
+    if len(nans) == len(operands) == 2:
         return quieted(f, _larger(*nans).bits), flags
     return quieted(f, nans[0].bits), flags
 

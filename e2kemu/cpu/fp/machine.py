@@ -7,9 +7,11 @@ once an exception was raised, 7 (es) and 15 (bf). Layout: the kernel headers of 
 All primitives of a wide instruction see the control register from before it; their flags are added to the
 register at its end. An exception that is not masked raises exc_fp: the wide instruction does nothing but show its
 flags. In a speculative operation it makes the result diagnostic instead, and its flags go to PFPFR bits 31:26.
+Where an operand is diagnostic there is nothing to compute: no flags, no exception.
 
 A machine has, besides what the value builder asks for::
 
+    diagnostic: bit                an operand of the operation at hand is diagnostic
     fp_flags: dict[int, slot]      state register -> flags of this wide instruction; emptied before each
     fp_enabled()                   raise exc_fp_disabled unless UPSR.fe is set
     fp_primitive(operation, operands, control) -> (value, flags)
@@ -47,6 +49,8 @@ def perform(m: Any, name: str, operands: tuple[V, ...]) -> V:
     control = m.sreg(PFPFR if packed else FPCR)
     status = PFPFR if packed else FPSR
     result, flags = m.fp_primitive(operation, operands, control)
+    if not (isinstance(m.diagnostic, int) and not m.diagnostic):
+        flags = m.select(m.diagnostic, m.const(0, 64), flags)
     raised = m.fp_raised(flags, control, PFPFR_MASKS if packed else FPCR_MASKS)
     if status not in m.fp_flags:
         m.fp_flags[status] = m.staged(0)

@@ -53,6 +53,13 @@ def _exponent(magnitude: Fraction) -> int:
     return guess if Fraction(2) ** guess <= magnitude else guess - 1
 
 
+def neighbours(letter: str, number: Fraction) -> tuple[Fraction, Fraction]:
+    """The numbers next to a positive normal one."""
+    exponent = _exponent(number)
+    unit = Fraction(2) ** (exponent - SHAPES[letter][0] + 1)
+    return number - (unit / 2 if number == Fraction(2) ** exponent else unit), number + unit
+
+
 def _round_at(magnitude: Fraction, unit: Fraction, sign: int, mode: int) -> Fraction:
     """The multiple of ``unit`` that ``magnitude`` is rounded to."""
     below = magnitude // unit * unit

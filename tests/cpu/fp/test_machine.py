@@ -178,6 +178,14 @@ def test_a_diagnostic_operand_traps_before_anything_is_computed(run: Run) -> Non
     assert guest.state["pfpfr"] == MASKED
 
 
+@tiers
+def test_a_diagnostic_operand_of_a_speculative_operation_leaves_no_flags(run: Run) -> None:
+    guest = started("{ faddd,0,sm %dr1, %dr2, %dr4; fcmpltdb,1,sm %dr1, %dr2, %pred3 }", r1=ONE,
+                    r2=0x7FF4 << 48, r2_tag=5, pfpfr=MASKED & ~0x80)
+    assert run(guest) == ""
+    assert (guest.state["r4.tag"], guest.state["pred3"] & 2, guest.state["pfpfr"]) == (5, 2, MASKED & ~0x80)
+
+
 def test_every_operation_with_vectors_obeys_a_guard_and_marks_diagnostic_results() -> None:
     tried = set()
     for guest, case, _ in by_code(tuple(case for case in cases()[::5] if case.golden)):
