@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from e2kemu.linux.posix_timers import PosixTimers
 from e2kemu.linux.siginfo import SI_KERNEL, SIGALRM, SIGPROF, SIGVTALRM, SigInfo
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class IntervalTimers:
     def __init__(self, kernel: Kernel, clock: VirtualClock) -> None:
         self._kernel, self._clock = kernel, clock
         self._alarm = clock.timer(lambda: kernel.post(self.expire))
+        self.posix = PosixTimers(kernel, clock)
+        """Those of timer_create."""
         self.intervals = [0, 0, 0]
         self.deadlines: list[int] = [0, 0, 0]
         """Process time in ns, 0: off."""
@@ -50,6 +53,7 @@ class IntervalTimers:
     def clear(self) -> None:
         """All off."""
         self.intervals, self.deadlines = [0, 0, 0], [0, 0, 0]
+        self.posix.clear()
         self._alarm.cancel()
 
     def expire(self) -> None:

@@ -87,6 +87,7 @@ class ProcessImage:
         kernel = self.kernel
         return {
             "pid": process.pid, "ppid": process.ppid, "pgid": process.pgid, "cwd": process.cwd, "umask": process.umask,
+            "identity": process.identity.save(),
             "executable": process.executable, "name": process.name, "pointer_size": process.pointer_size,
             "arguments": [argument.hex() for argument in process.arguments],
             "brk_start": process.brk_start, "brk": process.brk, "stopped": process.stopped,
@@ -95,7 +96,7 @@ class ProcessImage:
             "pending": [_info(info) for info in process.pending],
             "areas": [[a.start, a.end, a.prot, a.name, a.offset, a.private, a.mark] for a in process.map.areas],
             "files": process.files.save(),
-            "timers": [kernel.timers.intervals, kernel.timers.deadlines],
+            "timers": [kernel.timers.intervals, kernel.timers.deadlines, kernel.timers.posix.save()],
             "images": kernel.images,
             "system_calls": kernel.system_calls, "traps": kernel.traps,
             "tasks": [_task(task, task is kernel.current) for task in process.tasks],
@@ -115,6 +116,7 @@ class ProcessImage:
         kernel, process = self.kernel, self.kernel.process
         process.pid, process.ppid, process.pgid = int(d["pid"]), int(d["ppid"]), int(d["pgid"])
         process.cwd, process.umask = str(d["cwd"]), int(d["umask"])
+        process.identity.load(d["identity"])
         process.executable, process.name = str(d["executable"]), str(d["name"])
         process.arguments = [bytes.fromhex(text) for text in d["arguments"]]
         if d["pointer_size"] not in (4, 8):
@@ -133,6 +135,7 @@ class ProcessImage:
         kernel.system_calls, kernel.traps = int(d["system_calls"]), int(d["traps"])
         kernel.timers.intervals = [int(value) for value in d["timers"][0]][:3]
         kernel.timers.deadlines = [int(value) for value in d["timers"][1]][:3]
+        kernel.timers.posix.load(d["timers"][2])
         kernel.timers.arm()
         process.tasks.clear()
         kernel.current = None

@@ -133,6 +133,8 @@ TIMESPEC64 = Struct("sec:i64 nsec:i64")
 TIMEVAL = Struct("sec:long usec:long")
 TIMEZONE = Struct("minuteswest:i32 dsttime:i32")
 ITIMERSPEC = Struct("interval_sec:long interval_nsec:long value_sec:long value_nsec:long")
+SIGEVENT = Struct("value:ulong signo:i32 notify:i32 tid:i32")
+"""The head of struct sigevent, which has 64 bytes."""
 UTIMBUF = Struct("actime:long modtime:long")
 TMS = Struct("utime:long stime:long cutime:long cstime:long")
 RUSAGE = Struct("utime_sec:long utime_usec:long stime_sec:long stime_usec:long maxrss:long ixrss:long idrss:long "

@@ -1,9 +1,12 @@
 """The handlers of system calls, by theme; importing this package fills ``table.CALLS``."""
 
+from e2kemu.linux import strace_files
 from e2kemu.linux.calls import (
+    attributes,
     directory,
     e2k,
     file,
+    group,
     mm,
     pipe,
     poll,
@@ -13,8 +16,9 @@ from e2kemu.linux.calls import (
     system,
     threads,
     time,
+    timer,
     transfer,
 )
 
-__all__ = ["directory", "e2k", "file", "mm", "pipe", "poll", "signals", "socket", "status", "system", "threads", "time",
-           "transfer"]
+__all__ = ["attributes", "directory", "e2k", "file", "group", "mm", "pipe", "poll", "signals", "socket", "status",
+           "strace_files", "system", "threads", "time", "timer", "transfer"]

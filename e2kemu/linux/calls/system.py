@@ -478,11 +478,6 @@ def prctl(task: Task, option: int, a: int, *_rest: int) -> int:
     return 0
 
 
-@syscall("sysfs", "option:int a:ulong b:ulong")
-def sysfs(task: Task, option: int, a: int, b: int) -> int:
-    raise LinuxError(errno.EINVAL)
-
-
 def _refused(names: str) -> None:
     """Calls that only the administrator may use: EPERM, as for anybody else."""
 
@@ -494,3 +489,14 @@ def _refused(names: str) -> None:
 
 _refused("mount|umount|umount2|swapon|swapoff|reboot|chroot|pivot_root|init_module|finit_module|delete_module|"
          "kexec_load|vhangup|acct|quotactl|syslog|iopl|ioperm|setns|unshare|open_by_handle_at")
+
+
+MEMBARRIER_COMMANDS = 0x1FF
+
+
+@syscall("membarrier", "command:int flags:uint")
+def membarrier(task: Task, command: int, flags: int) -> int:
+    """All threads run one after the other, so every barrier has already happened."""
+    if flags or command & ~MEMBARRIER_COMMANDS or command < 0:
+        raise LinuxError(errno.EINVAL)
+    return MEMBARRIER_COMMANDS if command == 0 else 0
