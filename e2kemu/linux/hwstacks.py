@@ -31,7 +31,7 @@ from e2kemu.linux.mapping import PAGE_MASK, AddressMap, Area
 
 PROCEDURE, CHAIN = "[procedure stack]", "[chain stack]"
 FIRST_SIZE = {PROCEDURE: 0x10000, CHAIN: 0x4000}
-LARGEST = {PROCEDURE: 64 << 20, CHAIN: 32 << 20}
+LARGEST = {PROCEDURE: 16 << 20, CHAIN: 8 << 20}
 """Bytes: where growing ends (as RLIMIT_STACK does on hardware)."""
 
 _REGISTERS = {PROCEDURE: (PSP_LO, PSP_HI), CHAIN: (PCSP_LO, PCSP_HI)}

@@ -298,13 +298,18 @@ class Kernel:
             return
         arguments = arguments_of(known, pending.registers, pending.pointer_size)
         self.present_call = pending
+        leaves = known.name in ("exit", "exit_group")
+        if tracer is not None and leaves:
+            tracer.done(task, known, arguments, None)
+        elif tracer is not None and known.name in ("execve", "execveat"):
+            tracer.before(task, known, arguments)
         try:
             result = known.handler(task, *arguments)
         except WouldBlock as block:
             self._sleep(task, pending, block)
             return
         except NoReturn:
-            if tracer is not None:
+            if tracer is not None and not leaves:
                 tracer.done(task, known, arguments, None)
             self.interrupt_self()
             return

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from e2kemu import trace
 from e2kemu.cpu.state import CpuState
 from e2kemu.errors import E2kError, ImageError
-from e2kemu.linux import hwstacks, start
+from e2kemu.linux import futex, hwstacks, start
 from e2kemu.linux.elf import Program, parse_program
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.error import NoReturn as CallGone
@@ -67,10 +67,10 @@ def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, 
         state.R[TLS_REGISTER], state.T[TLS_REGISTER] = tls, 0
     if flags & CLONE_CHILD_CLEARTID:
         child.clear_tid = child_tid
-    if flags & CLONE_PARENT_SETTID:
-        process.memory.write_u32(parent_tid, child.tid)
-    if flags & CLONE_CHILD_SETTID:
-        process.memory.write_u32(child_tid, child.tid)
+    for wanted, address in ((CLONE_PARENT_SETTID, parent_tid), (CLONE_CHILD_SETTID, child_tid)):
+        if flags & wanted:
+            with suppress(LinuxError):     # as Linux: the thread is there, its number is not stored
+                process.memory.write_u32(address, child.tid)
     assert kernel.present_call is not None
     kernel.give_in(state, kernel.present_call.wbs, 0)
     return child.tid
@@ -103,7 +103,8 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
         kernel.state.R[TLS_REGISTER], kernel.state.T[TLS_REGISTER] = tls, 0
     task.clear_tid = child_tid if flags & CLONE_CHILD_CLEARTID else 0
     if flags & CLONE_CHILD_SETTID:
-        process.memory.write_u32(child_tid, task.tid)
+        with suppress(LinuxError):
+            process.memory.write_u32(child_tid, task.tid)
     return 0
 
 
@@ -188,7 +189,7 @@ def exit_task(kernel: Kernel, task: Task, status: int) -> None:
     if task.clear_tid:
         with suppress(LinuxError):
             process.memory.write_u32(task.clear_tid, 0)
-            kernel.wake(("futex", task.clear_tid), 1)
+            futex.wake(kernel, task.clear_tid, 1)
     hwstacks.drop(kernel.state, process.map)
     task.dead = True
     process.tasks.remove(task)
@@ -219,7 +220,7 @@ def _release(kernel: Kernel, task: Task, address: int) -> None:
     if value & FUTEX_OWNER == task.tid:
         task.memory.write_u32(address, value & FUTEX_WAITERS | FUTEX_DIED)
         if value & FUTEX_WAITERS:
-            kernel.wake(("futex", address), 1)
+            futex.wake(kernel, address, 1)
 
 
 # -- signals of the host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def fault_report(kernel: Kernel, task: Task, info: SigInfo, detail: str, exc: in
     cause = BY_BIT[exc].name if exc is not None else ""
     reason = ": ".join(filter(None, (cause, detail)))
     symbols = kernel.symbols()
-    who = f"{process.name or 'program'}[{process.pid}]" + (f" thread {task.tid}" if len(process.tasks) > 1 else "")
+    thread = f" thread {task.tid}" if len(process.tasks) > 1 else ""
+    who = f"{os.path.basename(process.executable) or 'program'}[{process.pid}]{thread}"
     lines = [f"e2kemu: {who}: {what} ({name}) at {state.pc:#x}{symbols.name(state.pc)}"
              + (f": {reason}" if reason else "")]
     lines += ["Registers:", *format_registers(kernel.cpu).splitlines()]

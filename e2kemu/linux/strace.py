@@ -92,14 +92,24 @@ class Tracer:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
+        self._shown: str | None = None
+
+    def before(self, task: Task, call: Call, args: tuple[int, ...]) -> None:
+        """A call is about to replace the program: its arguments can only be looked at now."""
+        self._shown = self._arguments(task, call, args, 0)
 
     def done(self, task: Task, call: Call, args: tuple[int, ...], result: int | None) -> None:
         """A call has ended; ``result`` None: it does not return."""
+        shown, self._shown = self._shown or self._arguments(task, call, args, result or 0), None
+        self._line(task, f"{call.name}({shown}) = {self._result(call, result)}")
+
+    @staticmethod
+    def _arguments(task: Task, call: Call, args: tuple[int, ...], result: int) -> str:
         shown = []
         for argument, value in zip(call.arguments, args, strict=False):
             known = FORMATTERS.get(argument.kind)
-            shown.append(str(value) if known is None else known(task, value, call, args, result or 0))
-        self._line(task, f"{call.name}({', '.join(shown)}) = {self._result(call, result)}")
+            shown.append(str(value) if known is None else known(task, value, call, args, result))
+        return ", ".join(filter(None, shown))
 
     @staticmethod
     def _result(call: Call, result: int | None) -> str:

@@ -7,21 +7,22 @@ import os
 import resource
 import stat
 import struct
+from contextlib import suppress
 
 from e2kemu import trace
 from e2kemu.errors import ImageError
 from e2kemu.linux import lifecycle
-from e2kemu.linux.constants import AT_FDCWD
+from e2kemu.linux.constants import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from e2kemu.linux.elf import parse_program
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
-from e2kemu.linux.paths import at, host_path, text
+from e2kemu.linux.futex import FUTEX_WAIT_BITSET, FUTEX_WOKEN, wake
+from e2kemu.linux.paths import at, text
 from e2kemu.linux.siginfo import CLD_EXITED, CLD_KILLED
 from e2kemu.linux.strace import flags_text, quoted
 from e2kemu.linux.table import Call, formatter, syscall
 from e2kemu.linux.task import Task
 
-FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = (
-    0, 1, 3, 4, 5, 9, 10)
+FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAKE_BITSET = 0, 1, 3, 4, 5, 10
 FUTEX_CLOCK_REALTIME = 0x100
 NS = 1_000_000_000
 WAKE_ALL = 1 << 31
@@ -69,7 +70,8 @@ def _clone(task: Task, flags: int, stack: int, size: int, parent_tid: int, child
         trace.unimp("clone with CLONE_VM but neither CLONE_THREAD nor CLONE_VFORK: the child gets a copy of the memory")
     pid = lifecycle.fork(kernel, task, flags, stack, child_tid, tls)
     if pid and flags & lifecycle.CLONE_PARENT_SETTID:
-        task.memory.write_u32(parent_tid, pid)
+        with suppress(LinuxError):
+            task.memory.write_u32(parent_tid, pid)
     return pid
 
 
@@ -131,7 +133,7 @@ def _exec(task: Task, dirfd: int, path: str, arguments: list[bytes], environment
 
 def _executable(task: Task, dirfd: int, path: str, flags: int) -> tuple[str, bytes]:
     """Guest path and bytes of a file that may be executed. Raises LinuxError."""
-    with at(task, dirfd, path, flags=flags) as place:
+    with at(task.process, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW) as place:
         if place.node is not None and place.node.file is None:
             raise LinuxError(errno.EACCES)
         status = place.existing()
@@ -139,7 +141,7 @@ def _executable(task: Task, dirfd: int, path: str, flags: int) -> tuple[str, byt
             raise LinuxError(errno.EACCES)
         fd = place.open_path()
         try:
-            with open(host_path(fd), "rb") as stream:
+            with open(f"/proc/self/fd/{fd}", "rb") as stream:
                 return place.guest, stream.read()
         finally:
             os.close(fd)
@@ -257,24 +259,13 @@ def _futex_wait(task: Task, address: int, value: int, timeout: int, bitset: int,
             raise LinuxError(errno.EAGAIN)
         absolute, realtime = op & 0x7F == FUTEX_WAIT_BITSET, bool(op & FUTEX_CLOCK_REALTIME)
         task.deadline(_timeout(task, timeout, absolute=absolute, realtime=realtime))
-    elif task.progress == 2:
+    elif task.progress == FUTEX_WOKEN:
         return 0
     elif task.expired():
         raise LinuxError(errno.ETIMEDOUT)
     task.progress = 1
     raise WouldBlock(deadline=task.timer, keys=[("futex", task.requeued or address)], restart=not timeout,
                      interrupted=-errno.EINTR)
-
-
-def _wake(task: Task, address: int, count: int, bitset: int = 0xFFFFFFFF) -> int:
-    def accept(one: Task) -> bool:
-        call = one.call
-        if call is not None and call.registers[1] & 0x7F == FUTEX_WAIT_BITSET and not call.registers[5] & bitset:
-            return False
-        one.progress = 2
-        return True
-
-    return task.process.kernel.wake(("futex", address), max(count, 0), accept)
 
 
 def _requeue(task: Task, source: int, target: int, count: int) -> int:
@@ -288,6 +279,7 @@ def _requeue(task: Task, source: int, target: int, count: int) -> int:
 
 
 def _wake_op(task: Task, address: int, count: int, second: int, second_count: int, code: int) -> int:
+    kernel = task.process.kernel
     operation, comparison = code >> 28 & 7, code >> 24 & 15
     argument, compared = (_signed12(code >> 12), _signed12(code))
     if code >> 31 & 1:
@@ -300,8 +292,8 @@ def _wake_op(task: Task, address: int, count: int, second: int, second_count: in
     if new is None or holds is None:
         raise LinuxError(errno.ENOSYS)
     task.memory.write_u32(second, new)
-    woken = _wake(task, address, count)
-    return woken + (_wake(task, second, second_count) if holds else 0)
+    woken = wake(kernel, address, count)
+    return woken + (wake(kernel, second, second_count) if holds else 0)
 
 
 def _signed12(value: int) -> int:
@@ -313,7 +305,7 @@ def _signed12(value: int) -> int:
 def futex(task: Task, uaddr: int, op: int, val: int, timeout: int, uaddr2: int, val3: int) -> int:
     if uaddr & 3:
         raise LinuxError(errno.EINVAL)
-    command, second = op & 0x7F, timeout & 0xFFFFFFFF
+    command, second, kernel = op & 0x7F, timeout & 0xFFFFFFFF, task.process.kernel
     if command == FUTEX_WAIT:
         return _futex_wait(task, uaddr, val, timeout, 0xFFFFFFFF, op)
     if command == FUTEX_WAIT_BITSET:
@@ -321,11 +313,11 @@ def futex(task: Task, uaddr: int, op: int, val: int, timeout: int, uaddr2: int, 
     if command in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
         if command == FUTEX_WAKE_BITSET and not val3:
             raise LinuxError(errno.EINVAL)
-        return _wake(task, uaddr, val, val3 if command == FUTEX_WAKE_BITSET else 0xFFFFFFFF)
+        return wake(kernel, uaddr, val, val3 if command == FUTEX_WAKE_BITSET else 0xFFFFFFFF)
     if command in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         if command == FUTEX_CMP_REQUEUE and task.memory.u32(uaddr) != val3:
             raise LinuxError(errno.EAGAIN)
-        woken = _wake(task, uaddr, val)
+        woken = wake(kernel, uaddr, val)
         return woken + _requeue(task, uaddr, uaddr2, min(second, WAKE_ALL))
     if command == FUTEX_WAKE_OP:
         return _wake_op(task, uaddr, val, uaddr2, min(second, WAKE_ALL), val3)
