@@ -11,6 +11,9 @@ ENTRIES: dict[int, int] = {1: 4, 3: 8, 4: 8}
 FAST_ENTRIES: dict[int, int] = {5: 4, 6: 8}
 """The same of the fast entries, which have their own numbers."""
 
+FAST = 1 << 32
+"""Added to the number of a call that only a fast entry has."""
+
 FAST_CALLS = {0: "gettimeofday", 1: "clock_gettime", 2: "getcpu"}
 """Number at a fast entry -> name of the call."""
 

@@ -27,8 +27,8 @@ from e2kemu.cpu import windows
 from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS
 from e2kemu.cpu.state import EMPTY_TAG, CpuState, Slot
 from e2kemu.cpu.windows import Trap
-from e2kemu.linux import hwstacks, lifecycle
-from e2kemu.linux.entries import ARGUMENTS, ENTRIES, FAST_CALLS, FAST_ENTRIES
+from e2kemu.linux import contexts, hwstacks, lifecycle
+from e2kemu.linux.entries import ARGUMENTS, ENTRIES, FAST, FAST_CALLS, FAST_ENTRIES
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.itimer import IntervalTimers
 from e2kemu.linux.numbers import NAMES, NUMBERS
@@ -81,6 +81,10 @@ class Kernel:
         """This emulator is a child of another (fork): there is no machine around it."""
         self.images: list[tuple[str, int]] = []
         """Program files that are mapped, and what was added to their addresses: for symbols."""
+        self.contexts: dict[int, contexts.Context] = {}
+        """Contexts (``struct ucontext``) that do not run, by the top of their stack."""
+        self.links: dict[int, int] = {}
+        """Where the uc_link of a running context is, by the same."""
         self.present_call: PendingCall | None = None
         """The call that is being executed."""
         self.on_exit: Callable[[int], None] = lambda status: None
@@ -268,7 +272,7 @@ class Kernel:
         if entry in FAST_ENTRIES and number in FAST_CALLS:
             number = NUMBERS[FAST_CALLS[number]]
         elif entry in FAST_ENTRIES:
-            number = 1 << 32 | number
+            number |= FAST
         task.progress, task.timer = 0, None
         self.call(task, PendingCall(number, registers[1:], wbs, size))
 
@@ -385,12 +389,28 @@ class Kernel:
         if self.signals.is_return(self.state.pc):
             self.signals.sigreturn(task)
             return True
+        if self.state.pc == contexts.RETURN:
+            self._context_ended(task)
+            return True
         signo, code = FAULTS.get(trap.exc, (SIGSEGV, SI_KERNEL))
         address = self.state.pc if trap.address is None else trap.address
         if signo == SIGSEGV and trap.address is not None and self.process.map.find(address) is not None:
             code = 2
         self.signals.force(task, SigInfo(signo, code, "fault", (address, trap.exc)), trap.detail, trap.exc)
         return True
+
+    def _context_ended(self, task: Task) -> None:
+        """The function of a context has returned: uc_link goes on, or the thread ends."""
+        try:
+            following = contexts.finish(self, task)
+            if following is None:
+                lifecycle.exit_task(self, task, 0)
+            else:
+                contexts.switch(self, task, following)
+        except LinuxError:
+            self.signals.force(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (0, 0)), "uc_link is no context")
+        except NoReturn:
+            self.interrupt_self()
 
     # -- the end of it
 

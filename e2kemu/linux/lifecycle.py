@@ -169,6 +169,8 @@ def execve(kernel: Kernel, task: Task, program: Program, interpreter: Program | 
     task.tid = process.pid
     task.altstack, task.clear_tid, task.robust_list = AltStack(), 0, 0
     task.suspended.clear()
+    kernel.contexts.clear()
+    kernel.links.clear()
     try:
         begin(kernel, program, interpreter, arguments, environment)
     except E2kError as error:

@@ -3,7 +3,7 @@
 | field | what |
 |---|---|
 | document_size, document | JSON: ids, directory, brk, program, areas, signal actions, timers, descriptors, tasks |
-| registers | of each task that is not in the CPU, in the order of the document, as the section "cpu" has them |
+| registers | of each task that is not in the CPU, then of each context, as the section "cpu" has them |
 
 A task that sleeps in a call travels with the call's arguments and its deadline, and asks again at the destination.
 Host addresses, descriptors of the host and waiting conditions never travel. What cannot follow is a blocker.
@@ -18,6 +18,7 @@ from e2kemu.cpu.state import CpuState
 from e2kemu.cpu.vmstate import VMSTATE, CpuImage
 from e2kemu.devices.vmstate import VMState, VMStateSection, sequence, u32, vbuffer
 from e2kemu.errors import StateError
+from e2kemu.linux.contexts import Context
 from e2kemu.linux.mapping import Area
 from e2kemu.linux.siginfo import SigInfo
 from e2kemu.linux.task import Action, AltStack, PendingCall, Process, Task
@@ -80,6 +81,10 @@ class ProcessImage:
                 assert task.state is not None
                 image.cpu.state.buffer[:] = task.state
                 self.registers.append(image)
+        for context in kernel.contexts.values():
+            image = self.new_registers()
+            image.cpu.state.buffer[:] = context.state
+            self.registers.append(image)
         self.document = json.dumps(self._document(process), separators=(",", ":")).encode()
         self.document_size = len(self.document)
 
@@ -99,6 +104,8 @@ class ProcessImage:
             "timers": [kernel.timers.intervals, kernel.timers.deadlines, kernel.timers.posix.save()],
             "images": kernel.images,
             "system_calls": kernel.system_calls, "traps": kernel.traps,
+            "contexts": [[key, context.link, context.fresh] for key, context in kernel.contexts.items()],
+            "links": list(kernel.links.items()),
             "tasks": [_task(task, task is kernel.current) for task in process.tasks],
         }
 
@@ -151,6 +158,13 @@ class ProcessImage:
                 if image is None:
                     raise ValueError("the registers of a task are missing")
                 task.state = image.cpu.state.buffer.copy()
+        kernel.contexts.clear()
+        for key, link, fresh in d["contexts"]:
+            image = next(images, None)
+            if image is None:
+                raise ValueError("the registers of a context are missing")
+            kernel.contexts[int(key)] = Context(image.cpu.state.buffer.copy(), int(link), bool(fresh))
+        kernel.links = {int(key): int(link) for key, link in d["links"]}
         if not process.tasks and process.exit_status is None:
             raise ValueError("the process has no task")
         process.files.load(d["files"], process)

@@ -79,7 +79,7 @@ STATE_REGISTERS: tuple[StateRegister, ...] = (
     _R(0x0B, "pshtp", "rw/", "stack", "bytes of windows still in registers: ind[11:0] fxind[26:16]", kind="derived"),
     _R(0x0D, "pcsp.hi", "rw/r", "stack", "chain stack: ind[31:0] size[63:32]"),
     _R(0x0F, "pcsp.lo", "rw/r", "stack", "chain stack: base[47:0] rw[60:59]"),
-    _R(0x13, "pcshtp", "rw/", "stack", "bytes of chain entries still in registers", kind="derived"),
+    _R(0x13, "pcshtp", "rw/r", "stack", "bytes of chain entries still in registers", kind="derived"),
     _R(0x15, "ctpr1", "rw/rw", "control", "prepared transfer: ta_base[47:0] tag[56:54] opc[58:57] ipd[60:59]"),
     _R(0x16, "ctpr2", "rw/rw", "control", "prepared transfer"),
     _R(0x17, "ctpr3", "rw/rw", "control", "prepared transfer"),

@@ -8,10 +8,11 @@ import struct
 from e2kemu.cpu import windows
 from e2kemu.cpu.state import BR, CR0_HI, CR0_LO, CR1_HI, CR1_LO, PCSP_HI, PCSP_LO, PSP_HI, PSP_LO, WD, CpuState, Slot
 from e2kemu.cpu.windows import M48, Trap
-from e2kemu.linux import hwstacks
+from e2kemu.linux import contexts, hwstacks
+from e2kemu.linux.entries import FAST
 from e2kemu.linux.error import LinuxError, NoReturn
-from e2kemu.linux.siginfo import UNMASKABLE
-from e2kemu.linux.table import syscall
+from e2kemu.linux.siginfo import SIGKILL, UNMASKABLE
+from e2kemu.linux.table import CALLS, Argument, Call, syscall
 from e2kemu.linux.task import Task
 
 (READ_CHAIN, READ_PROCEDURE, WRITE_PROCEDURE, CHAIN_OFFSET, CHAIN_SIZE, PROCEDURE_SIZE, READ_CHAIN_EX,
@@ -97,8 +98,8 @@ def _long_jump(task: Task, jump: int, result: int) -> None:
     kernel = task.process.kernel
     state, space = kernel.state, kernel.core.space
     mask, ip, cr1_lo, _, pcsp_hi, pcshtp, br, _, _, wd_hi = struct.unpack("<5QIIQII", task.memory.read(jump, 64))
-    spilled = pcshtp - (1 << 32) if pcshtp >> 31 else pcshtp
-    wanted = (pcsp_hi & 0xFFFFFFFF) + spilled
+    resident = (pcshtp & 0x7FF) - (pcshtp << 1 & 0x800)
+    wanted = (pcsp_hi & 0xFFFFFFFF) + resident
     depth = (state.S[PCSP_HI] & 0xFFFFFFFF) + FRAME * state.X[Slot.CHAIN]
     if wanted > depth or (depth - wanted) % FRAME or wanted < FRAME or ip & 7:
         raise LinuxError(errno.EINVAL)
@@ -116,7 +117,8 @@ def _long_jump(task: Task, jump: int, result: int) -> None:
     if psize and psize <= size:
         state.S[WD] = state.S[WD] & ~(0x7FF << 32) | psize << 35
     kernel.give(cr1_lo >> 33 & 0x7F, result)
-    task.mask = mask & ~UNMASKABLE
+    if mask >> SIGKILL - 1 & 1:            # says that there is a mask
+        task.mask = mask & ~UNMASKABLE
     sp = hwstacks.stack_pointer(state)
     while task.suspended and task.suspended[-1].frame < sp:
         task.suspended.pop()
@@ -152,3 +154,57 @@ def get_backtrace(task: Task, buf: int, count: int, skip: int, flags: int) -> in
     chosen = found[skip : skip + count]
     task.memory.write(buf, struct.pack(f"<{len(chosen)}Q", *chosen))
     return len(chosen)
+
+
+# -- ucontext
+
+def _check_set(size: int) -> None:
+    if size != 8:
+        raise LinuxError(errno.EINVAL)
+
+
+def getcontext(task: Task, ucp: int, size: int) -> int:
+    """The fast call of that name: CR0 and CR1 are the caller's business."""
+    _check_set(size)
+    contexts.fill(task.process.kernel, task, ucp)
+    return 0
+
+
+def siggetmask(task: Task, set: int, size: int) -> int:
+    """The fast call of that name."""
+    _check_set(size)
+    task.memory.write_u64(set, task.mask)
+    return 0
+
+
+@syscall("setcontext", "ucp:addr size:size")
+def setcontext(task: Task, ucp: int, size: int) -> int:
+    _check_set(size)
+    contexts.switch(task.process.kernel, task, ucp)
+    return 0
+
+
+@syscall("swapcontext", "old:addr new:addr size:size")
+def swapcontext(task: Task, old: int, new: int, size: int) -> int:
+    _check_set(size)
+    contexts.fill(task.process.kernel, task, old)
+    if old != new:
+        contexts.switch(task.process.kernel, task, new)
+    return 0
+
+
+@syscall("makecontext", "ucp:addr helper:addr args_size:size args:addr size:size")
+def makecontext(task: Task, ucp: int, helper: int, args_size: int, args: int, size: int) -> int:
+    _check_set(size)
+    contexts.make(task.process.kernel, task, ucp, helper, args_size, args)
+    return 0
+
+
+@syscall("freecontext", "ucp:addr")
+def freecontext(task: Task, ucp: int) -> int:
+    contexts.free(task.process.kernel, task, ucp)
+    return 0
+
+
+for _number, _name, _handler, _first in ((3, "siggetmask", siggetmask, "set"), (4, "getcontext", getcontext, "ucp")):
+    CALLS[FAST + _number] = Call(_name, FAST + _number, (Argument(_first, "addr"), Argument("size", "size")), _handler)
