@@ -47,22 +47,35 @@ class FpOperation:
 OPERATIONS: dict[str, FpOperation] = {}
 
 
+def _one(short: Callable[..., Result | None], long: Callable[..., Result]) -> Callable[..., Result]:
+    def function(a: int, control: int) -> Result:
+        return short(a, control) or long(a, control)
+
+    return function
+
+
+def _two(short: Callable[..., Result | None], long: Callable[..., Result]) -> Callable[..., Result]:
+    def function(a: int, b: int, control: int) -> Result:
+        return short(a, b, control) or long(a, b, control)
+
+    return function
+
+
 def _enter(name: str, operands: tuple[int, ...], result: int, of: Callable[..., Result],
            short: Callable[..., Result | None] | None = None) -> None:
-    """Enter ``of(operand, ..., mode)``; ``short(operand, ..., control)`` is asked first."""
+    """Enter ``of(operand, ..., mode)``.
+
+    ``short(operand, ..., control)``, or else what ``fast`` has by this name, is asked first.
+    """
+    short = short or getattr(fast, name.replace(".", "_"), None)
     register = "fpcr" if 80 in (*operands, result) else "pfpfr"
     mode_of: Callable[[int], Mode] = fpcr_mode if register == "fpcr" else pfpfr_mode
 
-    def one(a: int, control: int) -> Result:
-        return (short and short(a, control)) or of(a, mode_of(control))
+    def long(*numbers: int) -> Result:
+        *values, control = numbers
+        return of(*values, mode_of(control))
 
-    def two(a: int, b: int, control: int) -> Result:
-        return (short and short(a, b, control)) or of(a, b, mode_of(control))
-
-    def three(a: int, b: int, c: int, control: int) -> Result:
-        return of(a, b, c, mode_of(control))
-
-    function: Callable[..., Result] = (one, two, three)[len(operands) - 1]
+    function = long if short is None else (_one, _two)[len(operands) - 1](short, long)
     OPERATIONS[name] = FpOperation(name, operands, result, register, function)
 
 
@@ -70,8 +83,7 @@ def _in_format(f: Format) -> None:
     n, letter = f.bits, f.letter
 
     def plain(name: str, count: int, of: Callable[..., Result]) -> None:
-        short = getattr(fast, f"{name}_{letter}", None)
-        _enter(f"{name}.{letter}", (n,) * count, n, lambda *operands: of(f, *operands), short)
+        _enter(f"{name}.{letter}", (n,) * count, n, lambda *operands: of(f, *operands))
 
     for name in ("add", "sub", "mul", "div"):
         plain(name, 2, getattr(arithmetic, name))
@@ -79,7 +91,8 @@ def _in_format(f: Format) -> None:
     _enter(f"scale.{letter}", (n, 32), n, lambda a, count, mode: arithmetic.scale(f, a, count, mode))
     for relation in compare.RELATIONS:
         _enter(f"cmp.{relation}.{letter}", (n, n), 1,
-               lambda a, b, mode, relation=relation: compare.compare(f, relation, a, b, mode))
+               lambda a, b, mode, relation=relation: compare.compare(f, relation, a, b, mode),
+               None if f.explicit else getattr(fast, f"relation_{letter}")(fast.RELATIONS[relation]))
     _enter(f"order.{letter}", (n, n), 8, lambda a, b, mode: compare.condition_code(f, a, b, mode))
     for size in (32, 64):
         _enter(f"cvt.i{size}.{letter}", (size,), n, lambda a, mode, size=size: convert.from_integer(f, a, size, mode))
