@@ -215,7 +215,8 @@ class Cpu:
             if status == Status.RAISE:
                 assert translator.pending is not None
                 raise Left(pc, left, translator.pending)
-            if status == Status.MISS and translator.has(pc, cfg):
+            if status == Status.MISS and (translator.has(pc, cfg)
+                                          or (translator.eager and translator.translate_now(pc, cfg))):
                 continue
             table = reference.table(cfg)
             portion = left

@@ -154,6 +154,19 @@ def info_cpus(ctx: Context) -> None:
         ctx.monitor.print(f"{mark} CPU #{cpu.index}: thread_id={ctx.vm.thread_id(cpu.index)}")
 
 
+@info_command("jit", help="show dynamic compiler info")
+def info_jit(ctx: Context) -> None:
+    """``info jit``: regions of generated code, by CPU."""
+    with ctx.vm.quiesced():
+        for cpu in ctx.vm.cpus:
+            if cpu.translator is None:
+                ctx.monitor.print("JIT information is only available with accel=jit")
+                return
+            ctx.monitor.print(f"CPU #{cpu.index}")
+            for line in cpu.translator.describe():
+                ctx.monitor.print(line)
+
+
 # -- what the machine is made of -------------------------------------------------------------------
 
 

@@ -7,10 +7,13 @@ code of this kind (see docs/engine.md).
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import threading
 from dataclasses import dataclass
 from typing import Any
 
+import capstone
 import llvmlite.binding as llvm
 
 _lock = threading.Lock()
@@ -35,7 +38,7 @@ def initialise() -> None:
 
 @dataclass(slots=True)
 class Code:
-    """Host code of one module; it lives as long as this object is kept and ``free`` was not called."""
+    """Host code of one module, ``size`` bytes of it; it lives as long as this object is kept and not freed."""
 
     engine: Any
     size: int
@@ -78,5 +81,27 @@ def compile_ir(text: str, *, level: int = 1) -> Code:
     module.data_layout = str(machine.target_data)
     optimise(module, machine)
     engine = llvm.create_mcjit_compiler(module, machine)
+    sizes: list[int] = []
+    engine.set_object_cache(notify_func=lambda _, data: sizes.append(_text_size(data)))
     engine.finalize_object()
-    return Code(engine, 0)
+    return Code(engine, sum(sizes))
+
+
+def _text_size(data: bytes) -> int:
+    """Bytes of host code in an object file."""
+    with llvm.ObjectFileRef.from_data(data) as file:
+        return sum(section.size() for section in file.sections() if section.is_text())
+
+
+def disassemble(address: int, size: int) -> list[str]:
+    """Host code as text, a line each instruction: address, mnemonic, operands."""
+    machine = platform.machine()
+    if machine not in _CAPSTONE:
+        return [f"{address:#x}: {size} bytes of {machine} code"]
+    engine = capstone.Cs(*_CAPSTONE[machine])
+    return [f"{one.address:#x}:  {one.mnemonic} {one.op_str}".rstrip()
+            for one in engine.disasm(ctypes.string_at(address, size), address)]
+
+
+_CAPSTONE = {"x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+             "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)}

@@ -5,6 +5,7 @@
     reads    TLB_ENTRIES x 2 x u64    software TLB of loads: tag, addend
     writes   TLB_ENTRIES x 2 x u64    the same for stores
     jumps    JUMPS x 4 x u64          jump cache: address, configuration key, function, 0
+    (rest)   8192 bytes               the interpreter's: ``interp.layout``
 
 A TLB entry of page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is p << 12,
 or NEVER. A page is in ``writes`` only while its dirty mark is set and no code was translated from it, in
@@ -32,7 +33,8 @@ WORDS = 64
 READS = WORDS * 8
 WRITES = READS + TLB_ENTRIES * 16
 JUMP_TABLE = WRITES + TLB_ENTRIES * 16
-CONTEXT_BYTES = JUMP_TABLE + JUMPS * 32
+INTERPRETER = JUMP_TABLE + JUMPS * 32
+CONTEXT_BYTES = INTERPRETER + 8192
 
 
 class Word(IntEnum):
@@ -64,6 +66,10 @@ class Status(IntEnum):
     LIMIT = 4       # too few wide instructions left for the next region
     EXIT = 5        # ``Core.exit_flag`` was set, or a store asks for a look around
     GUARD = 6       # the region does not fit the tags at hand
+    HOT = 7         # the interpreter came to PC often
+    PAGE = 8        # the interpreter does not know the page of PC
+    FULL = 9        # the interpreter has no room for more records
+    CROSS = 10      # the wide instruction at PC goes on in the next page
 
 
 def config_key(cfg: Config) -> int:
@@ -83,7 +89,8 @@ class Context:
         self.words = whole[:WORDS]
         self.reads = whole[READS >> 3 : WRITES >> 3]
         self.writes = whole[WRITES >> 3 : JUMP_TABLE >> 3]
-        self.jumps = whole[JUMP_TABLE >> 3 :]
+        self.jumps = whole[JUMP_TABLE >> 3 : INTERPRETER >> 3]
+        self.interpreter = memoryview(self.buffer.data)[start : start + CONTEXT_BYTES].cast("Q")
         self._never = memoryview(bytes(b"\xff" * (TLB_ENTRIES * 16))).cast("Q")
         self._no_jumps = memoryview(bytes(b"\xff" * (JUMPS * 32))).cast("Q")
         self.forget_pages()

@@ -7,6 +7,7 @@ hold again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -21,6 +22,11 @@ from e2kemu.cpu.wide_semantics import Ended
 UNLIKELY = ", !prof !1"
 LIKELY = ", !prof !0"
 """Behind a branch: which way it usually goes."""
+
+_FREE = frozenset(("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "icmp", "select", "zext", "sext",
+                   "trunc"))
+"""Instructions that may as well be executed where their result is not wanted."""
+_NAMES = re.compile(r"%t\d+").findall
 
 ACT_NONE, ACT_CALL, ACT_RETURN = range(3)
 """What a region does last."""
@@ -109,6 +115,8 @@ class Paths(LlvmValues):
         self.nodes: dict[tuple[int, Config], Node] = {}
         self.pending: list[Node] = []
         self.facts = Facts()
+        self.before = Facts()
+        """Those at the beginning of the wide instruction at hand."""
         self.unknown = Assumed()
         """What had to be looked up, or cleared, on the way."""
         self.used: set[int] = set()
@@ -137,6 +145,10 @@ class Paths(LlvmValues):
         self._stored = False
         self.then: Config
         """The configuration that the wide instruction at hand leads to, as far as it has told."""
+        self._hoisted: list[str] = []
+        """Lines in front of the outermost condition."""
+        self._inside: set[str] = set()
+        """Names that exist only under it."""
         self._step_label = ""
         self._fail_label = ""
         self._loaded: set[Ir] = set()
@@ -175,12 +187,27 @@ class Paths(LlvmValues):
             elif otherwise:
                 otherwise()
             return
+        if self._scopes:
+            self._if(condition, body, otherwise is not None)
+        else:
+            # what can be computed in front of the condition is: it may be wanted under another one as well
+            outside, self.lines, self._hoisted = self.lines, [], []
+            self._inside.clear()
+            try:
+                self._if(condition, body, otherwise is not None)
+            finally:
+                outside += self._hoisted + self.lines
+                self.lines = outside
+        if otherwise is not None:
+            otherwise()
+
+    def _if(self, condition: Ir, body: Callable[[], None], ends: bool) -> None:
         then, join = self._new_label("then"), self._new_label("join")
         i1, before = self.as_i1(condition), self.block
         branch = len(self.lines)
         self.emit(f"br i1 {i1}, label %{then}, label %{join}")
         ended, changes = self._scope(then, body)
-        if otherwise is not None and not ended:
+        if ends and not ended:
             raise Unsupported("two ways that meet")
         merges: list[tuple[SlotVar, str, int]] = []
         if not ended:
@@ -194,16 +221,29 @@ class Paths(LlvmValues):
         self._label(join)
         for slot, phi, bits in merges:
             self.put(slot, self.name(phi, bits))
-        if otherwise is not None:
-            otherwise()
 
     def _before(self, branch: int, value: Ir, container: int) -> str:
         """``value`` as IR text of type i64 or i128, converted in front of line ``branch`` if need be."""
         if isinstance(value, str) and container == 128 and self.width_of(value) <= 64:
             widened = self.fresh()
             self.lines.insert(branch, f"{widened} = zext i64 {value} to i128")
+            self._inside.add(widened)
             return widened
         return self.as_bits(value, container)
+
+    def name(self, instruction: str, bits: int = 64) -> str:
+        if not self._scopes:
+            return super().name(instruction, bits)
+        self._count += 1
+        name = f"%t{self._count}"
+        if bits != 64:
+            self.width[name] = bits
+        if instruction.partition(" ")[0] in _FREE and self._inside.isdisjoint(_NAMES(instruction)):
+            self._hoisted.append(f"{name} = {instruction}")
+        else:
+            self.lines.append(f"{name} = {instruction}")
+            self._inside.add(name)
+        return name
 
     def _scope(self, label: str, body: Callable[[], None]) -> tuple[bool, list[tuple[SlotVar, Ir, Ir]]]:
         """Translate ``body`` in a block of its own: whether it ended the path, and (slot, new, old value) of what it

@@ -86,7 +86,8 @@ class RegionMachine(Memory, Floating):
         self._loaded.clear()
         self._stored = self.speculative = False
         self._step_label = self._fail_label = ""
-        outlined, block, facts = len(self.outlined), self.block, self.facts.copy()
+        outlined, block = len(self.outlined), self.block
+        self.before = self.facts.copy()
         try:
             perform(self, wide, cfg)
         except Ended:
@@ -95,7 +96,7 @@ class RegionMachine(Memory, Floating):
             self.lines.clear()
             self._prefix.clear()
             del self.outlined[outlined:]
-            self.block, self.facts, self._scopes = block, facts, []
+            self.block, self.facts, self._scopes = block, self.before, []
             self._leave(wide.address, cfg, Status.STEP)
             return False
         if self.cfg is None:

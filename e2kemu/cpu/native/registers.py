@@ -59,18 +59,27 @@ class Registers(Paths):
         self._label(going)
 
     def old_tag(self, register: int) -> Ir:
-        return 0
+        # what was found out under the condition of the write does not hold where it is not written
+        known = self.before.numeric.get(register, 0)
+        if known == 15:
+            return 0
+        # what a condition leaves alone keeps its tag, whatever that is
+        self.unknown.numeric[register] = self.unknown.numeric.get(register, 0) | 15 & ~known
+        place = self._early(self._part("T", register, 1))
+        return self._early(f"zext i8 {self._early(f'load i8, ptr {place}')} to i64", 4)
 
     def may_keep(self, register: int, halves: int) -> None:
-        if halves:
-            self.tag(register, halves)
+        """Nothing to do: ``old_tag`` tells it."""
 
     def write_reg(self, register: int, value: Ir, tag: Ir, halves: int) -> None:
         self.used.add(register)
         self.dirty.add(register)
         facts = self.facts
         missing = halves & ~facts.numeric.get(register, 0)
-        if missing:
+        if isinstance(tag, str):
+            place = self.name(self._part("T", register, 1))
+            self.emit(f"store i8 {self.name(f'trunc i64 {tag} to i8')}, ptr {place}")
+        elif missing:
             self.unknown.numeric[register] = self.unknown.numeric.get(register, 0) | missing
             place = self.name(self._part("T", register, 1))
             if halves == 15:

@@ -32,6 +32,7 @@ from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
 from e2kemu.cpu.native import runtime
 from e2kemu.cpu.native.codegen import Code, compile_ir, define_symbol
+from e2kemu.cpu.native.codegen import disassemble as disassemble_host
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY
 from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
 from e2kemu.cpu.native.paths import Assumed, Observed
@@ -92,11 +93,16 @@ class Statistics:
     """What ``info jit`` shows."""
 
     regions: int = 0
-    wides: int = 0
+    """Regions taken in, also those that are gone."""
     seconds: float = 0.0
+    """Time spent translating."""
     dropped: int = 0
     failed: int = 0
-    exits: dict[str, int] = field(default_factory=dict)
+    flushes: int = 0
+    executed: int = 0
+    """Wide instructions executed by generated code."""
+    exits: dict[int, int] = field(default_factory=dict)
+    """Status -> how often generated code returned with it."""
 
 
 _Load = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
@@ -149,6 +155,11 @@ class Translator:
         self._thread: threading.Thread | None = None
         self._state_address = core.state.buffer.ctypes.data
         self._harvests: list[tuple[Any, int]] = []
+        self.eager = False
+        """Translate at the first visit, in the CPU's own thread: for tests, and for who wants no cold code."""
+        self.level = 1
+        """How much LLVM's code generator does: 0 is quick to make and slow to run."""
+        self._refused: set[tuple[int, Config]] = set()
         self.epoch = 0
         """Grows when everything is dropped: what was asked before does not count."""
 
@@ -159,6 +170,8 @@ class Translator:
         words = self.context.words
         words[Word.KEY], words[Word.LEFT] = config_key(cfg), left
         status = self._dispatch(self._state_address, self.context.address)
+        self.statistics.executed += left - words[Word.LEFT]
+        self.statistics.exits[status] = self.statistics.exits.get(status, 0) + 1
         return Status(status), words[Word.LEFT]
 
     def boundary(self) -> None:
@@ -202,6 +215,17 @@ class Translator:
             self._thread.start()
         self._jobs.put(Job(pc, cfg, self._observe(), plain, self.epoch))
 
+    def translate_now(self, pc: int, cfg: Config) -> bool:
+        """Translate what starts at ``pc``; False when the translator has nothing for it, or has refused before."""
+        if (pc, cfg) in self._refused:
+            return False
+        self._refused.add((pc, cfg))
+        region = self.compile(Job(pc, cfg, self._observe(), False, self.epoch))
+        if region is None:
+            return False
+        self._take(region)
+        return self.has(pc, cfg)
+
     def misfit(self, pc: int, cfg: Config) -> None:
         """The region at ``pc`` did not fit the tags."""
         region = self.regions.get((pc, config_key(cfg)))
@@ -240,13 +264,15 @@ class Translator:
             self.by_page.setdefault(page, set()).add(place)
             self.core.mark_code(page)
         self.statistics.regions += 1
-        self.statistics.wides += region.wides
         self.statistics.seconds += region.seconds
         self.context.remember_jump(region.pc, region.key, region.address)
         if trace.mask & trace.Log.IN_ASM:
             trace.log("\n".join(["----------------", f"IN: {region.pc:#x}", *region.listing]))
         if trace.mask & trace.Log.OP:
             trace.log(f"OP:\n{region.text}")
+        if trace.mask & trace.Log.OUT_ASM:
+            size = region.code.size
+            trace.log("\n".join([f"OUT: [size={size}]", *disassemble_host(region.address, size)]))
 
     def _bury(self, region: Region) -> None:
         if region.code is not None:
@@ -267,6 +293,7 @@ class Translator:
                 if region is not None:
                     self.context.forget_jump(*place)
                     self._heat.pop((region.pc, region.cfg), None)
+                    self._refused.discard((region.pc, region.cfg))
                     self._bury(region)
 
     def _rights_changed(self, first: int, last: int) -> None:
@@ -279,14 +306,41 @@ class Translator:
     def clear(self) -> None:
         """Drop everything, also what is being translated."""
         self.epoch += 1
+        self.statistics.flushes += bool(self.regions)
         for region in self.regions.values():
             self._bury(region)
         self.regions.clear()
         self.by_page.clear()
         self._heat.clear()
+        self._refused.clear()
         self.context.forget_jumps()
         self.context.forget_pages()
         self._harvests.clear()
+
+    def describe(self) -> list[str]:
+        """What ``info jit`` shows of this CPU; call it while the CPU stands."""
+        statistics, regions = self.statistics, list(self.regions.values())
+        count = max(len(regions), 1)
+        target = sum(size for region in regions for size in (len(data) for _, data in region.source))
+        host = sum(region.code.size for region in regions if region.code is not None)
+        exits = ", ".join(f"{Status(status).name.lower()} {number}"
+                          for status, number in sorted(statistics.exits.items()))
+        return [
+            "Translation buffer state:",
+            f"gen code size       {host}",
+            f"TB count            {len(regions)}",
+            f"TB avg target size  {target // count} max={max((region.wides for region in regions), default=0)} "
+            "wide instructions",
+            f"TB avg host size    {host // count} bytes (expansion ratio: {host / max(target, 1):.1f})",
+            "",
+            "Statistics:",
+            f"TB flush count      {statistics.flushes}",
+            f"TB invalidate count {statistics.dropped}",
+            f"translated          {statistics.regions} regions in {statistics.seconds:.3f} s, "
+            f"{statistics.failed} failed",
+            f"executed            {statistics.executed} wide instructions in generated code",
+            f"returns to Python   {exits or 'none'}",
+        ]
 
     # -- memory ------------------------------------------------------------------------------------------
 
@@ -408,7 +462,7 @@ class Translator:
             if assumed.numeric or assumed.preds:
                 machine = self._translate(job, leaders, assumed, fetch)
         text = machine.text("region")
-        code = compile_ir(text)
+        code = compile_ir(text, level=self.level)
         used = [wide for address, _ in machine.addresses if (wide := cache[address]) is not None]
         pages = {page for wide in used
                  for page in range(wide.address >> PAGE, (wide.address + wide.size - 1 >> PAGE) + 1)}
