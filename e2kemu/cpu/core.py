@@ -162,6 +162,9 @@ class Core:
             self.present[first : first + count] = bytes(count)
             self.code_map[first : first + count] = b"\1" * count
         self.drop_code(first << PAGE, last + 1 - first << PAGE)
+        tags = self.state.stack_tags
+        for page in [page for page in tags if first <= page <= last]:
+            del tags[page]
         for listener in self.on_protection_change:
             listener(first, last)
 

@@ -29,6 +29,9 @@ M48 = (1 << 48) - 1
 _SEGMENT = re.compile("(?:ld|st)(cud|gd|[cdefgs]s)")
 """Name of an access relative to a segment -> the segment."""
 
+AP_LOW, AP_HIGH = 0xF, 0xC
+"""Tags of the halves of an array pointer."""
+
 FAILED_LOAD = 0x4AFAFAFA4AFAFAFA
 """What a speculative load gives when it cannot load, with a diagnostic tag."""
 
@@ -74,6 +77,39 @@ def prepare_segment(ex: WideExecution, one: Staged) -> None:
     prepare(ex, one)
 
 
+def prepare_pointer(ex: WideExecution, one: Staged) -> None:
+    """Phase 1 of an access through an array pointer (src1, a pair): tags, rights and bounds."""
+    m, op = ex.m, one.insn.op
+    (lo, tag_lo), (hi, tag_hi), (offset, tag) = one.sources[:3]
+    m.bits = 64
+    pointer = m.and_(m.and_(m.eq(tag_lo, AP_LOW), m.eq(tag_hi, AP_HIGH)), m.eq(m.lshr(lo, 61), 0))
+    masked = "mqp" in op.name
+    index = m.and_(hi, 0xFFFF_FFFF)
+    index = index if masked else m.add(index, offset, 32)
+    size, limit = op.load or op.store, m.lshr(hi, 32)
+    outside = m.or_(m.ult(limit, size), m.ult(m.sub(limit, size, 64), index))
+    refused = m.xor(m.and_(m.lshr(lo, 59 + bool(op.store)), 1), 1)
+    if one.insn.sm:
+        tag = m.or_(tag, m.select(m.or_(m.xor(pointer, 1), m.or_(outside, refused)), 5, 0))
+    else:
+        ex.check(one, tag)
+        halves = m.or_(_is_diagnostic(m, tag_lo), _is_diagnostic(m, tag_hi))
+        m.trap_if(halves, traps.EXC_DIAG_OPERAND)
+        m.trap_if(m.xor(pointer, 1), traps.EXC_ILLEGAL_OPERAND)
+        m.trap_if(outside, traps.EXC_ARRAY_BOUNDS)
+        m.trap_if(refused, traps.EXC_ACCESS_RIGHTS)
+    base = m.and_(lo, M48)
+    if masked:
+        one.sources[:3] = [(m.add(base, index), tag), (m.zext(offset, 64), tag)]
+    else:
+        one.sources[:3] = [(base, 0), (index, tag)]
+    prepare(ex, one)
+
+
+def _is_diagnostic(m: Any, tag: V) -> V:
+    return m.or_(m.eq(m.and_(tag, 3), 1), m.eq(m.lshr(tag, 2), 1))
+
+
 def prepare_record(ex: WideExecution, one: Staged) -> None:
     """Phase 1 of ldrd, strd, ldrqp, strqp: src2 has index 31:0, mas 38:32, prot 39, fmt 42:40 of an access."""
     m = ex.m
@@ -116,6 +152,14 @@ def prepare(ex: WideExecution, one: Staged) -> None:
         ex.check(one, value_tag)
         one.diag = m.settle(m.xor(m.eq(address_tag, 0), 1)) if insn.sm else 0
         one.mark = m.settle(bad_predicate)
+    if "mqp" in op.name:
+        # bytes under a mask: the address is aligned, to its whole size in the first instruction set that has it
+        low = m.and_(one.sources[0][0], 15 if ex.cfg.version == 5 else 7)
+        bad = m.xor(m.eq(low, 0), 1)
+        if insn.sm:
+            one.diag = m.or_(one.diag, bad)
+        else:
+            m.trap_if(bad, traps.EXC_ADDR_NOT_ALIGNED)
     if ex.cfg.ac and not insn.sm:
         size = min(op.load or op.store, 8)
         address = m.add(one.sources[0][0], one.sources[1][0])

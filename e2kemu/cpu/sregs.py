@@ -37,9 +37,9 @@ def write(state: CpuState, number: int, value: int) -> None:
         state.S[WD] = value & 0x3_07FF_07FF_0000 | old & 0x7FF
         windows.enter_empty(state, (old >> 16 & 0x7FF) >> 3, (value >> 16 & 0x7FF) >> 3)
     elif number in (PSHTP, PCSHTP):
-        # kernels write these to drop or adopt frames; ours follow from the window file
-        if value != derived(state, number):
-            trace.unimp(f"write of {value:#x} to %{BY_NUMBER[number].name}: it follows from the window file")
+        kept = (value & 0xFFF) >> 4 << 1 if number == PSHTP else (value & 0x7FF) >> 5
+        if not (windows.keep_windows if number == PSHTP else windows.keep_chain)(state, kept):
+            trace.unimp(f"write of {value:#x} to %{BY_NUMBER[number].name}: there are not so many in registers")
     elif number == TIR_LO:
         state.S[TIR_LO] = state.S[TIR_HI] = 0
     elif number == BR:

@@ -15,6 +15,7 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | preds | a byte per predicate: bit 0 the value, bit 1 diagnostic |
 | chain_entries, chain | chain entries not yet spilled; CR0.lo CR0.hi CR1.lo CR1.hi of each |
 | (name of a state register) | its 64 bits |
+| cpu/stack_tags (subsection) | pages with tags of registers on the procedure stack: their numbers, 256 tags of each |
 | cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
 """
 
@@ -26,12 +27,16 @@ from e2kemu.cpu import arrays
 from e2kemu.cpu.isa.aau import ITEMS
 from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
+from e2kemu.cpu.windows import TAGS_PER_PAGE
 from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
 
 if TYPE_CHECKING:
     from e2kemu.cpu.exec import Cpu
 
 AWAKE = (1 << 64) - 1
+MAX_TAG_PAGES = 1 << 16
+"""Pages of the procedure stack whose tags a stream may carry: 256 MiB of it."""
+
 _MIGRATED = tuple(register for register in STATE_REGISTERS if register.migrated)
 
 
@@ -64,12 +69,21 @@ class CpuImage:
         self.chain = state.C[: 4 * self.chain_entries].tolist()
         self.chain_words = 4 * self.chain_entries
         self.arrays = state.A.tolist()
+        self.tag_pages = sorted(state.stack_tags)
+        self.tag_page_count = len(self.tag_pages)
+        self.stack_tags = b"".join(bytes(state.stack_tags[page]) for page in self.tag_pages)
+        self.stack_tag_bytes = len(self.stack_tags)
         for register in _MIGRATED:
             setattr(self, _attribute(register.name), state.S[register.number])
 
     def pre_load(self) -> None:
         """What a stream without subsections means."""
         self.arrays = arrays.RESET.tolist()
+        self.tag_pages, self.stack_tags, self.tag_page_count, self.stack_tag_bytes = [], b"", 0, 0
+
+    def has_stack_tags(self) -> bool:
+        """Whether a register on the procedure stack has a tag."""
+        return bool(self.tag_pages)
 
     def uses_arrays(self) -> bool:
         """Whether the array access unit has a state worth sending."""
@@ -83,6 +97,8 @@ class CpuImage:
             raise ValueError(f"{self.live} live registers, {self.below} below a window of {size}")
         if self.chain_entries > CHAIN_RESIDENT or self.chain_words != 4 * self.chain_entries:
             raise ValueError(f"{self.chain_entries} chain entries")
+        if len(self.stack_tags) != TAGS_PER_PAGE * len(self.tag_pages) or max(self.stack_tags, default=0) > 15:
+            raise ValueError(f"{len(self.stack_tags)} tags of {len(self.tag_pages)} pages of the procedure stack")
         if max(self.tags + self.global_tags, default=0) > 15 or max(self.preds) > 3:
             raise ValueError("a tag of a register is out of range")
         state.reset()
@@ -98,6 +114,9 @@ class CpuImage:
             state.S[register.number] = getattr(self, _attribute(register.name))
         for index, value in enumerate(self.arrays):
             state.A[index] = value
+        for number, page in enumerate(self.tag_pages):
+            at = TAGS_PER_PAGE * number
+            state.stack_tags[page] = bytearray(self.stack_tags[at : at + TAGS_PER_PAGE])
         x = state.X
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
@@ -129,7 +148,15 @@ VMSTATE = VMState(
     pre_save="pre_save",
     pre_load="pre_load",
     post_load="post_load",
-    subsections=[VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays")],
+    subsections=[
+        VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays"),
+        VMState("cpu/stack_tags", 1, [
+            u32("tag_page_count"),
+            u32("stack_tag_bytes"),
+            varray(u64("tag_pages"), "tag_page_count", MAX_TAG_PAGES),
+            vbuffer("stack_tags", "stack_tag_bytes", MAX_TAG_PAGES * TAGS_PER_PAGE),
+        ], needed="has_stack_tags"),
+    ],
 )
 
 

@@ -249,6 +249,9 @@ class WideExecution:
         if not insn.sm or to_ctpr or op.fmt.name == "ALOPF15":
             m.trap_if(one.diag, traps.EXC_DIAG_COND)
             one.diag = 0
+        if to_ctpr and insn.sm and insn.guards:
+            m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name},sm to %ctpr under a condition")
+            return
         letters = iter(op.sizes)
         for slot in op.fmt.slots:
             if slot in ("src1", "src2", "src3", "src4"):
@@ -485,6 +488,7 @@ _FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
     "getsp": wide_moves.getsp,
     "memory": memory_access.prepare,
     "segment": memory_access.prepare_segment,
+    "pointer": memory_access.prepare_pointer,
     "record": memory_access.prepare_record,
     "aau": wide_arrays.operation,
 }

@@ -8,7 +8,9 @@ memory at PSP.base + PSP.ind, a quad (two registers with extensions) in 32 bytes
     v5..     value0 extension0 value1 extension1
 
 and come back when a return needs them. Chain entries do the same with PCSP beyond 31 entries of 32
-bytes. Memory has no tags: what comes back is numeric.
+bytes. Memory of hardware has a tag for every double word; ours has them where the procedure stack is:
+``CpuState.stack_tags``. A register comes back with the tag it was spilled with (numeric where the page has become
+another one meanwhile); what somebody else writes there keeps the tag of what was there.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ TYPE_REGISTER_UNTIL = BY_NAME["tr"].until
 M48 = (1 << 48) - 1
 _M32 = (1 << 32) - 1
 _FILE_BYTES = WINDOW_DOUBLES * 8
+
+TAGS_PER_PAGE = 256
+"""Registers that fit a page of the procedure stack."""
 
 _BASE, _BOTTOM, _CHAIN = int(Slot.BASE), int(Slot.BOTTOM), int(Slot.CHAIN)
 _FOUR_DIGITS = bytes(48 + (i & 3) for i in range(256))
@@ -106,7 +111,11 @@ def spill(state: CpuState, memory: Memory, doubles: int) -> None:
             words += [values[i], extensions[i], values[i + 1], extensions[i + 1]]
         else:
             words += [values[i], values[i + 1], extensions[i], extensions[i + 1]]
-    memory.write_bytes((state.S[PSP_LO] & M48) + ind, struct.pack(f"<{len(words)}Q", *words))
+    address = (state.S[PSP_LO] & M48) + ind
+    memory.write_bytes(address, struct.pack(f"<{len(words)}Q", *words))
+    tags = bytes(state.T[bottom : bottom + doubles])
+    if state.stack_tags or any(tags):
+        _keep_tags(state, address, tags)
     state.X[_BOTTOM] = bottom + doubles
     state.S[PSP_HI] = limit << 32 | ind + 16 * doubles
 
@@ -120,7 +129,8 @@ def fill(state: CpuState, memory: Memory, doubles: int) -> None:
         _centre(state)
     bottom = state.X[_BOTTOM] - doubles
     ind -= 16 * doubles
-    data = memory.read_bytes((state.S[PSP_LO] & M48) + ind, 16 * doubles)
+    address = (state.S[PSP_LO] & M48) + ind
+    data = memory.read_bytes(address, 16 * doubles)
     words = struct.unpack(f"<{2 * doubles}Q", data)
     for i in range(0, doubles, 2):
         a, b, c, d = words[2 * i : 2 * i + 4]
@@ -128,9 +138,45 @@ def fill(state: CpuState, memory: Memory, doubles: int) -> None:
             b, c = c, b
         state.R[bottom + i], state.R[bottom + i + 1] = a, b
         state.E[bottom + i], state.E[bottom + i + 1] = c, d
-    state.T[bottom : bottom + doubles] = bytes(doubles)
+    state.T[bottom : bottom + doubles] = _take_tags(state, address, doubles) if state.stack_tags else bytes(doubles)
     state.X[_BOTTOM] = bottom
     state.S[PSP_HI] = limit << 32 | ind
+
+
+def _tag_runs(address: int, count: int) -> list[tuple[int, int, int, int]]:
+    """(page, first register in it, first and last+1 of ``count``) of registers of 16 bytes from ``address`` on."""
+    runs, at = [], 0
+    while at < count:
+        page, first = divmod(address + 16 * at >> 4, TAGS_PER_PAGE)
+        end = min(count, at + TAGS_PER_PAGE - first)
+        runs.append((page, first, at, end))
+        at = end
+    return runs
+
+
+def _keep_tags(state: CpuState, address: int, tags: bytes) -> None:
+    """Note the tags of registers spilled to ``address``."""
+    for page, first, at, end in _tag_runs(address, len(tags)):
+        part = tags[at:end]
+        kept = state.stack_tags.get(page)
+        if kept is None:
+            if not any(part):
+                continue
+            kept = state.stack_tags[page] = bytearray(TAGS_PER_PAGE)
+        kept[first : first + len(part)] = part
+
+
+def _take_tags(state: CpuState, address: int, count: int) -> bytes:
+    """The tags of ``count`` registers filled from ``address``; they are forgotten there."""
+    tags = bytearray(count)
+    for page, first, at, end in _tag_runs(address, count):
+        kept = state.stack_tags.get(page)
+        if kept is not None:
+            tags[at:end] = kept[first : first + end - at]
+            kept[first : first + end - at] = bytes(end - at)
+            if not any(kept):
+                del state.stack_tags[page]
+    return bytes(tags)
 
 
 def _centre(state: CpuState) -> None:
@@ -158,6 +204,15 @@ _ZEROS = memoryview(bytes(8 * WINDOW_DOUBLES)).cast("Q")
 _EMPTY = memoryview(bytes([EMPTY_TAG]) * WINDOW_DOUBLES)
 
 
+def keep_windows(state: CpuState, doubles: int) -> bool:
+    """PSHTP was written: of the registers under the window the ``doubles`` (even) youngest remain; False when there
+    are not so many."""
+    if doubles > state.X[_BASE] - state.X[_BOTTOM]:
+        return False
+    state.X[_BOTTOM] = state.X[_BASE] - doubles
+    return True
+
+
 # --- the chain ------------------------------------------------------------------------------------------
 
 def spill_chain(state: CpuState, memory: Memory, entries: int) -> None:
@@ -173,6 +228,18 @@ def spill_chain(state: CpuState, memory: Memory, entries: int) -> None:
         state.C[i] = word
     state.X[_CHAIN] = count - entries
     state.S[PCSP_HI] = limit << 32 | ind + 32 * entries
+
+
+def keep_chain(state: CpuState, entries: int) -> bool:
+    """PCSHTP was written: of the chain entries in registers the ``entries`` youngest remain; False when there are
+    not so many."""
+    count = state.X[_CHAIN]
+    if entries > count:
+        return False
+    for i, word in enumerate(state.C[4 * (count - entries) : 4 * count].tolist()):
+        state.C[i] = word
+    state.X[_CHAIN] = entries
+    return True
 
 
 def _push_chain(state: CpuState, memory: Memory) -> None:

@@ -233,9 +233,9 @@ def test_quads_and_128_bits_of_a_segment() -> None:
     guest, end = Segment("{ ldgdqp,0 %r1, 16, %qpr4 }", "gd", model="e8c2").run(r1=0)
     assert (end, guest.state["r4.ext"]) == ("", int.from_bytes(bytes(range(25, 33)), "little"))
     pair = Segment("{ stgsmqp,2 %qpr4, [ %dr1 + %dr2 ] }", "gs", model="e8c2")
-    guest, end = pair.run(r1=8, r2=0x8001, r4=0xAA, r4_ext=0xBB << 56)
-    assert (end, guest.space.read(DATA + 8, 1), guest.space.read(DATA + 9, 1), guest.space.read(DATA + 23, 1)) == (
-        "", 0xAA, 10, 0xBB)
+    guest, end = pair.run(r1=16, r2=0x8001, r4=0xAA, r4_ext=0xBB << 56)
+    assert (end, guest.space.read(DATA + 16, 1), guest.space.read(DATA + 17, 1), guest.space.read(DATA + 31, 1)) == (
+        "", 0xAA, 18, 0xBB)
 
 
 @pytest.mark.parametrize(("text", "rights", "end"), [
@@ -266,3 +266,46 @@ def test_a_recorded_access_is_repeated_in_its_size(code: int) -> None:
     size = 1 << code - 1
     assert (end, guest.state["r4"]) == ("", int.from_bytes(data[8 : 8 + size], "little"))
     assert (end2, stored.space.read_bytes(DATA, 32)) == ("", data[:8] + b"\xff" * size + data[8 + size :])
+
+
+# --- array pointers ---------------------------------------------------------------------------------
+
+def pointer(low: int = DATA | 3 << 59, high: int = 64 << 32 | 8, tags: tuple[int, int] = (15, 12)) -> dict[str, int]:
+    """%r6 and %r7: 64 bytes at DATA, at offset 8."""
+    return {"r6": low, "r7": high, "r6_tag": tags[0], "r7_tag": tags[1]}
+
+
+@pytest.mark.parametrize(("letter", "size"), [("b", 1), ("h", 2), ("w", 4), ("d", 8)])
+def test_accesses_through_an_array_pointer(letter: str, size: int) -> None:
+    load = Pair(f"{{ ldap{letter},0 %qr6, %r2, %dr4 }}")
+    mark = "dr" if letter == "d" else "r"
+    store = Pair(f"{{ stap{letter},2 %{mark}4, [ %qr6 + %r2 ] }}")
+    data = bytes(range(1, 65))
+    for pair in (load, store):
+        for guest in pair.guests:
+            guest.space.write_bytes(DATA, data)
+    guest, end = load.run(**pointer(), r2=0xFFFF_FFFC, r4=0)
+    assert (end, guest.state["r4"]) == ("", int.from_bytes(data[4 : 4 + size], "little"))
+    guest, end = store.run(**pointer(), r2=8, r4=M64)
+    assert (end, guest.space.read_bytes(DATA, 64)) == ("", data[:16] + b"\xff" * size + data[16 + size :])
+    for pair in (load, store):
+        assert pair.run(**pointer(), r2=56 - size, r4=0)[1] == ""
+        assert pair.run(**pointer(), r2=57 - size, r4=0)[1] == "exc_array_bounds"
+        assert pair.run(**pointer(), r2=M64 - 8, r4=0)[1] == "exc_array_bounds"
+        assert pair.run(**pointer(tags=(0, 0)), r2=0, r4=0)[1] == "exc_illegal_operand"
+        assert pair.run(**pointer(tags=(15, 0)), r2=0, r4=0)[1] == "exc_illegal_operand"
+        assert pair.run(**pointer(tags=(5, 12)), r2=0, r4=0)[1] == "exc_diag_operand"
+        assert pair.run(**pointer(low=DATA | 3 << 59 | 4 << 61), r2=0, r4=0)[1] == "exc_illegal_operand"
+        assert pair.run(**pointer(), r2=0, r2_tag=1, r4=0)[1] == "exc_diag_operand"
+    assert load.run(**pointer(low=DATA | 2 << 59), r2=0)[1] == "exc_access_rights"
+    assert store.run(**pointer(low=DATA | 1 << 59), r2=0, r4=0)[1] == "exc_access_rights"
+
+
+def test_pairs_and_speculation_through_an_array_pointer() -> None:
+    load = Pair("{ ldapq,0 %qr6, 8, %qr4 }", "e8c2")
+    for guest in load.guests:
+        guest.space.write_bytes(DATA, bytes(range(1, 65)))
+    guest, end = load.run(**pointer())
+    assert (end, guest.state["r5"]) == ("", int.from_bytes(bytes(range(25, 33)), "little"))
+    guest, end = Pair("{ ldapd,0,sm %qr6, %r2, %dr4 }").run(**pointer(tags=(0, 0)), r2=0)
+    assert (end, guest.state["r4.tag"]) == ("", 5)

@@ -2,8 +2,9 @@
 
 Address = src1 + src2. Narrow loads extend with zeros to 64 bits. Memory is little endian. Loads issue in
 channels 0, 2, 3, 5, stores in 2 and 5. Accesses relative to x86 segments (CS..SS, GS), to CUD and GD
-("segment") take base and size from the state registers of that name. Array pointers and object
-descriptors belong to the protected mode: they are declared without a meaning. Facts: the operation tables of the binutils port.
+("segment") take base and size from the state registers of that name, array pointers ("pointer") from a pair of
+registers with the tags 15 and 12. Object descriptors of the first instruction sets are declared without a meaning.
+Facts: the operation tables of the binutils port, the format of pointers from the kernel's headers.
 """
 
 from __future__ import annotations
@@ -134,16 +135,22 @@ _segment("stgdq", ALOPF13, 0x39, "SSQ", _STORE_PAIRS, stq, opc2=0x01, pair="25",
 _segment("stgdmqp", ALOPF13, 0x19, "SSP", "25", stmqp, since=5, opc2=0x02, store=16)
 _segment("stgdqp", ALOPF13, 0x29, "SSP", "25", stqp, since=5, opc2=0x02, store=16)
 
-# Array pointers
+# Array pointers: base 47:0 and rights 60:59 in the even register, current offset 31:0 and size 63:32 in the odd one
 for _code, (_letter, _bytes) in enumerate(_SIZES):
-    row(f"ldap{_letter}", ALOPF11, 0x68 + _code, "QSD", _LOADS, opc2=0x01, ales_lo=0xC0, mas=True, load=_bytes)
+    row(f"ldap{_letter}", ALOPF11, 0x68 + _code, "QSD", _LOADS, opc2=0x01, ales_lo=0xC0, mas=True, load=_bytes,
+        family="pointer", meaning=_load(_bytes))
     row(f"stap{_letter}", ALOPF13, 0x28 + _code, "QSD" if _bytes == 8 else "QSS", "25", opc2=0x01, ales_lo=0xC0, mas=True,
-        store=_bytes)
-row("ldapq", ALOPF11, 0x7A, "QSQ", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16)
-row("stapq", ALOPF13, 0x3A, "QSQ", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16)
-row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16)
-row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
-row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16)
+        store=_bytes, family="pointer", meaning=_store(_bytes))
+row("ldapq", ALOPF11, 0x7A, "QSQ", _LOAD_PAIRS, opc2=0x01, ales_lo=0xC0, pair="02/35", mas=True, load=16, family="pointer",
+    meaning=ldq)
+row("stapq", ALOPF13, 0x3A, "QSQ", _STORE_PAIRS, opc2=0x01, ales_lo=0xC0, pair="25", mas=True, store=16, family="pointer",
+    meaning=stq)
+row("ldapqp", ALOPF11, 0x6A, "QSP", _LOADS, since=5, opc2=0x02, ales_lo=0xC0, mas=True, load=16, family="pointer",
+    meaning=ldqp)
+row("stapmqp", ALOPF13, 0x1A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16, family="pointer",
+    meaning=stmqp)
+row("stapqp", ALOPF13, 0x2A, "QSP", "25", since=5, opc2=0x02, ales_lo=0xC0, mas=True, store=16, family="pointer",
+    meaning=stqp)
 
 # Object descriptors of the first two instruction sets
 for _index, _rights in enumerate("rwp"):
