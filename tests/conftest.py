@@ -14,6 +14,10 @@ from e2kemu.process import Emulator
 StartEmulator = Callable[..., Emulator]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--matrix", action="store_true", help="every action at every message of a migration (long)")
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartEmulator]:
     """Start emulator processes (``start(name, *options)``); whatever happens they are ended."""

@@ -2,8 +2,10 @@
 
 All in the thread "migration in": accept one channel (status ``setup``), wrap it, load the stream
 (``active``), confirm on the return path, then hand over to the main loop, which goes to the run state that
-the source had and reports ``completed``. The confirmation goes out *before* the guest runs: a source that
-cannot be told keeps its guest, and there are never two.
+the source had and reports ``completed``. The confirmation goes out *before* the guest runs, and a source that has
+announced it (``postcopy.py``) answers that it has given its guest away: so there are never two. Should just that
+answer be lost, this may be the only one left who has the guest, or not: it is kept, stopped, the status is ``failed``,
+and the emulator stays, whatever exit-on-error says. Who can look at the source has it started by ``cont``.
 
 When anything fails, the source is told (SHUT 1) where it listens, one line goes to stderr, and the emulator
 ends with status 1, or stays with status ``failed`` when exit-on-error is off. It may then be given another
@@ -32,6 +34,7 @@ from e2kemu.migration.disk_protocol import let_go
 from e2kemu.migration.globalstate import GlobalState
 from e2kemu.migration.load import StreamLoader
 from e2kemu.migration.machine_protocol import MigratableMachine
+from e2kemu.migration.postcopy import PING_COMMITTED, PING_WILL_COMMIT, PONG_HOLDING
 from e2kemu.migration.postcopy_destination import (
     FAILURE,
     SUCCESS,
@@ -54,6 +57,13 @@ suppress-vmdesc has none and waits for our word, we would wait for each other.""
 DRAIN_SECONDS = 1.0
 """How long a destination that has said no goes on reading: closing at once would make the network throw away
 the message that says so."""
+
+
+HELD = "its guest is all here, stopped: unless the source still runs it, cont starts it here"
+
+
+class _HeldError(E2kError):
+    """All has been loaded, but the source has not said that the guest may run."""
 
 
 class _Bytes:
@@ -101,6 +111,9 @@ class IncomingMigration:
         self._closed = False
         self._received = GlobalState()
         self._return_path: ReturnPathWriter | None = None
+        self._hold = self._committed = False  # the source will say, has said, that it never runs its guest again
+        self.awaits_commit = False
+        """Everything is loaded; only the source's word is missing. ``pause`` gives it up."""
         self._thread = threading.Thread(target=self._run, name="migration in", daemon=True)
         self.socket_addresses: list[SocketAddressDict] = listener.socket_addresses
 
@@ -128,8 +141,10 @@ class IncomingMigration:
         self._postcopy.recover(listener, wrap)
 
     def pause(self) -> None:
-        """``migrate-pause``: break the connection of a postcopy off."""
-        if self._postcopy is not None:
+        """``migrate-pause``: break the connection of a postcopy off, or stop waiting for the source's word."""
+        if self.awaits_commit and self._channel is not None:
+            self._channel.shutdown()
+        elif self._postcopy is not None:
             self._postcopy.pause()
 
     def query(self) -> dict[str, Any]:
@@ -143,6 +158,10 @@ class IncomingMigration:
         try:
             with ExitStack() as stack:
                 self._receive(stack)
+        except _HeldError as error:
+            self._fail(f"{error}; {HELD}")
+            self._machine.loop.call_soon(self._keep)
+            return
         except E2kError as error:
             problem = str(error)
         except Exception as error:
@@ -150,15 +169,18 @@ class IncomingMigration:
             problem = str(error)
         if problem is None:
             return
+        self._fail(problem)
+        if not self._state.try_move(status.FAILED):
+            return  # a postcopy that is paused while the emulator ends
+        if self._exit_on_error:
+            self._machine.loop.quit(1)
+
+    def _fail(self, problem: str) -> None:
         message = f"load of migration failed: {problem}"
         let_go(self._machine.disks)  # the source has its guest, and wants its disks back
         self._state.record_error(message)
         if not self._closed:
             print(f"e2kemu: {message}", file=sys.stderr, flush=True)
-        if not self._state.try_move(status.FAILED):
-            return  # a postcopy that is paused while the emulator ends
-        if self._exit_on_error:
-            self._machine.loop.quit(1)
 
     def _receive(self, stack: ExitStack) -> None:
         stack.callback(self._listener.close)
@@ -194,16 +216,38 @@ class IncomingMigration:
             package = stream.load()
             if package is not None:
                 self._run_postcopy(link, stream, loader(StreamReader(_Bytes(package))))
-            elif self._return_path is not None:
-                self._return_path.send(Message.SHUT, SUCCESS)
         except StreamError:
             self._refuse(channel)
             raise
+        if package is None and self._return_path is not None:
+            self._confirm(self._return_path, link.reader.position)
+        if package is None and self._hold:
+            self._await_commit(stream)
         if package is None:
             self._machine.loop.call_soon(self._finish)
         else:
             # The guest is started there as well: whoever sees the end must find it running.
             self._machine.loop.call_soon(self._report)
+
+    def _confirm(self, back: ReturnPathWriter, at: int) -> None:
+        """All is here. Raises StreamError when the source cannot have heard that."""
+        self.awaits_commit = self._hold
+        try:
+            if self._hold:
+                back.send(Message.PONG, PONG_HOLDING.to_bytes(4, "big"))
+            back.send(Message.SHUT, SUCCESS)
+        except ChannelError as error:
+            self.awaits_commit = False
+            raise StreamError(f"the source cannot be told that all has come: {error}", offset=at) from error
+
+    def _await_commit(self, stream: StreamLoader) -> None:
+        """The source has been told, and may or may not hear it. Raises _HeldError."""
+        try:
+            stream.load_commands(lambda: self._committed)
+        except StreamError as error:
+            raise _HeldError(str(error)) from error
+        finally:
+            self.awaits_commit = False
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
@@ -264,6 +308,11 @@ class IncomingMigration:
             self._answer(Message.SWITCHOVER_ACK)
 
     def ping(self, value: int) -> None:
+        if value == PING_WILL_COMMIT:
+            self._hold = self._return_path is not None
+        elif value == PING_COMMITTED and self.awaits_commit:
+            self._committed = True
+            return  # nobody waits for an answer any more
         if self._postcopy is not None:
             self._postcopy.ping(value)
         self._answer(Message.PONG, value.to_bytes(4, "big"))
@@ -308,6 +357,11 @@ class IncomingMigration:
     def _finish(self) -> None:
         self._start_guest()
         self._report()
+
+    def _keep(self) -> None:
+        """The guest stays as it came, and does not run."""
+        self._machine.set_run_state("paused")
+        self._state.try_move(status.FAILED)
 
     def _report(self) -> None:
         self._state.move(status.COMPLETED)

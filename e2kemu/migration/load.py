@@ -98,6 +98,7 @@ class Phase(Enum):
     )
     PACKAGE = frozenset({Command.PING, Command.POSTCOPY_LISTEN, Command.POSTCOPY_RUN})
     POSTCOPY = frozenset({Command.PING, Command.POSTCOPY_RESUME, Command.RECV_BITMAP})
+    END = frozenset({Command.PING})
 
 
 class StreamLoader:
@@ -162,6 +163,12 @@ class StreamLoader:
         self._ended.clear()  # an END that the source was not sure of comes again
         self._placed(self._load_rest)
 
+    def load_commands(self, enough: Callable[[], bool]) -> None:
+        """What a source has to say behind the end of its stream, until that is ``enough``. Raises StreamError."""
+        self._phase = Phase.END
+        self._last = "the end of the guest's state"
+        self._placed(lambda: self._load_commands(enough))
+
     def _placed(self, load: Callable[[], None]) -> None:
         try:
             load()
@@ -177,6 +184,13 @@ class StreamLoader:
             if not self._format.suppress_vmdesc:
                 self._vmdescription()
             self._ram.finish()
+
+    def _load_commands(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            at = self._r.position
+            if self._byte("the source's word") != ElementType.COMMAND:
+                raise StreamError("Unexpected section type after the end of the stream", offset=at)
+            self._command(ElementType.COMMAND)
 
     def _load_package(self) -> None:
         self._elements({ElementType.SECTION_FULL: self._section_full, ElementType.COMMAND: self._command})

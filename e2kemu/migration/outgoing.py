@@ -6,7 +6,7 @@ Phases, each a method, all in the thread "migration out":
     setup       header, return path, list of RAM blocks                          status setup
     iterate     rounds over the dirty pages until the rest fits the downtime     status active
     switchover  the guest stops; [pre-switchover]; last pages, devices           status device
-    confirm     the destination says that it has everything
+    confirm     the destination says that it has everything; the source gives the guest away
     finish      run state postmigrate                                            status completed
 
 After ``start_postcopy`` switchover and confirm are ``postcopy_source.py``'s: the guest goes first, the rest of its
@@ -48,7 +48,7 @@ from e2kemu.migration.hooks import RamHooks, RamPhase
 from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
 from e2kemu.migration.meter import Meter
 from e2kemu.migration.options import Capabilities, MigrationParameters
-from e2kemu.migration.postcopy import advise
+from e2kemu.migration.postcopy import PING_COMMITTED, PING_WILL_COMMIT, PONG_HOLDING, advise
 from e2kemu.migration.postcopy_source import Link, PostcopySource
 from e2kemu.migration.qemufile import WINDOW, StreamWriter
 from e2kemu.migration.ram import BATCH_PAGES, PAGE_RECORD, Flag, RamSaver
@@ -412,6 +412,8 @@ class OutgoingMigration:
     def _switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> list[dict[str, Any]]:
         """Stop the guest, send all the rest; returns the descriptions of the devices."""
         self._begin_switchover(frames, ram, undo)
+        if self._return_path is not None:
+            frames.command(Command.PING, PING_WILL_COMMIT.to_bytes(4, "big"))
         with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
             self._before(out, RamPhase.FINISH)
             while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
@@ -528,12 +530,29 @@ class OutgoingMigration:
             if path.problem is not None:
                 raise path.problem
             written = time.monotonic()
+        holding = path is not None and PONG_HOLDING in path.pongs
         with self._lock:
+            if holding and self._state.status != status.DEVICE:
+                raise _CancelledError("migration cancelled")  # it waits for a word that will not come
             self._final = True
+        if path is not None:
+            self._give_away(frames, holding)
+            self.statistics.transferred = frames.out.transferred
         if path is None or path.verdict is None:
             channel.finish()
         stopped = self.statistics.stopped_at
         self.statistics.downtime = written - (written if stopped is None else stopped)
+
+    @staticmethod
+    def _give_away(frames: FrameWriter, holding: bool) -> None:
+        """Tell the destination that it may start the guest. Raises ChannelError when it cannot have heard that, and
+        is ``holding`` the guest back until it does."""
+        try:
+            frames.command(Command.PING, PING_COMMITTED.to_bytes(4, "big"))
+            frames.out.flush()
+        except ChannelError:
+            if holding:
+                raise
 
     def _believes(self, path: ReturnPath) -> bool:
         """Whether to wait for the verdict of ``path``: the peer must answer, has, or is gone."""

@@ -1,4 +1,4 @@
-"""What both ends of a postcopy share: the payloads of its commands and messages.
+"""What both ends of a postcopy share: the payloads of its commands and messages. And who has the guest.
 
     POSTCOPY_ADVISE      be64 OR of the page sizes of all RAM blocks, be64 target page size
     POSTCOPY_RAM_DISCARD u8 0, string8 block, u8 0, then up to 12 x {be64 start, be64 length}
@@ -15,6 +15,10 @@ answer says that the destination has loaded all state; only then the source give
 and says so by PING COMMITTED. Our source announces this by PING WILL_COMMIT in the package, and our
 destination then starts the guest when COMMITTED has come. Before that the source may run on, afterwards it
 never does: there are never two guests. For an emulator that does not know these values they are pings.
+
+In precopy as well: PING WILL_COMMIT before the devices, and when the destination has loaded all it sends PONG HOLDING
+(nobody has asked for it) and SHUT 0, and waits with the guest. The source, which may run on until it has read
+SHUT, answers it by PING COMMITTED behind the end of its stream.
 """
 
 from __future__ import annotations
@@ -40,13 +44,16 @@ PING_PUSHING = 4
 """PING behind the package."""
 
 PING_WILL_COMMIT = 0x43
-"""PING in the package: PING_COMMITTED will come."""
+"""PING in the package, or before the devices of a precopy: PING_COMMITTED will come."""
 
 PING_LOADED = 0x42
 """PING in the package whose answer says that all of it was loaded."""
 
 PING_COMMITTED = 0x44
 """The source will never run its guest again."""
+
+PONG_HOLDING = 0x45
+"""The destination has all, and starts the guest when PING_COMMITTED comes, and only then."""
 
 RANGES_PER_DISCARD = 12
 BITMAP_END = 0x0123456789ABCDEF

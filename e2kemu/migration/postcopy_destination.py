@@ -94,6 +94,7 @@ class PostcopyDestination:
         self._wanted: queue.SimpleQueue[PageRequest | None] = queue.SimpleQueue()
         self._offers: queue.SimpleQueue[tuple[Listener, Callable[[Channel], Channel]] | None] = queue.SimpleQueue()
         self._listener: Listener | None = None
+        self._arriving: Channel | None = None  # a new connection, in its handshake
         self._problem: E2kError | None = None  # why the package could not be loaded
         self._loaded = False  # the source may know that all state is here
         self._hold = self._committed = self._may_run = self._started = False
@@ -104,8 +105,11 @@ class PostcopyDestination:
         """Go on with the connection that comes to ``listener``; an earlier offer is withdrawn."""
         with self._lock:
             earlier, self._listener = self._listener, listener
+            arriving = self._arriving
         if earlier is not None:
             earlier.close()
+        if arriving is not None:
+            arriving.shutdown()  # whoever hangs in its handshake must not keep others out
         self._offers.put((listener, wrap))
 
     def pause(self) -> None:
@@ -116,9 +120,11 @@ class PostcopyDestination:
     def close(self) -> None:
         """The emulator ends."""
         with self._lock:
-            listener = self._listener
+            listener, arriving = self._listener, self._arriving
         if listener is not None:
             listener.close()
+        if arriving is not None:
+            arriving.shutdown()
         self._offers.put(None)
         self.pause()
 
@@ -263,14 +269,20 @@ class PostcopyDestination:
             self._state.move(status.POSTCOPY_RECOVER)
             return
 
-    @staticmethod
-    def _accept(listener: Listener, wrap: Callable[[Channel], Channel]) -> Channel:
+    def _accept(self, listener: Listener, wrap: Callable[[Channel], Channel]) -> Channel:
         raw = listener.accept()
+        with self._lock:
+            if listener is not self._listener:
+                raw.shutdown()  # withdrawn meanwhile
+            self._arriving = raw
         try:
             return wrap(raw)
         except E2kError:
             raw.close()
             raise
+        finally:
+            with self._lock:
+                self._arriving = None
 
     def _paused(self, error: E2kError) -> None:
         self._log(f"paused: {error}")

@@ -219,8 +219,11 @@ class PostcopySource:
         link.frames.out.be8(ElementType.EOF)
         self._flush(link)
         link.path.wait(ReturnPath.over)
-        if link.path.problem is not None:
-            raise link.path.problem
+        problem = link.path.problem
+        if problem is not None and link.path.verdict is None:
+            raise ChannelError(f"all is sent, but the destination has not said that it has everything: {problem}")
+        if problem is not None:
+            raise problem
 
     # -- pause and recovery
 

@@ -152,11 +152,15 @@ class MigrationService:
         self._outgoing.start_postcopy()
 
     def pause(self) -> None:
-        """``migrate-pause``: break the connection of a postcopy off, on either side. Raises StateError."""
+        """``migrate-pause``: break the connection of a postcopy off, on either side, or that of a destination which has
+        all and waits for the source's word. Raises StateError."""
         for state, side in ((self.outgoing_state, self._outgoing), (self.incoming_state, self._incoming)):
-            if side is not None and state.status in (status.POSTCOPY_ACTIVE, status.POSTCOPY_RECOVER):
+            if side is not None and state.status in status.CONNECTED_IN_POSTCOPY:
                 side.pause()
                 return
+        if self._incoming is not None and self._incoming.awaits_commit:
+            self._incoming.pause()
+            return
         raise StateError("migrate-pause is currently only supported during postcopy-active or postcopy-recover state")
 
     def resume(self, target: str | Address, get_fd: FdSource = no_named_fds) -> None:

@@ -69,6 +69,9 @@ IN_POSTCOPY = frozenset(
 )
 """States in which the guest's memory is at both ends: nothing can be cancelled."""
 
+CONNECTED_IN_POSTCOPY = frozenset({POSTCOPY_DEVICE, POSTCOPY_ACTIVE, POSTCOPY_RECOVER})
+"""States in which the connection may be broken off, when it hangs: nothing else leads out of them then."""
+
 RUNNING = frozenset({SETUP, ACTIVE, PRE_SWITCHOVER, DEVICE, CANCELLING}) | IN_POSTCOPY
 """States in which a migration process is in progress."""
 

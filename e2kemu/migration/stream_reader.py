@@ -67,6 +67,9 @@ VMDESCRIPTION_HEADER = 5
 
 BITMAP_END = 0x0123456789ABCDEF
 
+LAST_WORD = bytes([COMMAND, 0, 2, 0, 4])
+"""How a PING begins: the only thing that may stand behind the vmdescription."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -106,15 +109,16 @@ def walk(
 
 
 def find_vmdescription(data: memoryview, start: int = 0) -> tuple[int, dict[str, Any]] | None:
-    """(place of its type byte, parsed JSON) of the vmdescription that ``data`` ends with, or None."""
+    """(place of its type byte, parsed JSON) of the vmdescription at the end of ``data``, or None."""
     raw = bytes(data[start:])
     at = raw.rfind(b"{", 0)
     while at >= VMDESCRIPTION_HEADER:
         place = at - VMDESCRIPTION_HEADER
         length = int.from_bytes(raw[place + 1 : at], "big")
-        if raw[place] == VMDESCRIPTION and length == len(raw) - at:
+        behind = raw[at + length :]
+        if raw[place] == VMDESCRIPTION and at + length <= len(raw) and behind[:5] in (b"", LAST_WORD):
             try:
-                parsed = json.loads(raw[at:])
+                parsed = json.loads(raw[at : at + length])
             except ValueError as error:
                 raise StreamError(f"vmdescription is not JSON: {error}", offset=start + at) from error
             return start + place, parsed
@@ -155,7 +159,7 @@ class _Walker:
             start = self._r.position
             number = self._r.be8()
             kind = KINDS.get(number)
-            if kind is None or (ended and kind not in ("VMDESCRIPTION", "EOF")):
+            if kind is None or (ended and kind not in ("VMDESCRIPTION", "EOF", "COMMAND")):
                 raise StreamError(f"unknown element type {number:#04x}", offset=start)
             if kind == "EOF":
                 ended = True

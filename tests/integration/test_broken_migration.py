@@ -15,6 +15,8 @@ from tests.framework.transports import COMMON, tcp
 
 SMALL = ("-M", "elbrus", "-cpu", "e8c", "-m", "32M")
 TICKS = ("-append", "workload=ticks")
+LAST_WORD = 9
+"""Bytes of the source's PING behind the vmdescription."""
 
 
 def _destination(start: StartEmulator, name: str, *more: str) -> tuple[Emulator, int]:
@@ -52,10 +54,10 @@ def _boundaries(stream: bytes) -> list[int]:
     from e2kemu.migration.stream_reader import walk
 
     places = {0, 4, 8}
-    for record in walk(stream):
+    for record in list(walk(stream))[:-1]:  # at the last all is there but the source's word: test_every_message.py
         places.update((record.start, record.end))
     middle = [len(stream) // 3, len(stream) // 2]
-    return sorted(place for place in places.union(middle) if place < len(stream))
+    return sorted(place for place in places.union(middle) if place < len(stream) - LAST_WORD)
 
 
 @pytest.mark.timeout(300)

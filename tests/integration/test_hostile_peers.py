@@ -197,6 +197,7 @@ def _wrong(stream: bytes) -> dict[str, tuple[bytes, str]]:
     setup = next(record for record in records if record.kind == "START")
     part = next(record for record in records if record.kind == "PART")
     device = next(record for record in records if record.kind == "FULL")
+    description = next(record for record in records if record.kind == "VMDESCRIPTION")
     body = setup.start + 1 + 4 + 1 + len("ram") + 4 + 4
     head, blocks, inside = stream[: setup.start], stream[: body + 8], stream[: part.start + 5]
     configuration = stream[:8]
@@ -249,7 +250,7 @@ def _wrong(stream: bytes) -> dict[str, tuple[bytes, str]]:
         "advice of huge pages": (command(3, bytes(5) + b"\x20" + bytes(8) + b"\x10\0"), "(?i)page size"),
         "package of 4 GiB": (command(3, advice) + b"\x08" + _message(7, HUGE) + b"x" * 99, "(?i)packag"),
         "end of RAM only": (stream[: device.start] + b"\0", "is missing from the stream"),
-        "description of 4 GiB": (stream[: records[-1].start] + b"\x06" + HUGE + b"{", "vmdescription of 4294967295"),
+        "description of 4 GiB": (stream[: description.start] + b"\x06" + HUGE + b"{", "vmdescription of 4294967295"),
     }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_a_stream_cut_anywhere_ends_the_destination_with_place_and_status(
 ) -> None:
     stream = recorded
     places = boundaries(stream)
-    for place in places:
+    for place in places[:-1]:  # at the last all is there but the source's word: see test_held.py
         destination = side(16 * PAGE, incoming=True)
         target = destination.listen()
         host, port = target.removeprefix("tcp:").split(":")
