@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test bench lint check firmware docs fuzz clean
+.PHONY: demo test matrix bench lint check firmware docs fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/python -m e2kemu.demo
 
 test: $(STAMP) lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Cut, stall and kill at every message of every kind of migration: an hour.
+matrix: $(STAMP)
+	$(BIN)/pytest -n 2 --dist worksteal --matrix -rA tests/integration/test_every_message.py
 
 # Quick forms. `python bench/migration.py --versus-qemu` takes its time and compares with an installed QEMU.
 bench: $(STAMP)
