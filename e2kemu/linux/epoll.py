@@ -112,7 +112,7 @@ class Epoll(Anonymous):
             now = interest.file.poll() & interest.events
             if interest.events & c.EPOLLET:
                 if interest.host_fd >= 0:
-                    now &= interest.arrived
+                    now &= interest.arrived if interest.file.edges() == interest.seen else now
                 elif interest.file.edges() == interest.seen and not now & ~interest.told:
                     now = 0
             if now:

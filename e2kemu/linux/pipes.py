@@ -34,6 +34,8 @@ class PipeEnd(OpenFile):
     def __init__(self, host_fd: int, flags: int) -> None:
         super().__init__(flags, "", host_fd)
         self.pushback = b""
+        self.refilled = 0
+        """How often ``pushback`` was filled: an arrival that the host's epoll does not see."""
 
     @property
     def reads(self) -> bool:
@@ -51,6 +53,9 @@ class PipeEnd(OpenFile):
 
     def poll(self) -> int:
         return poll_host(self.host_fd) | (POLLIN | POLLRDNORM if self.pushback else 0)
+
+    def edges(self) -> int:
+        return self.refilled
 
     def available(self) -> int:
         (waiting,) = struct.unpack("i", fcntl.ioctl(self.host_fd, c.IOCTLS["FIONREAD"], bytes(4)))
@@ -82,6 +87,7 @@ class PipeEnd(OpenFile):
             except BlockingIOError:
                 pass
             saved["data"] = self.pushback.hex()
+            self.refilled += bool(self.pushback)
         return saved
 
 

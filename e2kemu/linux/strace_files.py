@@ -79,6 +79,13 @@ def _open_flags(task: Task, value: int, call: Call, args: Arguments, result: int
     return f"{mode}|{rest}" if rest else mode
 
 
+@formatter("open_mode")
+def _open_mode(task: Task, value: int, call: Call, args: Arguments, result: int) -> str:
+    """Only shown where open(2) uses it."""
+    flags = args[[a.kind for a in call.arguments].index("open_flags")]
+    return f"0{value & 0xFFFFFFFF:o}" if flags & c.O_CREAT or flags & c.O_TMPFILE == c.O_TMPFILE else ""
+
+
 @formatter("access")
 def _access(task: Task, value: int, call: Call, args: Arguments, result: int) -> str:
     return flags_text(value, [(n, v) for n, v in c.ACCESS_MODES.items() if v]) if value else "F_OK"

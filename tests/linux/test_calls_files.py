@@ -188,7 +188,8 @@ def test_record_locks_are_the_hosts(guest: Guest, tmp_path: Path) -> None:
     lock = guest.put(struct.pack("<hh4xqqi4x" if wide else "<hhiii", c.F_WRLCK, 0, 10, 5, 0))
     assert guest.call("fcntl", fd, c.FCNTL["F_SETLK"], lock) == 0
     other = [sys.executable, "-c", "import fcntl,sys\nf=open(sys.argv[1],'r+')\n"
-             "try: fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB, 5, 12)\nexcept OSError: print('held')\nelse: print('free')",
+             "try: fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB, 5, 12)\n"
+             "except OSError: print('held')\nelse: print('free')",
              str(tmp_path / "lock")]
     assert subprocess.run(other, capture_output=True, text=True, check=True).stdout == "held\n"
     guest.memory.write(lock, c.F_UNLCK.to_bytes(2, "little"))
@@ -221,7 +222,8 @@ def test_every_stat_tells_what_the_host_knows(guest: Guest, tmp_path: Path) -> N
             ids = 0xFFFF if layout is STAT and pointer == 4 else 0xFFFFFFFF
             assert (found["size"], found["mode"], found["uid"], found["blocks"]) == (
                 1234, host.st_mode, host.st_uid & ids, host.st_blocks)
-            assert (found["mtime"], found["mtime_nsec"], found["atime_nsec"]) == (1_500_000_000, 987_654_321, 123_456_789)
+            assert (found["mtime"], found["mtime_nsec"]) == (1_500_000_000, 987_654_321)
+            assert found["atime_nsec"] == 123_456_789
         assert guest.call("l" + name, "/link", buffer) == 0
         assert stat.S_ISLNK(layout.read(guest.memory, buffer)["mode"])
     assert guest.call("fstatat64", AT_FDCWD, "/link", buffer, c.AT_SYMLINK_NOFOLLOW) == 0

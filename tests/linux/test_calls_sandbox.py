@@ -21,7 +21,7 @@ AT_FDCWD = -100
 SECRET = b"out of bounds"
 
 
-@pytest.fixture()
+@pytest.fixture
 def prison(tmp_path: Path) -> Path:
     """A root with links that point out of it, beside a secret."""
     (tmp_path / "secret").write_bytes(SECRET)
@@ -49,7 +49,8 @@ def escapes(prison: Path) -> list[str]:
     ups = "/.." * 20
     return [
         f"{outside}/secret", "/absolute", "/upwards", "upwards", "../secret", f"{ups}{outside}/secret",
-        f"a/b/c{ups}{outside}/secret", f"/a/deep{outside}/secret", "/a/deep/secret", "/folder/secret", "folder/./secret",
+        f"a/b/c{ups}{outside}/secret", f"/a/deep{outside}/secret", "/a/deep/secret", "/folder/secret",
+        "folder/./secret",
         "/chain/secret", "/chain/../secret", f"/magic{outside}/secret", f"/proc/self/root{outside}/secret",
         f"/proc/self/root/..{outside}/secret", f"/proc/self/cwd/..{outside}/secret", f"/proc/1/root{outside}/secret",
         f"/proc/{os.getpid()}/root{outside}/secret", f"/proc/{os.getppid()}/cwd/../secret",
@@ -138,8 +139,8 @@ def test_a_directory_that_is_moved_within_the_root_is_still_the_same(prison: Pat
         assert guest.read(guest.call("openat", inner, "../../etc/motd", 0)) == b"inside\n"
 
 
-names = st.sampled_from(["a", "b", "c", "..", ".", "", "absolute", "upwards", "deep", "folder", "chain", "magic", "loop",
-                         "etc", "motd", "proc", "self", "root", "cwd", "fd", "0", "secret", "private", "tmp"])
+names = st.sampled_from(["a", "b", "c", "..", ".", "", "absolute", "upwards", "deep", "folder", "chain", "magic",
+                         "loop", "etc", "motd", "proc", "self", "root", "cwd", "fd", "0", "secret", "private", "tmp"])
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -178,7 +179,8 @@ def test_read_only_changes_nothing(prison: Path) -> None:
             "unlink": guest.call("unlink", "/etc/motd"), "rmdir": guest.call("rmdir", "/tmp"),
             "rename": guest.call("rename", "/etc/motd", "/m"), "chmod": guest.call("chmod", "/etc/motd", 0o777),
             "fchmod": guest.call("fchmod", reading, 0o777), "chown": guest.call("chown", "/etc/motd", 0, 0),
-            "fchown": guest.call("fchown", reading, os.getuid(), os.getgid()), "utime": guest.call("utime", "/etc/motd", 0),
+            "fchown": guest.call("fchown", reading, os.getuid(), os.getgid()),
+            "utime": guest.call("utime", "/etc/motd", 0),
             "futimens": guest.call("utimensat", reading, 0, 0, 0), "truncate": guest.call("truncate", "/etc/motd", 0),
             "setxattr": guest.call("setxattr", "/etc/motd", "user.a", b"1", 1, 0),
             "fsetxattr": guest.call("fsetxattr", reading, "user.a", b"1", 1, 0),
@@ -208,7 +210,7 @@ def test_deny_net_leaves_socket_pairs_only() -> None:
         assert guest.read(two) == b"x"
 
 
-@pytest.fixture()
+@pytest.fixture
 def listener(prison: Path) -> Iterator[socket.socket]:
     """A server outside of the root."""
     with socket.socket(socket.AF_UNIX) as server:

@@ -8,6 +8,7 @@ from e2kemu.linux.calls import (
     file,
     group,
     mm,
+    oldsignals,
     pipe,
     poll,
     signals,
@@ -20,5 +21,5 @@ from e2kemu.linux.calls import (
     transfer,
 )
 
-__all__ = ["attributes", "directory", "e2k", "file", "group", "mm", "pipe", "poll", "signals", "socket", "status",
-           "strace_files", "system", "threads", "time", "timer", "transfer"]
+__all__ = ["attributes", "directory", "e2k", "file", "group", "mm", "oldsignals", "pipe", "poll", "signals", "socket",
+           "status", "strace_files", "system", "threads", "time", "timer", "transfer"]

@@ -37,12 +37,12 @@ def _open(task: Task, dirfd: int, path: str, flags: int, mode: int) -> int:
     return install(task, file, flags)
 
 
-@syscall("open", "path:path flags:open_flags mode:octal")
+@syscall("open", "path:path flags:open_flags mode:open_mode")
 def open_(task: Task, path: int, flags: int, mode: int) -> int:
     return _open(task, c.AT_FDCWD, paths.text(task, path), flags, mode)
 
 
-@syscall("openat", "dirfd:fd path:path flags:open_flags mode:octal")
+@syscall("openat", "dirfd:fd path:path flags:open_flags mode:open_mode")
 def openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int:
     return _open(task, dirfd, paths.text(task, path), flags, mode)
 
