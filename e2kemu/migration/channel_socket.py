@@ -7,12 +7,15 @@ together with a ``Waker``, for there is no connection yet that could be shut dow
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
 import stat
 import struct
+import termios
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -41,6 +44,11 @@ RETRY_SECONDS = 0.05
 DRAIN_LIMIT = 16 << 20
 """Bytes read and thrown away at close, see SocketChannel._release."""
 
+PEER_WRITES = 64 << 10
+"""So many of them are no late answer: the peer is sending its stream."""
+
+FAREWELL_SECONDS = 1.0
+"""What ``close`` gives the network to carry our last words to such a peer."""
 
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER, on, for no time."""
@@ -86,15 +94,33 @@ class SocketChannel(DescriptorChannel):
 
     def _release(self) -> None:
         # Bytes that nobody read (a TLS session ticket, a late answer) would make close(2) send a reset, and
-        # the reset would destroy what the peer has received but not read yet: the end of our stream.
+        # the reset would destroy what is still on its way to the peer: the end of our stream.
+        drained = 0
         try:
             self._socket.setblocking(False)
-            left = DRAIN_LIMIT
-            while left > 0 and (data := self._socket.recv(1 << 16)):
-                left -= len(data)
+            while drained < DRAIN_LIMIT and (data := self._socket.recv(1 << 16)):
+                drained += len(data)
         except OSError:
             pass  # nothing (more) there, or already reset
+        if drained >= PEER_WRITES and self._socket.family != socket.AF_UNIX:
+            # The peer is in the middle of its stream and waits for room. After a shutdown the kernel does not
+            # announce any, so it would wait for a minute: it gets a reset, once it has what we had to say.
+            self._wait_sent()
+            self.abandon()
         self._socket.close()
+
+    def _wait_sent(self) -> None:
+        """Until the peer's system has all that was written, for a second at most."""
+        unsent = bytearray(4)
+        end = time.monotonic() + FAREWELL_SECONDS
+        try:
+            while time.monotonic() < end:
+                fcntl.ioctl(self._socket, termios.TIOCOUTQ, unsent)
+                if not any(unsent):
+                    return
+                time.sleep(0.01)
+        except OSError:
+            pass  # reset meanwhile
 
 
 def _poll(waker: Waker | None, sock: socket.socket, events: int, seconds: float | None = None) -> None:

@@ -308,6 +308,30 @@ def test_closing_with_unread_bytes_does_not_destroy_what_was_sent() -> None:
         assert read_all(destination) == PAYLOAD[:100_000]
 
 
+@pytest.mark.parametrize("how", ["close", "shutdown and close"])
+@pytest.mark.usefixtures("fds_unchanged")
+def test_peer_that_only_writes_learns_at_once_that_nobody_reads_and_why(how: str) -> None:
+    with listen(parse_uri("tcp:127.0.0.1:0")) as listener:
+        peer = socket.create_connection(("127.0.0.1", int(listener.socket_addresses[0]["port"])))
+        destination = listener.accept()
+    peer.settimeout(20)  # how long a window that nobody opens again lets it wait, and more
+
+    def write() -> None:
+        while True:
+            peer.sendall(bytes(1 << 20))
+
+    with peer:
+        writer = blocked(write)
+        destination.read(100)
+        destination.writev([b"no"])
+        if how != "close":
+            destination.shutdown()
+        destination.close()
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            writer.result()
+        assert peer.recv(100) == b"no"
+
+
 # -- fd
 
 
