@@ -4,8 +4,7 @@
     def openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int: ...
 
 The handler gets each argument as an int, converted by the width of its kind: ``uint``: the low 32 bits; ``long``:
-pointer-sized, signed; ``size`` ``ulong`` ``addr`` ``path`` ``buf`` ``out`` ``strings`` ``sigset``: pointer-sized,
-unsigned; ``off``: 64 bits, signed, in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags``
+pointer-sized, signed; ``size``, ``ulong`` and all of ``POINTERS``: pointer-sized, unsigned; ``off``: 64 bits, signed, in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags``
 ...): the low 32 bits, signed. What it returns is the result (masked to 64 bits); it fails with
 ``raise LinuxError(errno.E...)``, any ``OSError`` is translated, and it waits by ``raise WouldBlock(...)``.
 The same text gives ``--strace`` its lines; ``@formatter("open_flags")`` teaches it a kind. Numbers are in
@@ -35,12 +34,15 @@ def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> bits - 1 else value
 
 
+POINTERS = ("addr", "path", "buf", "out", "strings", "sigset", "stat", "stat64", "iovec", "iovec_out", "sockaddr",
+            "timespec", "timeval", "itimerspec", "pollfds", "fd_set", "fd_pair", "epoll_event", "msghdr")
+"""Kinds that are addresses of something."""
+
 KINDS: dict[str, Callable[[int, int], int]] = {
     "uint": lambda value, pointer: value & 0xFFFFFFFF,
-    "long": lambda value, pointer: _signed(value, pointer * 8),
+    **dict.fromkeys(("long", "fcntl_arg"), lambda value, pointer: _signed(value, pointer * 8)),
     "off": lambda value, pointer: _signed(value, 64),
-    **dict.fromkeys(("size", "addr", "path", "buf", "out", "ulong", "strings", "sigset"),
-                    lambda value, pointer: value & (1 << pointer * 8) - 1),
+    **dict.fromkeys(("size", "ulong", *POINTERS), lambda value, pointer: value & (1 << pointer * 8) - 1),
 }
 """Kind -> (register value, pointer size in bytes) -> argument; 32 bits signed when not here."""
 

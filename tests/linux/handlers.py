@@ -20,7 +20,9 @@ from e2kemu.linux.table import CALLS, arguments_of
 from e2kemu.linux.task import Process, Task
 from e2kemu.memory.ram import RAMBlock
 
-BASE, SIZE = 0x100000, 0x100000
+SIZE = 0x100000
+BASES = {4: 0x100000, 8: 0x7_0010_0000}
+"""Where a guest's memory is: in 64-bit programs where no address fits into 32 bits."""
 
 
 class HostClock:
@@ -47,8 +49,10 @@ class Guest:
     """A process with one task. ``call`` gives the result, -errno when it fails."""
 
     def __init__(self, root: str | None = None, *, pointer_size: int = 8, **rules: bool) -> None:
-        self.areas = AddressMap([Ram(0, RAMBlock("ram", 8 << 20))])
-        self.areas.map(Area(BASE, BASE + SIZE, 3, "[heap]"))
+        self.base = BASES[pointer_size]
+        high = Ram(0x7_0000_0000, RAMBlock("high", 8 << 20))
+        self.areas = AddressMap([Ram(0, RAMBlock("ram", 8 << 20)), high])
+        self.areas.map(Area(self.base, self.base + SIZE, 3, "[heap]"))
         memory = Memory(self.areas, pointer_size)
         self.process = Process(os.getpid(), memory, FileTable(), Sandbox(root, **rules), HostClock())
         self.process.map = self.areas
@@ -56,13 +60,13 @@ class Guest:
         self.process.name = "guest"
         self.task = Task(self.process, self.process.pid)
         self.memory = memory
-        self._next = BASE
+        self._next = self.base
 
     def put(self, data: bytes | str) -> int:
         """The address of ``data`` in guest memory (text: with its NUL)."""
         raw = os.fsencode(data) + b"\0" if isinstance(data, str) else data
-        if self._next + len(raw) > BASE + SIZE:
-            self._next = BASE
+        if self._next + len(raw) > self.base + SIZE:
+            self._next = self.base
         address = self._next
         self._next += len(raw) + -len(raw) % 16
         self.memory.write(address, raw)

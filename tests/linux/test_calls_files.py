@@ -16,7 +16,7 @@ import pytest
 
 from e2kemu.linux import constants as c
 from e2kemu.linux.structs import STAT, STAT64, STATFS64, STATX
-from tests.linux.handlers import Guest, check
+from tests.linux.handlers import SIZE, Guest, check
 from tests.linux.scripts import Script
 
 AT_FDCWD = -100
@@ -137,7 +137,7 @@ def test_vectors_stop_where_memory_ends(guest: Guest) -> None:
     assert guest.call("lseek", fd, 0, 0) == 0
     assert guest.call("readv", fd, vector(guest, (good, 3), (64, 9)), 2) == 3
     assert guest.memory.read(good, 3) == b"abe"
-    assert guest.call("read", fd, 0x100000 + 0x100000 - 8, 4096) == 3, "memory up to its end is used"
+    assert guest.call("read", fd, guest.base + SIZE - 8, 4096) == 3, "memory up to its end is used"
     assert guest.call("read", fd, 64, 4) == -errno.EFAULT
     assert guest.call("pwritev", fd, vector(guest, (good, 2)), 1, *offset(guest, 1)) == 2
     position = (-1, 0) if guest.process.pointer_size == 8 else offset(guest, -1)
@@ -359,7 +359,7 @@ def test_files_of_proc_are_the_guests(guest: Guest) -> None:
     assert f"Pid:\t{guest.process.pid}\n" in text
     assert "Name:\tguest\n" in text
     maps = guest.read(guest.open("/proc/self/maps")).decode()
-    assert maps.startswith("00100000-00200000 rw-p 00000000")
+    assert maps.startswith(f"{guest.base:08x}-{guest.base + SIZE:08x} rw-p 00000000")
     assert "[heap]" in maps
     assert b"e2k" in guest.read(guest.open("/proc/version"))
     fields = guest.read(guest.open(f"/proc/{guest.process.pid}/stat")).split()

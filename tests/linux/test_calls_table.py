@@ -7,7 +7,7 @@ from pathlib import Path
 import e2kemu.linux.calls  # noqa: F401 - fills the table
 from e2kemu.linux.calls_doc import REASONS, document
 from e2kemu.linux.numbers import NUMBERS
-from e2kemu.linux.table import CALLS
+from e2kemu.linux.table import CALLS, POINTERS
 
 DOC = Path(__file__).parents[2] / "docs" / "linux-user-calls.md"
 
@@ -25,6 +25,20 @@ def test_most_calls_are_there() -> None:
 
 def test_the_documentation_is_what_the_table_says() -> None:
     assert DOC.read_text() == document(), "python -m e2kemu.linux.calls_doc > docs/linux-user-calls.md"
+
+
+SCALARS = {"int", "uint", "long", "size", "ulong", "off", "hex", "octal", "fd", "signal", "high", "how", "prot", "map_flags",
+           "clone_flags", "futex_op", "open_flags", "open_mode", "at_flags", "msg_flags", "event_flags", "flock", "seek",
+           "fcntl", "fcntl_arg", "ioctl", "access", "family", "socket_type", "sol", "so", "shutdown", "socketcall",
+           "epoll_op", "clock", "rlimit", "rusage_who", "prctl"}
+
+
+def test_every_kind_of_argument_is_known_to_be_an_address_or_not() -> None:
+    """An address that is taken for a number would be cut to 32 bits."""
+    kinds = {a.kind for call in CALLS.values() for a in call.arguments}
+    assert len(kinds) >= 40
+    assert kinds - SCALARS - set(POINTERS) == set()
+    assert not SCALARS & set(POINTERS)
 
 
 def test_no_signature_has_more_arguments_than_registers() -> None:
