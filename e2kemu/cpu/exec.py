@@ -215,6 +215,8 @@ class Cpu:
             if status == Status.RAISE:
                 assert translator.pending is not None
                 raise Left(pc, left, translator.pending)
+            if left <= 0:
+                break       # what follows is none of this run's business, not even that it may be illegal
             if status == Status.MISS and (translator.has(pc, cfg)
                                           or (translator.eager and translator.translate_now(pc, cfg))):
                 continue
