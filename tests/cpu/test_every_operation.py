@@ -1,8 +1,8 @@
 """Every operation of the table does something: a walk over all rows, in the oracle.
 
 Each row that has a meaning is executed on its latest CPU model, on numbers of many kinds, until one of them changes
-what the operation writes: a register with its extension and tag, a predicate, memory, a state register or a register of the
-array access unit. An operation that did nothing would never do so. What the results must be, other tests tell.
+what the operation writes: a register with its extension and tag, a predicate, memory, a state register or a register
+of the array access unit. An operation that did nothing would never do so. What the results must be, other tests tell.
 """
 
 from __future__ import annotations
