@@ -206,19 +206,17 @@ class RamSaver:
 
         Zero pages hardly count against the limit, so there may be many of them.
         """
-        index, state = self._next_batch(ZERO_BATCH)
+        index, state = self._next_batch(BATCH_PAGES)
         if state is None:
             return False
-        if self._detect_zero():
-            first, last = int(index[0]), int(index[-1])
-            untouched = state.block.untouched(first, last + 1 - first)[index - first]
-            count = len(index) if untouched.all() else int(np.argmin(untouched))
-            if count >= BATCH_PAGES:
-                index = index[:count]
-                self._at = (self._at[0], int(index[-1]) + 1)
-                self._take(out, state, index, ZERO_PAGE, untouched[:count])
-                return True
-        index = index[:BATCH_PAGES]
+        if self._detect_zero() and self._untouched(state, index).all():
+            index, state = self._next_batch(ZERO_BATCH)
+            assert state is not None
+            untouched = self._untouched(state, index)
+            index = index[: len(index) if untouched.all() else int(np.argmin(untouched))]
+            self._at = (self._at[0], int(index[-1]) + 1)
+            self._take(out, state, index, ZERO_PAGE, untouched[: len(index)])
+            return True
         coder = self._coder()
         if coder is not None:
             index = index[: coder.fit(state, index)]
@@ -322,7 +320,9 @@ class RamSaver:
         for _ in range(len(self._blocks) + 1):  # the first block again: its beginning
             state = self._blocks[block_index]
             while state.pending and page < len(state.dirty):
-                found = np.flatnonzero(state.dirty[page : page + scan])[:limit]
+                found = np.flatnonzero(state.dirty[page : page + min(limit, scan)])
+                if len(found) < limit:  # not all of them are dirty: look further
+                    found = np.flatnonzero(state.dirty[page : page + scan])[:limit]
                 if len(found):
                     self._at = (block_index, page)
                     return found.astype(np.int64) + page, state
@@ -331,6 +331,12 @@ class RamSaver:
             if not block_index:
                 self._later = 1
         return np.empty(0, dtype=np.int64), None
+
+    @staticmethod
+    def _untouched(state: BlockPages, index: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """One flag for each of the ascending pages: nobody has stored there yet."""
+        first, last = int(index[0]), int(index[-1])
+        return state.block.untouched(first, last + 1 - first)[index - first]
 
     def _take(
         self,

@@ -1,9 +1,9 @@
 """TLS over any channel: the handshake, then records in both directions at once.
 
 How it works. OpenSSL never sees the transport. An ``ssl.SSLObject`` stands between two ``MemoryBIO``: what
-the peer sent is poured into ``incoming``, what OpenSSL wants sent is taken from ``outgoing``. Reading is: ask
-OpenSSL for plain text; when it has none, read from the transport and pour. Writing is: give OpenSSL plain
-text, then send what came out.
+the peer sent is poured into ``incoming``, a little at a time; what OpenSSL wants sent is taken from ``outgoing``.
+Reading is: ask OpenSSL for plain text; when it has none, pour, and read from the transport when there is nothing
+left to pour. Writing is: give OpenSSL plain text, then send what came out.
 
 Two locks, because one thread reads while another writes and an SSL object stands only one thread at a time:
 
@@ -44,6 +44,10 @@ CHUNK = 256 << 10
 READ_CHUNK = 2 << 20
 """Bytes read from the transport at once: what they hold is what the loader of RAM gets at a time, and it likes many
 pages."""
+
+POUR = 128 << 10
+"""Bytes of them given to OpenSSL at once. It copies each several times, and they shall be in the processor's cache
+still."""
 
 HANDSHAKE_SECONDS = 30.0
 """A peer that says nothing for so long is not going to."""
@@ -122,6 +126,7 @@ class TlsChannel(Channel):
         self._read_lock = threading.Lock()
         self._close_lock = threading.Lock()
         self._cipher_text = memoryview(bytearray(READ_CHUNK))
+        self._left = self._cipher_text[:0]  # what has come and was not poured yet
         self._failure: ChannelError | None = None
         self._awaits_verdict = False
         self._seen_data = False  # the peer has accepted our certificate
@@ -195,6 +200,7 @@ class TlsChannel(Channel):
         OpenSSL makes for a record that it cannot accept.
         """
         if self._ssl.version() == "TLSv1.3":
+            self._left = self._left[:0]
             self._incoming.read()
             self._incoming.write(ACCESS_DENIED)
             try:
@@ -239,25 +245,28 @@ class TlsChannel(Channel):
             raise type(failure)(str(failure)) from failure
 
     def _decrypt(self, view: memoryview) -> int:
-        """Plain text of the records at hand into ``view``; 0 when another record is wanted, or at the end."""
+        """Plain text of all records at hand into ``view``; 0 when another record is wanted, or at the end."""
         size = 0
-        with self._ssl_lock:
-            try:
-                while size < len(view):
-                    taken = self._ssl.read(len(view) - size, view[size:])
-                    if not taken:
-                        self._at_end = True
-                        break
-                    size += int(taken)
-                    if not self._incoming.pending and not self._ssl.pending():
-                        break
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLZeroReturnError:
-                self._at_end = True
-            except ssl.SSLError as error:
-                self._failure = self._session_error(error)
-        return size
+        while True:
+            with self._ssl_lock:
+                try:
+                    while size < len(view):
+                        taken = self._ssl.read(len(view) - size, view[size:])
+                        if not taken:
+                            self._at_end = True
+                            return size
+                        size += int(taken)
+                    return size
+                except ssl.SSLWantReadError:
+                    if not self._left:
+                        return size
+                    self._pour_left()
+                except ssl.SSLZeroReturnError:
+                    self._at_end = True
+                    return size
+                except ssl.SSLError as error:
+                    self._failure = self._session_error(error)
+                    return size
 
     def _session_error(self, error: ssl.SSLError) -> TlsError:
         alert = describe_alert(error)
@@ -270,12 +279,19 @@ class TlsChannel(Channel):
         return failure
 
     def _pour(self) -> int:
-        """Wait for bytes of the transport and hand them to OpenSSL; how many (0: its end)."""
-        size = self._inner.readinto(self._cipher_text)
+        """Wait for bytes of the transport and hand the first of them to OpenSSL; how many have come (0: its end)."""
+        if not self._left:
+            self._left = self._cipher_text[: self._inner.readinto(self._cipher_text)]
+        size = len(self._left)
         if size:
             with self._ssl_lock:
-                self._incoming.write(self._cipher_text[:size])
+                self._pour_left()
         return size
+
+    def _pour_left(self) -> None:
+        """Hand OpenSSL the next of what has come. Its lock is held."""
+        self._incoming.write(self._left[:POUR])
+        self._left = self._left[POUR:]
 
     def writev(self, buffers: Sequence[Buffer]) -> None:
         if self._said_goodbye or self._closed:
