@@ -66,7 +66,8 @@ class HostFile(OpenFile):
         if self.waits and not poll_host(self.host_fd) & (POLLIN | POLLHUP | POLLERR):
             raise BlockingIOError
         first = os.read(self.host_fd, min(size, CHUNK))
-        if self.mode != stat.S_IFREG or len(first) < CHUNK or len(first) == size:
+        whole = self.mode == stat.S_IFREG or (self.mode == stat.S_IFCHR and self.piece == CHUNK)
+        if not whole or len(first) < CHUNK or len(first) == size:
             return first
         parts, left = [first], size - len(first)
         while left and (part := os.read(self.host_fd, min(left, CHUNK))):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from e2kemu.linux import constants as c
 from e2kemu.linux.error import LinuxError
-from e2kemu.linux.strace import flags_text, quoted
+from e2kemu.linux.strace import LONGEST_TEXT, flags_text, quoted
 from e2kemu.linux.structs import (
     EPOLL_EVENT,
     IOVEC,
@@ -68,6 +68,17 @@ _flags("event_flags", {"EFD_SEMAPHORE": 1, "EFD_NONBLOCK": c.O_NONBLOCK, "EFD_CL
 @formatter("fd")
 def _fd(task: Task, value: int, call: Call, args: Arguments, result: int) -> str:
     return "AT_FDCWD" if value == c.AT_FDCWD else str(value)
+
+
+@formatter("received")
+def _received(task: Task, value: int, call: Call, args: Arguments, result: int) -> str:
+    """A buffer with what the call has stored there: as many bytes as its result says."""
+    if result < 0:
+        return _pointer(value)
+    try:
+        return quoted(task.memory.read(value, min(result, LONGEST_TEXT + 1)))
+    except LinuxError:
+        return _pointer(value)
 
 
 @formatter("open_flags")

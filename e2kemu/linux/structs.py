@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from e2kemu.linux.memory import Memory
 
 _CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "i32": "i", "i64": "q"}
+_BITS = {code: 8 * struct.calcsize("<" + code) for code in _CODES.values()}
 Value = int | bytes
 
 
@@ -26,6 +27,8 @@ class Layout:
     """A structure of one flavour."""
 
     names: tuple[str, ...]
+    codes: tuple[str, ...]
+    """The codec's letter of each name."""
     codec: struct.Struct
     offsets: dict[str, int]
 
@@ -54,7 +57,8 @@ def _layout(fields: str, pointer_size: int) -> Layout:
             text += f"{padding}x{int(count) * size}x"
         position += padding + size * int(count or 1)
     text += f"{-position % widest}x"
-    return Layout(tuple(names), struct.Struct(text), offsets)
+    codes = tuple(letter for letter in text if letter.isalpha() and letter != "x")
+    return Layout(tuple(names), codes, struct.Struct(text), offsets)
 
 
 class Struct:
@@ -76,7 +80,7 @@ class Struct:
         no field for."""
         layout = self._layouts[pointer_size]
         out: list[Value] = []
-        for name, code in zip(layout.names, _codes(layout), strict=True):
+        for name, code in zip(layout.names, layout.codes, strict=True):
             value = values.get(name, b"" if code == "s" else 0)
             out.append(value if isinstance(value, bytes) else _cut(value, code))
         return layout.codec.pack(*out)
@@ -96,12 +100,8 @@ class Struct:
         memory.write(address, self.pack(memory.pointer_size, **values))
 
 
-def _codes(layout: Layout) -> list[str]:
-    return [c for c in layout.codec.format if c.isalpha() and c != "x"]
-
-
 def _cut(value: int, code: str) -> int:
-    bits = 8 * struct.calcsize("<" + code)
+    bits = _BITS[code]
     value &= (1 << bits) - 1
     return value - (1 << bits) if code.islower() and value >> bits - 1 else value
 

@@ -4,11 +4,12 @@
     def openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int: ...
 
 The handler gets each argument as an int, converted by the width of its kind: ``uint``: the low 32 bits; ``long``:
-pointer-sized, signed; ``size``, ``ulong`` and all of ``POINTERS``: pointer-sized, unsigned; ``off``: 64 bits, signed, in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags``
-...): the low 32 bits, signed. What it returns is the result (masked to 64 bits); it fails with
-``raise LinuxError(errno.E...)``, any ``OSError`` is translated, and it waits by ``raise WouldBlock(...)``.
-The same text gives ``--strace`` its lines; ``@formatter("open_flags")`` teaches it a kind. Numbers are in
-``numbers.py``; one handler may have several names (``names`` separated by ``|``).
+pointer-sized, signed; ``size``, ``ulong`` and all of ``POINTERS``: pointer-sized, unsigned; ``off``: 64 bits, signed,
+in both modes; every other kind (``int`` ``fd`` ``octal`` ``hex`` ``open_flags`` ...): the low 32 bits, signed. What it
+returns is the result (masked to 64 bits); it fails with ``raise LinuxError(errno.E...)``, any ``OSError`` is
+translated, and it waits by ``raise WouldBlock(...)``. The same text gives ``--strace`` its lines;
+``@formatter("open_flags")`` teaches it a kind. Numbers are in ``numbers.py``; one handler may have several names
+(``names`` separated by ``|``).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> bits - 1 else value
 
 
-POINTERS = ("addr", "path", "buf", "out", "strings", "sigset", "stat", "stat64", "iovec", "iovec_out", "sockaddr",
-            "timespec", "timeval", "itimerspec", "pollfds", "fd_set", "fd_pair", "epoll_event", "msghdr")
+POINTERS = ("addr", "path", "buf", "out", "received", "strings", "sigset", "stat", "stat64", "iovec", "iovec_out",
+            "sockaddr", "timespec", "timeval", "itimerspec", "pollfds", "fd_set", "fd_pair", "epoll_event", "msghdr")
 """Kinds that are addresses of something."""
 
 KINDS: dict[str, Callable[[int, int], int]] = {

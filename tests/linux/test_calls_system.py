@@ -216,6 +216,8 @@ def test_strace_shows_calls_as_strace_does(tmp_path: Path) -> None:
         'openat(AT_FDCWD, "/none", O_RDONLY) = -1 ENOENT (No such file or directory)',
         'write(3, "line\\n\\1", 6) = 6',
         "lseek(3, 0, SEEK_SET) = 0",
+        'read(3, "line\\n\\1", 16) = 6',
+        'pread64(3, "ine\\n", 4, 1) = 4',
         'fstat(3, {st_mode=S_IFREG|0644, st_size=6, ...}) = 0',
         f"fcntl(3, F_GETFL) = {c.O_RDWR}",
         "fcntl(3, F_SETFD, FD_CLOEXEC) = 0",

@@ -27,10 +27,12 @@ def test_the_documentation_is_what_the_table_says() -> None:
     assert DOC.read_text() == document(), "python -m e2kemu.linux.calls_doc > docs/linux-user-calls.md"
 
 
-SCALARS = {"int", "uint", "long", "size", "ulong", "off", "hex", "octal", "fd", "signal", "high", "how", "prot", "map_flags",
-           "clone_flags", "futex_op", "open_flags", "open_mode", "at_flags", "msg_flags", "event_flags", "flock", "seek",
-           "fcntl", "fcntl_arg", "ioctl", "access", "family", "socket_type", "sol", "so", "shutdown", "socketcall",
-           "epoll_op", "clock", "rlimit", "rusage_who", "prctl"}
+SCALARS = {
+    "int", "uint", "long", "size", "ulong", "off", "hex", "octal", "fd", "signal", "high", "how", "prot",
+    "map_flags", "clone_flags", "futex_op", "open_flags", "open_mode", "at_flags", "msg_flags", "event_flags",
+    "flock", "seek", "fcntl", "fcntl_arg", "ioctl", "access", "family", "socket_type", "sol", "so", "shutdown",
+    "socketcall", "epoll_op", "clock", "rlimit", "rusage_who", "prctl",
+}
 
 
 def test_every_kind_of_argument_is_known_to_be_an_address_or_not() -> None:

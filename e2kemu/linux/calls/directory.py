@@ -147,12 +147,12 @@ def _readlink(task: Task, dirfd: int, path: str, buf: int, size: int) -> int:
     return len(data)
 
 
-@syscall("readlink", "path:path buf:out size:int")
+@syscall("readlink", "path:path buf:received size:int")
 def readlink(task: Task, path: int, buf: int, size: int) -> int:
     return _readlink(task, c.AT_FDCWD, paths.text(task, path), buf, size)
 
 
-@syscall("readlinkat", "dirfd:fd path:path buf:out size:int")
+@syscall("readlinkat", "dirfd:fd path:path buf:received size:int")
 def readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> int:
     return _readlink(task, dirfd, paths.text(task, path), buf, size)
 
@@ -234,7 +234,7 @@ def fchdir(task: Task, fd: int) -> int:
     return 0
 
 
-@syscall("getcwd", "buf:out size:size")
+@syscall("getcwd", "buf:received size:size")
 def getcwd(task: Task, buf: int, size: int) -> int:
     with paths.at(task.process, c.AT_FDCWD, ".") as place:
         place.existing()

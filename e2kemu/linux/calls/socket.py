@@ -269,7 +269,7 @@ def _behind(pieces: Vector, skip: int) -> Vector:
     return result
 
 
-@syscall("recvfrom", "fd:fd buf:out size:size flags:msg_flags address:addr addrlen:addr")
+@syscall("recvfrom", "fd:fd buf:received size:size flags:msg_flags address:addr addrlen:addr")
 def recvfrom(task: Task, fd: int, buf: int, size: int, flags: int, address: int, addrlen: int) -> int:
     sock = sockets.get(task, fd)
     pieces = [(buf, min(size, c.MAX_TRANSFER))]

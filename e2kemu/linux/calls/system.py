@@ -56,7 +56,7 @@ def sysinfo(task: Task, info: int) -> int:
     return 0
 
 
-@syscall("getrandom", "buf:out count:size flags:hex")
+@syscall("getrandom", "buf:received count:size flags:hex")
 def getrandom(task: Task, buf: int, count: int, flags: int) -> int:
     if flags & ~7 or flags & 6 == 6:
         raise LinuxError(errno.EINVAL)

@@ -28,7 +28,7 @@ def _one(task: Task, address: int, count: int) -> Vector:
     return [(address, min(count, c.MAX_TRANSFER))]
 
 
-@syscall("read", "fd:fd buf:out count:size")
+@syscall("read", "fd:fd buf:received count:size")
 def read(task: Task, fd: int, buf: int, count: int) -> int:
     return read_into(task, task.files.get(fd), _one(task, buf, count))
 
@@ -50,7 +50,7 @@ def writev(task: Task, fd: int, iov: int, iovcnt: int) -> int:
     return write_from(task, file, vector(task, iov, iovcnt))
 
 
-@syscall("pread64", "fd:fd buf:out count:size position:off high:high")
+@syscall("pread64", "fd:fd buf:received count:size position:off high:high")
 def pread(task: Task, fd: int, buf: int, count: int, position: int, high: int) -> int:
     return read_into(task, task.files.get(fd), _one(task, buf, count), offset(task, position, high))
 
