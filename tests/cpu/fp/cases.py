@@ -17,6 +17,8 @@ from tests.cpu.vectors import lines
 M64 = (1 << 64) - 1
 BEFORE, BEFORE_EXT = 0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210
 """%r4 and its extension before the operation."""
+ILLEGAL = bytes.fromhex("0000002c00000000")
+"""No wide instruction: its header and its length disagree."""
 SOURCES = ("src1", "src2", "src3")
 
 
@@ -73,9 +75,9 @@ def instruction(op: Op, alc: int, **more: Any) -> AluInsn:
 
 
 def load(guest: Guest, *insns: AluInsn) -> bytes:
-    """Put one wide instruction at CODE; its bytes."""
+    """Put one wide instruction at CODE, with an illegal one behind it; its bytes."""
     data = encode(Wide(guest.cpu.model.version, 0, alu=insns))
-    guest.space.write_bytes(CODE, data)
+    guest.space.write_bytes(CODE, data + ILLEGAL)
     guest.cpu.invalidate(CODE, len(data))
     return data
 

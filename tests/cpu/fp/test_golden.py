@@ -49,3 +49,21 @@ def test_translated_code_gives_the_golden_results_and_flags() -> None:
         assert found(guest) == expected(case), case
         golden += case.golden
     assert golden >= 15_800
+
+
+def test_host_code_gives_the_golden_results_and_flags() -> None:
+    """Every sixth; what host code leaves to the other tiers comes from there."""
+    golden, before, translators = 0, None, set()
+    for guest, case, data in by_code(cases()[::6]):
+        translator = guest.cpu.translator
+        assert translator is not None
+        if data != before:
+            translator.clear()
+            translator.eager, translator.level, before = True, 0, data
+            translators.add(translator)
+        prepare(guest, case)
+        assert guest.cpu.run(1) == "limit", guest.cpu.fatal_message
+        assert found(guest) == expected(case), case
+        golden += case.golden
+    assert golden >= 2_600
+    assert sum(translator.statistics.executed for translator in translators) >= 300
