@@ -13,13 +13,17 @@ The whole memory comes back on descriptor 1, which a script therefore leaves alo
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
@@ -33,16 +37,39 @@ LINE = 64
 
 
 @functools.cache
-def program(entry: int = 3) -> tuple[str, int]:
-    """(path of script.s, assembled, address of its area). ``entry`` is the sdisp number of its calls."""
+def program(bits: int = 64) -> tuple[str, int]:
+    """(path of script.s, assembled, address of its area). A 32-bit program has entry 1 for its calls and is a 32-bit
+    file."""
     folder = tempfile.mkdtemp(prefix="e2kemu-script-")
-    path = os.path.join(folder, f"script{entry}")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, f"script{bits}")
+    entry = 3 if bits == 64 else 1
     subprocess.run([sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(HERE), "-D", f"ENTRY={entry}", "-o", path,
                     str(HERE / "script.s")], check=True)
     with open(path, "rb") as stream:
-        table = ELFFile(stream).get_section_by_name(".symtab")
-        (area,) = table.get_symbol_by_name("area")
+        elf = ELFFile(stream)
+        (area,) = elf.get_section_by_name(".symtab").get_symbol_by_name("area")
+        segments = [(dict(s.header), s.data()) for s in elf.iter_segments("PT_LOAD")]
+        start, flags = elf.header["e_entry"], elf.header["e_flags"]
+    if bits == 32:
+        Path(path).write_bytes(narrow(segments, start, flags))
+        os.chmod(path, 0o755)
     return path, int(area["st_value"])
+
+
+def narrow(segments: list[tuple[dict[str, Any], bytes]], entry: int, flags: int) -> bytes:
+    """A 32-bit executable with the segments of a 64-bit one."""
+    head = b"\x7fELF\1\1\1" + bytes(9) + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 175, 1, entry, 52, 0, flags, 52, 32, len(segments), 40, 0, 0)
+    offset = 0x1000
+    table, image = b"", b""
+    for header, data in segments:
+        image = image.ljust(offset - 0x1000 + header["p_vaddr"] % 0x1000, b"\0")
+        table += struct.pack("<8I", 1, 0x1000 + len(image), header["p_vaddr"], 0, len(data), header["p_memsz"],
+                             header["p_flags"], 0x1000)
+        image += data
+        offset += len(image) + -len(image) % 0x1000
+    return (head + table).ljust(0x1000, b"\0") + image
 
 
 @dataclass(frozen=True)
@@ -82,8 +109,8 @@ class Outcome:
 class Script:
     """Calls to be made in order."""
 
-    def __init__(self, entry: int = 3) -> None:
-        self.path, self.area = program(entry)
+    def __init__(self, bits: int = 64) -> None:
+        self.path, self.area = program(bits)
         self.data = bytearray()
         self.lines: list[list[int]] = []
 

@@ -14,7 +14,7 @@ import pytest
 
 from e2kemu.linux import constants as c
 from e2kemu.linux.identity import Identity
-from e2kemu.linux.structs import RLIMIT, RUSAGE, SYSINFO, TIMESPEC, TIMEVAL
+from e2kemu.linux.structs import RLIMIT, RUSAGE, STAT, STAT64, SYSINFO, TIMESPEC, TIMEVAL
 from tests.linux.handlers import Guest, check
 from tests.linux.scripts import Script
 
@@ -58,6 +58,31 @@ def test_a_program_learns_the_time_and_its_machine() -> None:
     assert len(set(outcome.memory(buffer + 1024, 64))) > 20
     assert outcome.results(cpu, affinity) == [0, 8]
     assert outcome.memory(buffer + 1200, 8) == (1).to_bytes(8, "little")
+
+
+def test_a_32_bit_program_has_its_own_structures(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789" * 10)
+    script = Script(32)
+    buffer = script.space(1024)
+    fd = script.call("open", "/file", 0)
+    status = script.call("fstat", fd, buffer)
+    status64 = script.call("fstat64", fd, buffer + 128)
+    at_high = script.call("pread64", fd, buffer + 256, 8, 0, 1)
+    at_low = script.call("pread64", fd, buffer + 256, 8, 3, 0)
+    vectors = script.put(struct.pack("<4I", buffer + 264, 2, buffer + 272, 3))
+    scattered = script.call("readv", fd, vectors, 2)
+    day = script.call("gettimeofday", buffer + 320)
+    limit = script.call("ugetrlimit", c.RESOURCES["RLIMIT_AS"], buffer + 336)
+    slept = script.call("nanosleep", struct.pack("<ii", 0, 1000), 0)
+    outcome = script.run("-root", str(tmp_path))
+    assert outcome.results(fd, status, status64, at_high, at_low, scattered, day, limit, slept) == [
+        3, 0, 0, 0, 8, 5, 0, 0, 0]
+    assert STAT.unpack(4, outcome.memory(buffer, STAT.size(4)))["size"] == 100
+    assert STAT64.unpack(4, outcome.memory(buffer + 128, STAT64.size(4)))["size"] == 100
+    assert outcome.memory(buffer + 256, 8) == b"34567890"
+    assert (outcome.memory(buffer + 264, 2), outcome.memory(buffer + 272, 3)) == (b"01", b"234")
+    assert abs(struct.unpack("<i", outcome.memory(buffer + 320, 4))[0] - time.time()) < 100
+    assert outcome.memory(buffer + 336, 8) == b"\xff" * 8
 
 
 def test_clocks_go_forward(guest: Guest) -> None:
