@@ -139,7 +139,7 @@ STATE_REGISTERS: tuple[StateRegister, ...] = (
     _R(0x81, "ip", "r/r", "control", "address of this wide instruction", kind="derived"),
     _R(0x82, "nip", "r/r", "control", "address of the next wide instruction", kind="derived"),
     _R(0x83, "lsr", "rw/rw", "loop", "loop: lcnt[31:0] ecnt[36:32] vlc37 over38 ldmc39 ldovl[47:40] pcnt[52:48] strmd[59:53] semc60"),
-    _R(0x84, "pfpfr", "rw/rw", "fp", "packed floating point: flags[5:0] masks[12:7] rc[14:13] fz15", 0x1F80),
+    _R(0x84, "pfpfr", "rw/rw", "fp", "scalar and packed floating point: flags[5:0] masks[12:7] rc[14:13] fz15 speculative flags[31:26]", 0x1F80),
     _R(0x85, "fpcr", "rw/rw", "fp", "floating point control: masks[5:0] one6 pc[9:8] rc[11:10] ic12", 0x37F),
     _R(0x86, "fpsr", "rw/rw", "fp", "floating point status: flags[5:0] es7 c1_9 bf15"),
     _R(0x87, "ilcr", "rw/rw", "loop", "initial loop count"),

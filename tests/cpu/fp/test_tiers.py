@@ -17,7 +17,8 @@ from tests.cpu.guest import CODE, Guest
 VERSION = 6
 OPS = {channel: [op for op in described() if op.in_channel(channel, VERSION)] for channel in range(6)}
 SPECIAL = (0, 1 << 63, 0x3FF0 << 48, 0x7FF0 << 48, 0xFFF0 << 48, 0x7FF8 << 48, 0x7FF4 << 48, 1, 0x000F << 48,
-           0x7FEF_FFFF_FFFF_FFFF, 0x3F80_0000_3F80_0000, 0x7F80_0000_FFC0_0000, 0x0000_0001_7F7F_FFFF, 0xC000 << 48, 1 << 62)
+           0x7FEF_FFFF_FFFF_FFFF, 0x3F80_0000_3F80_0000, 0x7F80_0000_FFC0_0000, 0x0000_0001_7F7F_FFFF, 0xC000 << 48,
+           1 << 62)
 EXPONENTS = (0, 0x3FFF, 0x7FFF, 0xBFFE, 1, 0x4000)
 
 
