@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -455,7 +456,8 @@ class Kernel:
     def stop(self) -> None:
         """A signal stops the process until SIGCONT."""
         if self.options.job_control or self.is_child:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # to this very thread, so that it executes nothing before the whole emulator stands
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
         self.process.stopped = True
         self.interrupt_self()
