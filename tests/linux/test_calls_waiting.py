@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -355,3 +357,74 @@ def test_a_program_gets_signals_from_timers_and_descriptors() -> None:
     assert (signo, code, pointer) == (40, -2, 0xABCDEF)
     assert outcome.results(*asked) == [0, 0, 0, -errno.EINVAL]
     assert outcome.memory(value, 32) == bytes(32)
+
+
+FORKING = """
+    .include "syscall.inc"
+    .text
+    .align 8
+    .global _start
+_start:
+    {
+        setwd wsz=16, nfx=1
+        setbn rsz=7, rbs=8, rcur=0
+    }
+    CALL 42, ends                       // pipe
+    CALL 348, 5                         // eventfd2: shared with the child
+    addd,0 0, %b[0], %r9
+    CALL 2                              // fork
+    addd,0 0, %b[0], %r10
+    {
+        nop 3
+        cmpedb,0 0, %r10, %pred0
+        disp %ctpr1, child
+    }
+    ct %ctpr1 ? %pred0
+    {
+        nop 4
+        ldw,0 0, ends, %r4
+        ldw,2 0, ends+4, %r5
+    }
+    CALL 6, %r5                         // close our writing end
+    CALL 3, %r4, buffer, 64             // read: waits for the child
+    addd,0 0, %b[0], %r6
+    CALL 3, %r4, rest, 64               // the child's end is gone, too
+    addd,0 0, %b[0], %r7
+    CALL 114, %r10, status              // wait4
+    CALL 3, %r9, counter, 8
+    CALL 4, 1, buffer, 5
+    CALL 4, 1, status, 4
+    CALL 4, 1, counter, 8
+    addd,0 %r6, %r7, %r6
+    CALL 300, %r6
+child:
+    {
+        nop 4
+        ldw,0 0, ends+4, %r5
+    }
+    CALL 4, %r9, three, 8
+    CALL 4, %r5, text, 5
+    CALL 300, 9
+    .data
+    .align 8
+three: .quad 3
+text: .ascii "child"
+    .bss
+    .align 16
+ends: .space 16
+buffer: .space 64
+rest: .space 64
+status: .space 16
+counter: .space 16
+"""
+
+
+def test_a_parent_waits_for_what_its_child_writes(tmp_path: Path) -> None:
+    source, program = tmp_path / "forking.s", tmp_path / "forking"
+    source.write_text(FORKING)
+    assemble = [sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(Path(__file__).parent)]
+    subprocess.run([*assemble, "-o", str(program), str(source)], check=True)
+    done = subprocess.run([sys.executable, "-m", "e2kemu.run_cli", str(program)], capture_output=True, timeout=60,
+                          check=False)
+    assert done.stdout == b"child" + (9 << 8).to_bytes(4, "little") + (8).to_bytes(8, "little"), done.stderr.decode()
+    assert done.returncode == 5
