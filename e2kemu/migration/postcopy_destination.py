@@ -227,17 +227,24 @@ class PostcopyDestination:
             assert self._link is not None
             try:
                 stream.load_rest(self._link.reader)
-                missing = arrivals.missing()
-                if not missing:
-                    return
-                at = self._link.reader.position
-                raise StreamError(f"the stream ends with {missing} pages missing", section=RAM_IDSTR, offset=at)
+                self._check_end(arrivals.missing(), self._link.reader.position, loading)
+                return
             except E2kError as error:
                 self._break(error, arrivals, loading)
             except Exception as error:  # a fault of ours must not take the guest with it
                 traceback.print_exc()
                 self._break(StreamError(f"{type(error).__name__}: {error}"), arrivals, loading)
             self._await_recovery()
+
+    def _check_end(self, missing: int, at: int, loading: threading.Thread) -> None:
+        """The source has no more to send. Raises E2kError when that cannot be all."""
+        if missing:
+            raise StreamError(f"the stream ends with {missing} pages missing", section=RAM_IDSTR, offset=at)
+        loading.join()
+        if self._problem is not None:
+            raise self._problem
+        if not self._started:
+            raise StreamError("the stream ends before the source has given its guest away", offset=at)
 
     def _break(self, error: E2kError, arrivals: Arrivals, loading: threading.Thread) -> None:
         """The connection is of no use any more: pause, or raise when it was the guest's only home."""

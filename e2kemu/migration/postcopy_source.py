@@ -75,6 +75,10 @@ class Meter(Protocol):
         """Look at what has gone out, now and then."""
 
 
+class _UnconfirmedError(ChannelError):
+    """The connection ended before the destination's last word."""
+
+
 class _Package:
     """Takes the elements of the package."""
 
@@ -221,7 +225,7 @@ class PostcopySource:
         link.path.wait(ReturnPath.over)
         problem = link.path.problem
         if problem is not None and link.path.verdict is None:
-            raise ChannelError(f"all is sent, but the destination has not said that it has everything: {problem}")
+            raise _UnconfirmedError(f"all is sent, but the destination has not said that it has everything: {problem}")
         if problem is not None:
             raise problem
 
@@ -229,7 +233,8 @@ class PostcopySource:
 
     def _pause(self, link: Link, error: E2kError) -> None:
         link.path.wait(ReturnPath.over, CAUSE_SECONDS)
-        cause = link.path.problem if isinstance(error, ChannelError) and link.path.verdict else None
+        # A write that fails is no cause where the return path has seen one: it is what made us hang up.
+        cause = link.path.problem if type(error) is ChannelError else None
         self._before += link.frames.out.transferred
         link.close()
         self._back_to_paused(cause or error)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import select
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from e2kemu.process import Emulator
 from tests.conftest import StartEmulator
 from tests.framework.gate import Gate
 from tests.framework.guests import check_ticks
+from tests.framework.liar import Liar, message
 from tests.framework.pairs import listen
 from tests.migration.damage import damage
 
@@ -27,7 +26,7 @@ MEMORY_LIMIT = 64 * MIB
 """Bytes that a process may grow by, whatever its peer says."""
 
 
-def _peak(emulator: Emulator) -> int:
+def peak(emulator: Emulator) -> int:
     """The most memory it has ever had, bytes."""
     status = Path(f"/proc/{emulator.process.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -38,61 +37,27 @@ def _peak(emulator: Emulator) -> int:
 # -- a hostile destination ---------------------------------------------------------------------------
 
 
-class Liar:
-    """Takes one connection, reads and forgets the stream, answers with ``pieces``, and hangs up."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"tcp:127.0.0.1:{self._listener.getsockname()[1]}"
-        self._pieces = pieces
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            with self._listener, self._listener.accept()[0] as peer:
-                peer.settimeout(20)
-                assert peer.recv(8)  # it listens to us from here on
-                for piece in self._pieces:
-                    rest = memoryview(piece)
-                    while rest:
-                        readable, writable, _ = select.select([peer], [peer], [], 20)
-                        if readable and not peer.recv(1 << 18):
-                            return
-                        if writable:
-                            rest = rest[peer.send(rest[: 1 << 14]) :]
-                peer.shutdown(socket.SHUT_WR)
-                while peer.recv(1 << 18):
-                    pass
-        except OSError:
-            pass  # the source has had enough of it
-
-
-def _message(number: int, payload: bytes, length: int | None = None) -> bytes:
-    return number.to_bytes(2, "big") + (len(payload) if length is None else length).to_bytes(2, "big") + payload
-
-
 def _pages(start: int, size: int, name: bytes = b"e2k.ram", length: int | None = None) -> bytes:
     named = bytes([len(name) if length is None else length]) + name
-    return _message(3, start.to_bytes(8, "big") + size.to_bytes(4, "big") + named)
+    return message(3, start.to_bytes(8, "big") + size.to_bytes(4, "big") + named)
 
 
 ANSWERS: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
-    "refusal": (lambda: iter([_message(1, b"\0\0\0\1")]), "Sibling indicated error 1"),
-    "refusal by another number": (lambda: iter([_message(1, b"\xff\xff\xff\xfe")]), "Sibling indicated error"),
-    "refusal of no length": (lambda: iter([_message(1, b"")]), "SHUT of 0 bytes instead of 4"),
-    "refusal of 8 bytes": (lambda: iter([_message(1, bytes(8))]), "SHUT of 8 bytes instead of 4"),
-    "consent before the end": (lambda: iter([_message(1, bytes(4))]), "before everything was sent"),
-    "a message too long": (lambda: iter([_message(3, b"a" * 4000)]), "4000 bytes"),
-    "half a message": (lambda: iter([_message(2, b"ab", 4)]), "return path|ends early|closed"),
-    "unknown message": (lambda: iter([_message(0x77, b"")]), "0x77"),
+    "refusal": (lambda: iter([message(1, b"\0\0\0\1")]), "Sibling indicated error 1"),
+    "refusal by another number": (lambda: iter([message(1, b"\xff\xff\xff\xfe")]), "Sibling indicated error"),
+    "refusal of no length": (lambda: iter([message(1, b"")]), "SHUT of 0 bytes instead of 4"),
+    "refusal of 8 bytes": (lambda: iter([message(1, bytes(8))]), "SHUT of 8 bytes instead of 4"),
+    "consent before the end": (lambda: iter([message(1, bytes(4))]), "before everything was sent"),
+    "a message too long": (lambda: iter([message(3, b"a" * 4000)]), "4000 bytes"),
+    "half a message": (lambda: iter([message(2, b"ab", 4)]), "return path|ends early|closed"),
+    "unknown message": (lambda: iter([message(0x77, b"")]), "0x77"),
     "page of no block": (lambda: iter([_pages(0, 4096, b"nowhere")]), "nowhere"),
     "name that is not all there": (lambda: iter([_pages(0, 4096, b"ab", 200)]), "REQ_PAGES_ID"),
-    "bitmap nobody asked for": (lambda: iter([_message(5, b"\3ram") + b"\xff" * 4096]), "RECV_BITMAP"),
-    "acknowledged resume": (lambda: iter([_message(6, b"\0\0\0\1")]), "RESUME_ACK"),
-    "flood of pongs": (lambda: (b"".join(_message(2, (n * 4096 + k).to_bytes(4, "big")) for k in range(4096))
+    "bitmap nobody asked for": (lambda: iter([message(5, b"\3ram") + b"\xff" * 4096]), "RECV_BITMAP"),
+    "acknowledged resume": (lambda: iter([message(6, b"\0\0\0\1")]), "RESUME_ACK"),
+    "flood of pongs": (lambda: (b"".join(message(2, (n * 4096 + k).to_bytes(4, "big")) for k in range(4096))
                                 for n in range(100)), "closed the connection before it confirmed"),
-    "flood of acknowledgements": (lambda: (_message(7, b"") * 4096 for _ in range(50)), "closed the connection"),
+    "flood of acknowledgements": (lambda: (message(7, b"") * 4096 for _ in range(50)), "closed the connection"),
 }  # fmt: skip
 """By what it is: what is sent, and what the source says of it."""
 
@@ -102,12 +67,12 @@ def _random_answers(chance: random.Random) -> Iterator[bytes]:
         length = chance.choice([0, 4, 12, 20, chance.randint(0, 600)])
         payload = chance.choice([b"\0\0\0", b"\xff" * 3, chance.randbytes(3)]) + b"\1" + chance.randbytes(600)
         declared = chance.choice([length, length, length, chance.randrange(1 << 16)])
-        yield _message(chance.randint(0, 9), payload[:length], declared)
+        yield message(chance.randint(0, 9), payload[:length], declared)
 
 
 def _source_stays(source: Emulator, pieces: Iterator[bytes]) -> str:
     """Migrate to a liar; returns what the source says of it. Its guest is where it was."""
-    liar = Liar(pieces)
+    liar = Liar([(b"", pieces)])
     source.qmp("migrate", uri=liar.uri)
     info = source.wait_migration()
     assert info["status"] == "failed", info
@@ -129,7 +94,7 @@ def test_a_lying_destination_never_gets_the_guest_and_costs_no_memory(start: Sta
     source.set_parameters(max_bandwidth=MIB)
     source.set_capability("postcopy-ram")
     _source_stays(source, iter(()))
-    before = _peak(source)
+    before = peak(source)
     for name, (pieces, says) in ANSWERS.items():
         print(name)
         assert re.search(says, said := _source_stays(source, pieces())), said
@@ -138,7 +103,7 @@ def test_a_lying_destination_never_gets_the_guest_and_costs_no_memory(start: Sta
         source.set_capability("postcopy-ram", bool(number & 1))
         source.set_capability("return-path", bool(number & 2))
         print(number, _source_stays(source, _random_answers(chance)))
-    assert _peak(source) < before + MEMORY_LIMIT
+    assert peak(source) < before + MEMORY_LIMIT
     assert source.stderr() == ""
     source.wait_console("tick", count=source.console().count("tick") + 2)
     check_ticks(source.console())
@@ -147,13 +112,13 @@ def test_a_lying_destination_never_gets_the_guest_and_costs_no_memory(start: Sta
 # -- a hostile source --------------------------------------------------------------------------------
 
 
-def _port(destination: Emulator) -> int:
+def port_of(destination: Emulator) -> int:
     return int(listen(destination, exit_on_error=False).rpartition(":")[2])
 
 
 def _refused(destination: Emulator, stream: bytes) -> str:
     """Send it and hang up; returns the one line that the destination says."""
-    port = _port(destination)
+    port = port_of(destination)
     before = len(destination.stderr())
     with socket.create_connection(("127.0.0.1", port)) as peer:
         peer.settimeout(20)
@@ -178,7 +143,7 @@ def recorded(start: StartEmulator) -> bytes:
     """The stream of a small guest that a real source has sent to a real destination."""
     source, destination = start("recorded", *SMALL, *TICKS), start("recorder", *SMALL, "-incoming", "defer")
     source.wait_console("tick 2\n")
-    with Gate(_port(destination)) as gate:
+    with Gate(port_of(destination)) as gate:
         source.qmp("migrate", uri=gate.uri)
         assert source.wait_migration()["status"] == "completed"
         destination.wait_status("running")
@@ -209,7 +174,7 @@ def _wrong(stream: bytes) -> dict[str, tuple[bytes, str]]:
     advice = (4096).to_bytes(8, "big") * 2
 
     def command(number: int, payload: bytes, length: int | None = None) -> bytes:
-        return head + b"\x08" + _message(number, payload, length)
+        return head + b"\x08" + message(number, payload, length)
 
     first = device.start + 1 + 4
     return {
@@ -248,7 +213,7 @@ def _wrong(stream: bytes) -> dict[str, tuple[bytes, str]]:
         "package before postcopy": (command(7, HUGE), "(?i)packag|postcopy"),
         "advice of a length": (command(3, b"abc"), "POSTCOPY_ADVISE invalid length"),
         "advice of huge pages": (command(3, bytes(5) + b"\x20" + bytes(8) + b"\x10\0"), "(?i)page size"),
-        "package of 4 GiB": (command(3, advice) + b"\x08" + _message(7, HUGE) + b"x" * 99, "(?i)packag"),
+        "package of 4 GiB": (command(3, advice) + b"\x08" + message(7, HUGE) + b"x" * 99, "(?i)packag"),
         "end of RAM only": (stream[: device.start] + b"\0", "is missing from the stream"),
         "description of 4 GiB": (stream[: description.start] + b"\x06" + HUGE + b"{", "vmdescription of 4294967295"),
     }  # fmt: skip
@@ -261,7 +226,7 @@ def test_a_lying_source_is_refused_with_one_line_and_costs_no_memory(start: Star
     destination = start("destination", *SMALL, "-incoming", "defer")
     destination.set_capability("postcopy-ram")
     _refused(destination, recorded[:-100])
-    before = _peak(destination)
+    before = peak(destination)
     wrong = _wrong(recorded)
     assert len(wrong) > 30
     for name, (stream, says) in wrong.items():
@@ -276,8 +241,8 @@ def test_a_lying_source_is_refused_with_one_line_and_costs_no_memory(start: Star
         print(number, _refused(destination, damage(recorded[:described], chance, places)))
     for number in range(10):
         print(number, _refused(destination, chance.randbytes(chance.randrange(5000))))
-    assert _peak(destination) < before + MEMORY_LIMIT
-    with socket.create_connection(("127.0.0.1", _port(destination))) as peer:
+    assert peak(destination) < before + MEMORY_LIMIT
+    with socket.create_connection(("127.0.0.1", port_of(destination))) as peer:
         peer.sendall(recorded)
         destination.wait_status("running")
         destination.wait_console("tick", count=2)
