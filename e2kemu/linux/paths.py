@@ -154,7 +154,7 @@ class _Walk:
             if name == "..":
                 self.up()
                 continue
-            rest = [n for n in pending if n not in ("", ".")]
+            rest = any(n not in ("", ".") for n in reversed(pending))
             if self.guest(name) == "/proc":
                 found = self.virtual(pending, follow)
                 if found is not None:

@@ -189,7 +189,7 @@ def _pollfds(task: Task, value: int, call: Call, args: Arguments, result: int) -
 
 @formatter("fd_set")
 def _fd_set(task: Task, value: int, call: Call, args: Arguments, result: int) -> str:
-    if not value or not 0 <= args[0] <= 65536:
+    if not value or not 0 <= args[0] <= 1024:
         return _pointer(value)
     try:
         bits = int.from_bytes(task.memory.read(value, (args[0] + 7) // 8), "little")

@@ -85,6 +85,20 @@ def test_a_32_bit_program_has_its_own_structures(tmp_path: Path) -> None:
     assert outcome.memory(buffer + 336, 8) == b"\xff" * 8
 
 
+def test_a_program_sees_itself_in_proc() -> None:
+    script = Script()
+    buffer = script.space(8192)
+    link = script.call("readlink", "/proc/self/exe", buffer, 512)
+    line = script.call("read", script.call("open", "/proc/self/cmdline", 0), buffer + 512, 512)
+    maps = script.call("read", script.call("open", "/proc/self/maps", 0), buffer + 1024, 4096)
+    outcome = script.run()
+    assert outcome.memory(buffer, outcome.result(link)).decode() == os.path.realpath(script.path)
+    assert outcome.memory(buffer + 512, outcome.result(line)) == script.path.encode() + b"\0"
+    rows = outcome.memory(buffer + 1024, outcome.result(maps)).decode().splitlines()
+    assert any("r-xp" in row and row.endswith(script.path) for row in rows), rows
+    assert any(row.endswith("[stack]") for row in rows), rows
+
+
 def test_clocks_go_forward(guest: Guest) -> None:
     buffer = guest.space(16)
     for clock in (0, 1, 2, 3, 4, 5, 6, 7, 11):

@@ -116,6 +116,7 @@ def _select(task: Task, count: int, addresses: tuple[int, int, int], timeout: in
     if count < 0:
         raise LinuxError(errno.EINVAL)
     word = task.process.pointer_size
+    count = min(count, max(1024, task.process.identity.limits["RLIMIT_NOFILE"][1]))
     size = (count + 8 * word - 1) // (8 * word) * word
     wanted = [int.from_bytes(task.memory.read(a, size), "little") if a else 0 for a in addresses]
     found = [0, 0, 0]
