@@ -73,6 +73,7 @@ def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, 
                 process.memory.write_u32(address, child.tid)
     assert kernel.present_call is not None
     kernel.give_in(state, kernel.present_call.wbs, 0)
+    kernel.interrupt_self()                # from now on there are turns
     return child.tid
 
 

@@ -233,7 +233,8 @@ def test_contexts_run_in_turns_and_the_last_one_goes_on_at_its_link(tmp_path: Pa
     code.call("freecontext", "co").number("%dr16").exit(0)
     code.function("swap")("addd,0 0, %dr0, %dr20")("addd,0 0, %dr1, %dr21")
     code.call("swapcontext", "%dr20", "%dr21", 8).leave()
-    code.function("helper")("addd,0 %dr0, %dr4, %dr20").number("%dr20").invoke("swap", "co", "main").say("again\n").leave()
+    code.function("helper")("addd,0 %dr0, %dr4, %dr20").number("%dr20")
+    code.invoke("swap", "co", "main").say("again\n").leave()
     done = run(code.build(tmp_path))
     zero = b"0000000000000000\n"
     assert done.stdout == zero + b"0000000000000066\nmain\nagain\nend\n" + zero, done.stderr
