@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e2kemu import trace
-from e2kemu.cpu import arrays, windows
+from e2kemu.cpu import arrays, direct, windows
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
+from e2kemu.cpu.native.interp.interpreter import Interpreter
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
 from e2kemu.cpu.reference import Reference, Table
@@ -51,8 +52,10 @@ class Cpu:
         self.state = CpuState(model)
         self.core = Core(self.state, space)
         self.reference = Reference(self.core)
-        self.translator = Translator(self.core, self.reference.fetch) if accel == "jit" else None
+        self.translator = Translator(self.core, self.reference.fetch) if accel in ("jit", "interp") else None
         """The JIT tier; None: the reference tier executes everything."""
+        self.interpreter = Interpreter(self.core, self.translator.context, hot=False) \
+            if self.translator is not None and accel == "interp" else None
         self.core.drop_code = self.invalidate
         self.idle_until: int | None = None
         """Virtual time in ns until which the CPU sleeps; ``run`` returns "idle" while it is set."""
@@ -99,11 +102,15 @@ class Cpu:
         self.reference.invalidate(address, size)
         if self.translator is not None:
             self.translator.invalidate(address, size)
+        if self.interpreter is not None:
+            self.interpreter.invalidate(address, size)
 
     def _drop_blocks(self) -> None:
         self.reference.clear()
         if self.translator is not None:
             self.translator.clear()
+        if self.interpreter is not None:
+            self.interpreter.clear()
 
     def section(self) -> VMStateSection:
         """The "cpu" section of a migration stream."""
@@ -127,6 +134,8 @@ class Cpu:
             core.attach_memory()
             self._drop_blocks()
             self.reference.bind()
+            if self.translator is not None:
+                self.translator.attach_memory()
         if self.translator is not None:
             self.translator.fresh_memory()
         left = NO_LIMIT if limit is None else limit
@@ -152,7 +161,7 @@ class Cpu:
                     if watched:
                         left = self._watched(left)
                     else:
-                        left = self._blocks(left) if self.translator is None else self._native(self.translator, left)
+                        left = self._execute(left)
             except Left as out:
                 left = out.left
                 self.state.X[_PC] = out.pc
@@ -196,6 +205,38 @@ class Cpu:
                 result = self._tagged(table, pc, left)
             pc, table, left = result
             state.X[_PC] = pc
+        return left
+
+    def _execute(self, left: int) -> int:
+        """The fast loop of the tier chosen."""
+        if self.translator is None:
+            return self._blocks(left)
+        if self.interpreter is None:
+            return self._native(self.translator, left)
+        return self._interpreted(self.translator, self.interpreter, left)
+
+    def _interpreted(self, translator: Translator, interpreter: Interpreter, left: int) -> int:
+        """The native interpreter; the reference tier for what it leaves out."""
+        state, reference, flag = self.state, self.reference, self.core.exit_flag
+        while not flag[0] and left > 0:
+            if flag[1]:
+                flag[1] = 0
+                translator.boundary()
+            status, left = interpreter.run(left)
+            pc = state.X[_PC]
+            if status == Status.RAISE:
+                assert translator.pending is not None
+                raise Left(pc, left, translator.pending)
+            if status in (Status.EXIT, Status.LIMIT):
+                continue
+            if status in (Status.PAGE, Status.CROSS, Status.FULL) and interpreter.resolve(status, pc):
+                continue
+            table = reference.table(Config.of(state))
+            try:
+                block = table.single.get(pc) or reference.single(table, pc)
+                state.X[_PC], _, left = block.run(left) or self._tagged(table, pc, left)
+            except Trap as trap:
+                raise Left(pc, left - 1, trap) from None
         return left
 
     def _native(self, translator: Translator, left: int) -> int:
@@ -280,7 +321,9 @@ class Cpu:
     def trap(self, trap: Trap) -> bool:
         """Enter the trap handler for the wide instruction at ``pc``; False when there is none."""
         state = self.state
-        pc, exc = state.X[_PC], BY_BIT[trap.exc]
+        pc = state.X[_PC]
+        trap = self._complete(pc, trap)
+        exc = BY_BIT[trap.exc]
         if trap.detail and exc.bit == 0:
             trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")
         if trace.mask & Log.INT:
@@ -297,13 +340,21 @@ class Cpu:
         except Trap as second:
             self._fatal(f"{BY_BIT[second.exc].name} while entering the handler of {exc.name} at {pc:#x}")
             return False
-        state.S[TIR_HI], state.S[TIR_LO] = 1 << exc.bit, pc & M48
+        state.S[TIR_HI], state.S[TIR_LO] = trap.tir, pc & M48
         enter_privileged(state)
         for i, value in enumerate(prepared):
             state.S[CTPR1 + i] = value
         arrays.suspend(state)
         state.X[_PC] = state.S[OSCUD_LO] & M48
         return True
+
+    def _complete(self, pc: int, trap: Trap) -> Trap:
+        """The trap with everything that its wide instruction raises."""
+        try:
+            wide = self.reference.fetch(pc)
+        except Trap:
+            return trap
+        return direct.complete(self.core, wide, trap)
 
     def _fatal(self, text: str) -> str:
         self.fatal_message = f"cpu {self.index}: {text}"

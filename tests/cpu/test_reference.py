@@ -88,7 +88,7 @@ def fill(guest: Guest, seed: int, dirty: float) -> None:
         state[f"{name}.tag"] = rng.choice((1, 4, 5, 10)) if rng.random() < dirty else 0
     for i in range(32):
         state[f"pred{i}"] = rng.choice((2, 3)) if rng.random() < dirty / 2 else rng.randrange(2)
-    state["pfpfr"] = rng.choice((0x1F80, 0x1FA0, rng.getrandbits(32))) & ~(1 << 6)
+    state["pfpfr"] = rng.choice((0x1F80, 0x1FA0, 0x1FA0, 0x1FA0, 0x1FA0, rng.getrandbits(32))) & ~(1 << 6)
     state["lsr"] = rng.randrange(4) | rng.randrange(3) << 32 | 1 << 37 | rng.randrange(3) << 48
     base = state.X[Slot.BASE]
     state.R[base + 16], state.R[base + 17] = SCRATCH, SCRATCH + 4096

@@ -6,7 +6,9 @@ region      one region of guest code as an LLVM function: the machine that trans
 layout      the memory shared between generated code and Python: context, jump cache, software TLBs
 runtime     what regions call and what calls them: slow memory paths, call and return, the dispatcher
 codegen     LLVM itself: IR text to host code, and giving it back
-translator  which code is translated, when and where it is kept; the compiling thread
+translator  which code is translated, when and where it is kept
+compiling   from an address to a region; the compiling thread
+paths registers memory floating   parts of the machine that translates
 
 Nothing here says what an operation means: that is ``cpu/isa`` and ``wide_semantics``. Whatever generated code
 does not do itself it leaves to the reference tier, one wide instruction at a time.

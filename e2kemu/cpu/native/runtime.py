@@ -1,6 +1,6 @@
 """What regions call, and what calls them, as one LLVM module: written here once, compiled at start.
 
-    e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned accesses, else Python
+    e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned, RAM at 0, else Python
     e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
     e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
     e2k_return(state, context)                                a return (``windows.leave``, after its checks)
@@ -69,25 +69,45 @@ class _Text:
         return self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr %c, i64 {int(item)}')}")
 
 
-def _hit(t: _Text, table: int, label: str) -> None:
-    """Look the page up; go to %found with %host, or to %python."""
+def _find(t: _Text, table: int) -> None:
+    """Look the page up, or take it into the TLB: go to %found with %host, or to %python.
+
+    The RAM at address 0 is known by its maps (``Word.RAM`` and those behind it), so that a guest that walks
+    through more pages than the TLB holds need not go to Python for each.
+    """
+    store = table == WRITES
     t.put("%size = and i64 %flags, 255", "%low = and i64 %a, 4095", "%end = add i64 %low, %size",
-          "%over = icmp ugt i64 %end, 4096", f"br i1 %over, label %python, label %{label}", f"{label}:",
-          "%page = lshr i64 %a, 12", f"%index = and i64 %page, {TLB_ENTRIES - 1}",
+          "%over = icmp ugt i64 %end, 4096", "%less = add i64 %size, -1", "%odd = and i64 %a, %less",
+          f"%strict = and i64 %flags, {ALIGNED}", "%isodd = icmp ne i64 %odd, 0", "%isstrict = icmp ne i64 %strict, 0",
+          "%refuse = and i1 %isodd, %isstrict", "%away = or i1 %over, %refuse",
+          "br i1 %away, label %python, label %one",
+          "one:", "%page = lshr i64 %a, 12", f"%index = and i64 %page, {TLB_ENTRIES - 1}",
           f"%table = getelementptr i8, ptr %c, i64 {table}", "%item = getelementptr [2 x i64], ptr %table, i64 %index",
-          "%tag = load i64, ptr %item", "%wanted = and i64 %a, -4096", "%same = icmp eq i64 %tag, %wanted",
-          "%less = add i64 %size, -1", "%odd = and i64 %a, %less", "%strict = and i64 %flags, " + str(ALIGNED),
-          "%isodd = icmp ne i64 %odd, 0", "%isstrict = icmp ne i64 %strict, 0", "%refuse = and i1 %isodd, %isstrict",
-          "%allowed = xor i1 %refuse, true", "%take = and i1 %same, %allowed",
-          "br i1 %take, label %found, label %python", "found:",
-          "%second = getelementptr i64, ptr %item, i64 1", "%addend = load i64, ptr %second",
+          "%second = getelementptr i64, ptr %item, i64 1", "%tag = load i64, ptr %item", "%wanted = and i64 %a, -4096",
+          "%same = icmp eq i64 %tag, %wanted", "%have = load i64, ptr %second",
+          "br i1 %same, label %found, label %look", "look:")
+    pages, ram = t.word(Word.PAGES), t.word(Word.RAM)
+    t.put(f"%inside = icmp ult i64 %page, {pages}", "br i1 %inside, label %ask, label %python", "ask:")
+    present = t.word(Word.PRESENT)
+    t.put(f"%all = icmp eq i64 {present}, 0", "br i1 %all, label %here, label %map", "map:")
+    t.put(f"%pa = add i64 {present}, %page", "%pp = inttoptr i64 %pa to ptr", "%pv = load i8, ptr %pp",
+          "%is = icmp ne i8 %pv, 0", "br i1 %is, label %here, label %python", "here:")
+    if store:
+        marks, dirty = t.word(Word.MARKS), t.word(Word.DIRTY)
+        t.put(f"%ma = add i64 {marks}, %page", "%mp = inttoptr i64 %ma to ptr", "%mv = load i8, ptr %mp",
+              "%free = icmp eq i8 %mv, 0", "br i1 %free, label %take, label %python", "take:",
+              f"%da = add i64 {dirty}, %page", "%dp = inttoptr i64 %da to ptr", "store i8 1, ptr %dp")
+    else:
+        t.put("br label %take", "take:")
+    t.put("store i64 %wanted, ptr %item", f"store i64 {ram}, ptr %second", "br label %found", "found:",
+          f"%addend = phi i64 [ %have, %one ], [ {ram}, %take ]",
           "%where = add i64 %a, %addend", "%host = inttoptr i64 %where to ptr",
           "switch i64 %size, label %python [ i64 1, label %s1 i64 2, label %s2 i64 4, label %s4 i64 8, label %s8 ]")
 
 
 def _load(t: _Text) -> None:
     t.put("define {i64, i64} @e2k_load(ptr %c, i64 %a, i64 %flags) nounwind cold {", "entry:")
-    _hit(t, READS, "one")
+    _find(t, READS)
     for size in (1, 2, 4, 8):
         t.put(f"s{size}:", f"%l{size} = load i{8 * size}, ptr %host, align 1")
         value = f"%l{size}"
@@ -104,7 +124,7 @@ def _load(t: _Text) -> None:
 
 def _store(t: _Text) -> None:
     t.put("define i64 @e2k_store(ptr %c, i64 %a, i64 %flags, i64 %value) nounwind cold {", "entry:")
-    _hit(t, WRITES, "one")
+    _find(t, WRITES)
     for size in (1, 2, 4, 8):
         t.put(f"s{size}:")
         value = "%value" if size == 8 else t.name(f"trunc i64 %value to i{8 * size}")

@@ -12,10 +12,7 @@ when no generated code can be executing it.
 from __future__ import annotations
 
 import ctypes
-import queue
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,19 +23,16 @@ import numpy as np
 from e2kemu import trace
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import PAGE, READ, WRITE, Core
-from e2kemu.cpu.disasm import disassemble
 from e2kemu.cpu.fp.machine import PFPFR
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
 from e2kemu.cpu.native import runtime
 from e2kemu.cpu.native.codegen import Code, compile_ir, define_symbol
 from e2kemu.cpu.native.codegen import disassemble as disassemble_host
-from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY
+from e2kemu.cpu.native.compiling import Job, Region, Worker, compile_region, guest_bytes
 from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
-from e2kemu.cpu.native.paths import Assumed, Observed
-from e2kemu.cpu.native.region import RegionMachine
+from e2kemu.cpu.native.paths import Observed
 from e2kemu.cpu.state import CTPR1, UPSR, Slot
-from e2kemu.cpu.windows import M48, Trap
 
 HOT = 12
 """Times a place is met before it is translated."""
@@ -46,46 +40,8 @@ HOT = 12
 MAX_REGIONS = 4000
 """When more regions than this are kept all are dropped: a bound of memory."""
 
-SCAN = 400
-"""Wide instructions looked at to find where a region's nodes are."""
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which Python lets another thread run."""
-
 GUARDED = 8
 """Times a region's assumption may fail before it is translated again without it."""
-
-
-@dataclass(slots=True)
-class Job:
-    """What the compiling thread is asked for."""
-
-    pc: int
-    cfg: Config
-    observed: Observed
-    plain: bool = False     # without assumptions
-    epoch: int = 0
-
-
-@dataclass(slots=True)
-class Region:
-    """Translated code."""
-
-    pc: int
-    cfg: Config
-    key: int
-    code: Code | None
-    address: int
-    pages: tuple[int, ...]
-    source: list[tuple[int, bytes]]
-    wides: int
-    assumed: Assumed
-    plain: bool
-    seconds: float
-    epoch: int = 0
-    misfits: int = 0
-    text: str = ""
-    listing: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -150,11 +106,13 @@ class Translator:
         self.statistics = Statistics()
         self._heat: dict[tuple[int, Config], int] = {}
         self._graves: list[Code] = []
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: deque[Region] = deque()
-        self._thread: threading.Thread | None = None
         self._state_address = core.state.buffer.ctypes.data
         self._harvests: list[tuple[Any, int]] = []
+        """Blocks with pages in the TLBs, and how often their dirty marks had been harvested."""
+        self._maps: list[Any] = []
+        """Keeps what the context points at."""
+        self.attach_memory()
         self.eager = False
         """Translate at the first visit, in the CPU's own thread: for tests, and for who wants no cold code."""
         self.level = 1
@@ -182,6 +140,23 @@ class Translator:
         while self._done:
             self._take(self._done.popleft())
 
+    def attach_memory(self) -> None:
+        """The core has attached its memory anew: tell generated code where things are."""
+        core, words = self.core, self.context.words
+        flat = core.space.find(0)
+        self.context.forget_pages()
+        self._harvests.clear()
+        words[Word.PAGES] = 0
+        if not core.ram_limit or flat is None or flat.block is None or flat.block_offset & (1 << PAGE) - 1:
+            return
+        self._maps = [np.frombuffer(view, dtype=np.uint8) for view in (core.code_map, core.dirty, core.present or b"")]
+        marks, dirty, present = (view.ctypes.data for view in self._maps)
+        words[Word.MARKS], words[Word.DIRTY] = marks, dirty
+        words[Word.PRESENT] = 0 if core.present is None else present
+        words[Word.RAM] = flat.block.view.ctypes.data + flat.block_offset
+        self._harvests.append((flat.block, flat.block.harvests))
+        words[Word.PAGES] = core.ram_limit >> PAGE
+
     def fresh_memory(self) -> None:
         """Guest memory may have moved, or its dirty marks been collected, since generated code ran last."""
         for block, count in self._harvests:
@@ -208,22 +183,15 @@ class Translator:
 
     def request(self, pc: int, cfg: Config, *, plain: bool) -> None:
         """Ask the compiling thread for a region."""
-        if self._thread is None:
-            # this thread and the CPU's pass the interpreter's lock to and fro while code is cold
-            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
-            self._thread = threading.Thread(target=self._compile_loop, name="translator", daemon=True)
-            self._thread.start()
-        self._jobs.put(Job(pc, cfg, self._observe(), plain, self.epoch))
+        Worker.ask(self, Job(pc, cfg, self._observe(), plain, self.epoch))
 
     def translate_now(self, pc: int, cfg: Config) -> bool:
-        """Translate what starts at ``pc``; False when the translator has nothing for it, or has refused before."""
+        """Translate what starts at ``pc``; False when that was done before."""
         if (pc, cfg) in self._refused:
             return False
         self._refused.add((pc, cfg))
-        region = self.compile(Job(pc, cfg, self._observe(), False, self.epoch))
-        if region is None:
-            return False
-        self._take(region)
+        job = Job(pc, cfg, self._observe(), False, self.epoch)
+        self._take(compile_region(self.core, self.fetch, job, self.level))
         return self.has(pc, cfg)
 
     def misfit(self, pc: int, cfg: Config) -> None:
@@ -248,7 +216,7 @@ class Translator:
             self._bury(region)
             return
         for address, data in region.source:
-            if self._bytes(address, len(data)) != data:
+            if guest_bytes(self.core, address, len(data)) != data:
                 self._heat.pop((region.pc, region.cfg), None)
                 self._bury(region)
                 return
@@ -314,8 +282,6 @@ class Translator:
         self._heat.clear()
         self._refused.clear()
         self.context.forget_jumps()
-        self.context.forget_pages()
-        self._harvests.clear()
 
     def describe(self) -> list[str]:
         """What ``info jit`` shows of this CPU; call it while the CPU stands."""
@@ -407,117 +373,17 @@ class Translator:
             block.dirty[at >> PAGE] = 1
         self.context.remember_page(page, block.view.ctypes.data + at, write=write)
 
-    def _bytes(self, address: int, size: int) -> bytes:
-        """Guest memory as it is; b"" where there is none."""
-        flat = self.core.space.find(address)
-        if flat is None or flat.block is None or address + size > flat.end:
-            return b""
-        at = flat.block_offset + address - flat.start
-        return bytes(flat.block.mem[at : at + size])
-
     # -- compiling ---------------------------------------------------------------------------------------
 
-    def _compile_loop(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            if job.epoch != self.epoch:
-                continue
-            try:
-                region = self.compile(job)
-            except Exception as error:
-                self.statistics.failed += 1
-                trace.log(f"translator: {type(error).__name__} at {job.pc:#x}: {error}")
-                continue
-            if region is not None:
-                self._done.append(region)
-                self.core.exit_flag[1] = 1
-
-    def compile(self, job: Job) -> Region | None:
-        """Translate the region asked for; None when there is nothing to gain."""
-        began = time.perf_counter()
-        cache: dict[int, Wide | None] = {}
-        source: dict[int, bytes] = {}
-
-        def fetch(pc: int) -> Wide | None:
-            if pc not in cache:
-                # taken before decoding: what is installed is compared with it
-                source[pc] = self._bytes(pc, 64) or self._bytes(pc, 8)
-                try:
-                    cache[pc] = self.fetch(pc)
-                except Trap:
-                    cache[pc] = None
-            return cache[pc]
-
-        leaders = find_leaders(job.pc, job.observed.likely, fetch)
-        machine = self._translate(job, leaders, Assumed(), fetch)
-        if not job.plain:
-            assumed = Assumed()
-            for register, halves in machine.unknown.numeric.items():
-                known = halves & job.observed.numeric(register)
-                if known:
-                    assumed.numeric[register] = known
-            assumed.preds = {index for index in machine.unknown.preds if not job.observed.preds[index] & 2}
-            if assumed.numeric or assumed.preds:
-                machine = self._translate(job, leaders, assumed, fetch)
-        text = machine.text("region")
-        code = compile_ir(text, level=self.level)
-        used = [wide for address, _ in machine.addresses if (wide := cache[address]) is not None]
-        pages = {page for wide in used
-                 for page in range(wide.address >> PAGE, (wide.address + wide.size - 1 >> PAGE) + 1)}
-        listing = [f"{wide.address:#018x}:  {line}" for wide in used for line in disassemble(wide)] \
-            if trace.mask & trace.Log.IN_ASM else []
-        return Region(job.pc, job.cfg, config_key(job.cfg), code, code.address("region"), tuple(sorted(pages)),
-                      [(wide.address, source[wide.address][: wide.size]) for wide in used],
-                      machine.total, machine.assumed, job.plain, time.perf_counter() - began, job.epoch,
-                      text=text if trace.mask & trace.Log.OP else "", listing=listing)
-
-    def _translate(self, job: Job, leaders: set[int], assumed: Assumed,
-                   fetch: Callable[[int], Wide | None]) -> RegionMachine:
-        machine = RegionMachine(self.core, leaders, assumed)
-        machine.floating_allowed = job.observed.pfpfr & (MASKED | ROUNDING) == MASKED
-        machine.floating_sticky = bool(job.observed.pfpfr & STICKY)
-        machine.translate(job.pc, job.cfg, job.observed.likely, fetch)
-        return machine
-
-
-def find_leaders(start: int, likely: dict[int, int], fetch: Callable[[int], Wide | None]) -> set[int]:
-    """Addresses that branches known now go to, from what is reachable from ``start``."""
-    leaders = {start}
-    prepared: dict[int, set[int]] = {number: {value & M48} if value >> 54 & 7 == 3 else set()
-                                     for number, value in likely.items()}
-    through: set[int] = set()
-    work = [start]
-    seen: set[int] = set()
-    while work and len(seen) < SCAN:
-        pc = work.pop()
-        while pc not in seen and len(seen) < SCAN:
-            wide = fetch(pc)
-            if wide is None:
-                break
-            seen.add(pc)
-            stub, cs0 = wide.stub, wide.cs0
-            if cs0 is not None and cs0.ctpr and cs0.name == "disp":
-                number = CTPR1 + cs0.ctpr - 1
-                prepared.setdefault(number, set()).add(pc + cs0.disp & M48)
-                if number in through:
-                    work.append(pc + cs0.disp & M48)
-                    leaders.add(pc + cs0.disp & M48)
-            kind = stub.condition.type if stub is not None else 0
-            if stub is not None and kind:
-                if stub.ctop:
-                    if any(op.name == "call" for op in wide.cs1):
-                        break
-                    number = CTPR1 + stub.ctop - 1
-                    through.add(number)
-                    for target in prepared.get(number, ()):
-                        leaders.add(target)
-                        work.append(target)
-                elif cs0 is not None and cs0.name == "ibranch":
-                    leaders.add(pc + cs0.disp & M48)
-                    work.append(pc + cs0.disp & M48)
-                if kind == 1:
-                    break
-            pc += wide.size
-    return leaders
+    def work(self, job: Job) -> None:
+        """Do a job, in the compiling thread."""
+        if job.epoch != self.epoch:
+            return
+        try:
+            self._done.append(compile_region(self.core, self.fetch, job, self.level))
+        except Exception as error:
+            # a defect of the translator: the code stays with the reference tier
+            self.statistics.failed += 1
+            trace.log(f"translator: {type(error).__name__} at {job.pc:#x}: {error}")
+            return
+        self.core.exit_flag[1] = 1
