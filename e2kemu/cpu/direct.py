@@ -6,20 +6,21 @@ Slow and obvious. Translated code must give the same state; the tests compare th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from e2kemu.cpu import sregs
-from e2kemu.cpu.config import GLOBAL, Config
+from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.core import M64, Core
 from e2kemu.cpu.fp import FpOperation
 from e2kemu.cpu.fp import machine as fp_machine
 from e2kemu.cpu.insn import Wide
-from e2kemu.cpu.isa.traps import EXC_FP, EXC_FP_DISABLED
+from e2kemu.cpu.isa.traps import BY_BIT, EXC_FP, EXC_FP_DISABLED, EXC_WINDOW_BOUNDS
 from e2kemu.cpu.memory_access import FAILED_LOAD
 from e2kemu.cpu.state import BGR, BR, UPSR, Slot
 from e2kemu.cpu.values import PyValues
-from e2kemu.cpu.wide_control import TAG_RETURN
-from e2kemu.cpu.wide_semantics import perform
+from e2kemu.cpu.wide_control import TAG_RETURN, prepare_control
+from e2kemu.cpu.wide_semantics import WideExecution, perform
 from e2kemu.cpu.windows import M48, Trap
 
 Late = list[Callable[[], None]]
@@ -243,7 +244,81 @@ class DirectMachine(PyValues):
         self.state.X[Slot.PC] = self.core.do_done()
 
 
+class _Noted(Exception):
+    """An exception was found; the operation it belongs to goes no further."""
+
+
+class Collector(DirectMachine):
+    """A machine that notes exceptions and goes on: it stages what it is told and writes nothing."""
+
+    def __init__(self, core: Core, wide: Wide) -> None:
+        super().__init__(core, wide)
+        self.found: dict[int, str] = {}
+        """Exception -> detail."""
+        self.channels = 0
+        """Channels that exceptions came from, as TIR.al has them."""
+        self.channel: int | None = None
+
+    def note(self, exc: int, detail: str = "") -> None:
+        """``exc`` belongs to the operation at hand."""
+        self.found.setdefault(exc, detail)
+        if self.channel is not None:
+            self.channels |= 1 << self.channel
+
+    def attempt(self, body: Callable[[], object]) -> None:
+        """Do ``body`` until it finds an exception."""
+        try:
+            body()
+        except _Noted:
+            pass
+        except Trap as trap:
+            self.note(trap.exc, trap.detail)
+        except WindowBounds as bounds:
+            self.note(EXC_WINDOW_BOUNDS, str(bounds))
+
+    def if_(self, condition: int, body: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+        self.attempt(lambda: super(Collector, self).if_(condition, body, otherwise))
+
+    def trap(self, exc: int, detail: str = "") -> None:
+        self.note(exc, detail)
+        raise _Noted
+
+    def trap_if(self, condition: int, exc: int) -> None:
+        if condition and not self.speculative:
+            self.trap(exc)
+        self.fault |= condition
+
+    def fp_trap(self, number: int, flags: int) -> None:
+        self.trap(EXC_FP)
+
+
+def complete(core: Core, wide: Wide, trap: Trap) -> Trap:
+    """A trap with all exceptions of its wide instruction, and the first of them (in the order of TIR) as its own.
+
+    Only exceptions of operands, conditions and transfers come together; those of memory come alone, later.
+    """
+    if BY_BIT[trap.exc].kind != "sync":
+        return trap
+    machine = Collector(core, wide)
+    untyped: Any = machine
+    execution = WideExecution(untyped, wide, Config.of(core.state))
+    machine.attempt(execution.check_operands)
+    for insn in wide.alu:
+        machine.channel = insn.channel
+        machine.attempt(partial(execution.prepare, insn))
+    machine.channel = None
+    machine.attempt(lambda: prepare_control(execution))
+    machine.found.setdefault(trap.exc, trap.detail)
+    first = min(machine.found)
+    bits = sum(1 << exc for exc in machine.found)
+    detail = trap.detail if first == trap.exc else machine.found[first]
+    return Trap(first, detail, trap.address, bits | machine.channels << 44)
+
+
 def execute(core: Core, wide: Wide) -> None:
     """Execute one wide instruction. Raises Trap, with the state as before it."""
     machine: Any = DirectMachine(core, wide)
-    perform(machine, wide, Config.of(core.state))
+    try:
+        perform(machine, wide, Config.of(core.state))
+    except Trap as trap:
+        raise complete(core, wide, trap) from None

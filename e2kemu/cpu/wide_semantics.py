@@ -112,19 +112,19 @@ class WideExecution:
     def run(self) -> None:
         """All phases. The machine has left for the next wide instruction, or goes on, when it returns."""
         try:
-            self._check_operands()
+            self.check_operands()
         except WindowBounds as error:
             self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
             return
         late = self._after_loads()
-        staged = self.staged = [self._prepare(insn) for insn in self.wide.alu if insn.channel not in late]
+        staged = self.staged = [self.prepare(insn) for insn in self.wide.alu if insn.channel not in late]
         prepare_control(self)
         for one in staged:
             if one.insn.op.load:
                 self._guarded(one, memory_access.load)
         for insn in self.wide.alu:
             if insn.channel in late:
-                self._prepare(insn)
+                self.prepare(insn)
         wide_arrays.movas(self)
         predicate_logic(self)
         local_condition(self)
@@ -151,7 +151,7 @@ class WideExecution:
                 late.add(insn.channel)
         return late
 
-    def _check_operands(self) -> None:
+    def check_operands(self) -> None:
         """Every register named is in the window. Raises WindowBounds."""
         named = (Kind.R, Kind.B, Kind.G)
         for mova in self.wide.movas:
@@ -226,7 +226,7 @@ class WideExecution:
             return m.or_(m.reg(register), m.shl(high, 64, width)), m.tag(register, 15)
         return m.trunc(m.reg(register), width), m.tag(register, 3 if width == 32 else 15)
 
-    def _prepare(self, insn: AluInsn) -> Staged:
+    def prepare(self, insn: AluInsn) -> Staged:
         """Phase 1 of one operation."""
         m, op = self.m, insn.op
         condition, diag = self.guard(insn.guards)

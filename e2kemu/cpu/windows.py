@@ -62,14 +62,16 @@ _UNPACKED = [bytes((v & 3, v >> 2 & 3, v >> 4 & 3, v >> 6)) for v in range(256)]
 class Trap(Exception):
     """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log.
 
-    ``address`` is that of the access or of the instruction, of a page that is missing or forbids it.
+    ``address`` is that of the access or of the instruction, of a page that is missing or forbids it. ``tir`` is
+    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44.
     """
 
-    def __init__(self, exc: int, detail: str = "", address: int | None = None) -> None:
+    def __init__(self, exc: int, detail: str = "", address: int | None = None, tir: int = 0) -> None:
         super().__init__(exc, detail)
         self.exc = exc
         self.detail = detail
         self.address = address
+        self.tir = tir or 1 << exc
 
 
 class Memory(Protocol):

@@ -20,7 +20,7 @@ from e2kemu.cpu.core import EXECUTE, READ, WRITE
 from e2kemu.cpu.encode import encode
 from e2kemu.cpu.insn import AluInsn, Kind, Operand, Wide
 from e2kemu.cpu.isa.table import by_name
-from e2kemu.cpu.isa.traps import BY_BIT
+from e2kemu.cpu.isa.traps import BY_BIT, BY_NAME
 from e2kemu.cpu.windows import Trap
 from tests.cpu.guest import CODE, DATA, STACKS, Guest
 from tests.cpu.tiers import both
@@ -398,3 +398,41 @@ def test_the_rest_of_the_golden_vectors_of_memory() -> None:
         assert (state["r4"], state["r4.tag"]) == (0x4AFAFAFA4AFAFAFA, 0)
         assert run.run(bad + "{ ldw,0,sm [ %dr6 + %dr2 ], %dr4 }", r2=SCRATCH, r3=0) == ""
         assert (state["r4"], state["r4.tag"]) == (0x4AFAFAFA4AFAFAFA, 5)
+
+
+# --- several exceptions of one wide instruction -----------------------------------------------------
+
+SEVERAL = [
+    ("the window before the operand", BAD + "{ addd,0 %dg16, 0, %dr1; addd,1 %dr40, 0, %dr2 }",
+     ["exc_window_bounds", "exc_diag_operand"], (0, 1)),
+    ("the opcode before the operand", BAD + "{ addd,0 %dg16, 0, %dr1; puttst,3 %dr0, %dr2 }",
+     ["exc_illegal_opcode", "exc_diag_operand"], (0, 3)),
+    ("the condition before the operand", BAD_PREDICATE + "{ addd,0 %dg16, 0, %dr1; addd,1 0, 0, %dr2 ? %pred0 }",
+     ["exc_diag_cond", "exc_diag_operand"], (0, 1)),
+    ("the operand before the division", BAD + "{ adds,1 %g16, 0, %r1; udivs,5 0, 0, %r2 }",
+     ["exc_diag_operand", "exc_div"], (1, 5)),
+    ("the transfer before the operand", BAD + "{ addd,3 %dg16, 0, %dr1\n ct %ctpr1 }",
+     ["exc_illegal_instr_addr", "exc_diag_operand"], (3,)),
+    ("the condition of the transfer first", BAD_PREDICATE + "{ addd,0 %dg16, 0, %dr1\n ibranch end ? %pred0 }\nend:",
+     ["exc_diag_ct_cond", "exc_diag_operand"], (0,)),
+    ("two channels, one exception", BAD + "{ addd,1 %dg16, 0, %dr1; addd,4 %dg16, 0, %dr2 }",
+     ["exc_diag_operand"], (1, 4)),
+    ("a false condition raises nothing", BAD + "{ cmpedb,0 0, 1, %pred0 }\n"
+     "{ addd,0 %dg16, 0, %dr1 ? %pred0; udivs,5 0, 0, %r2 }", ["exc_div"], (5,)),
+    ("a speculative operation raises nothing", BAD + "{ addd,0,sm %dg16, 0, %dr1; udivs,5 0, 0, %r2 }",
+     ["exc_div"], (5,)),
+]
+
+
+@pytest.mark.parametrize(("text", "exceptions", "channels"), [case[1:] for case in SEVERAL],
+                         ids=[case[0] for case in SEVERAL])
+def test_all_exceptions_of_a_wide_instruction_are_told_and_the_first_one_counts(
+        text: str, exceptions: list[str], channels: tuple[int, ...]) -> None:
+    assert both(text, text.count("{"), setup)[1] == exceptions[0]
+    guest = Guest(text)
+    setup(guest)
+    guest.load("{ rrd,0 %tir.hi, %dg5 }\nread:\n{ nop 1 }", base=0x50000)
+    guest.state["oscud.lo"], guest.state["oscud.hi"], guest.state.pc = 0x50000, 0x1000 << 32, CODE
+    guest.cpu.breakpoints.add(guest.symbols["read"])
+    assert guest.cpu.run(100) == "breakpoint"
+    assert guest.state["g5"] == sum(1 << BY_NAME[name].bit for name in exceptions) | sum(1 << 44 + c for c in channels)

@@ -119,7 +119,7 @@ def test_a_trap_enters_the_table_and_done_repeats_the_instruction() -> None:
     state["r0"], state["r1"], state["r3"] = 12, 0, 5
     psr = state["psr"] = 3
     assert guest.cpu.run(4) == "limit"
-    assert (state["r0"], state["r1"], state["r2"]) == (1 << 34, CODE, 1)
+    assert (state["r0"], state["r1"], state["r2"]) == (1 << 34 | 1 << 44 + 5, CODE, 1)
     assert guest.cpu.step() == "limit"
     assert (state.pc, state["r3"], state["psr"]) == (CODE, 5, psr)
     state["r1"] = 4

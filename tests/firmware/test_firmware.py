@@ -149,7 +149,7 @@ def test_a_trap_is_reported_with_its_place_and_status_3(tmp_path: Path) -> None:
     with boot("", kernel=kernel) as machine:
         assert machine.run(timeout=60) == "exit"
         assert machine.exit_status == 3
-        expected = f"\nTRAP tir={1 << 34:016x} ip={symbols['here']:016x}\n"
+        expected = f"\nTRAP tir={1 << 34 | 1 << 44 + 5:016x} ip={symbols['here']:016x}\n"
         assert machine.console.text.endswith(expected)
 
 
