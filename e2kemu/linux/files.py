@@ -57,6 +57,8 @@ class OpenFile:
     """
 
     kind = "file"
+    message = False
+    """What one write takes is all it will take: a datagram, a number."""
 
     def __init__(self, flags: int = 0, path: str = "", host_fd: int = -1) -> None:
         self.flags = flags

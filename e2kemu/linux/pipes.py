@@ -102,6 +102,7 @@ class EventFd(OpenFile):
     """A counter: writes add to it, a read takes it (or 1 with EFD_SEMAPHORE)."""
 
     kind = "eventfd"
+    message = True
 
     def __init__(self, count: int, flags: int) -> None:
         host = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | (os.EFD_SEMAPHORE if flags & EFD_SEMAPHORE else 0))

@@ -39,6 +39,7 @@ class Socket(OpenFile):
         super().__init__(flags & c.O_NONBLOCK | c.O_RDWR, "", sock.fileno())
         sock.setblocking(False)
         self.sock = sock
+        self.message = sock.type != socket.SOCK_STREAM
         self.receive_timeout = 0
         self.send_timeout = 0
         self.bound = b""

@@ -162,6 +162,10 @@ def test_datagrams_keep_their_borders(guest: Guest) -> None:
     assert guest.call("recvfrom", two, buffer, 4, 0, 0, 0) == 4
     assert guest.call("recvfrom", two, buffer, 64, DONTWAIT, 0, 0) == 0
     assert guest.call("recvfrom", two, buffer, 64, DONTWAIT, 0, 0) == -errno.EAGAIN
+    first, second = pair(guest, 2)
+    assert guest.call("write", first, guest.space(200), 200) == 200
+    assert guest.call("write", first, guest.base, 1 << 30) == -errno.EMSGSIZE
+    assert len(guest.read(second)) == 200
 
 
 def test_messages_are_gathered_and_scattered(guest: Guest) -> None:

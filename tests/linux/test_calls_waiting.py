@@ -258,6 +258,8 @@ def test_an_eventfd_counts(guest: Guest) -> None:
     assert guest.call("write", plain, (3).to_bytes(8, "little"), 8) == 8
     assert guest.call("write", plain, (4).to_bytes(8, "little"), 8) == 8
     assert guest.read(plain, 8) == (7).to_bytes(8, "little")
+    assert guest.call("write", plain, (1).to_bytes(8, "little") * 5, 40) == 8, "one write adds one number"
+    assert guest.read(plain, 8) == (1).to_bytes(8, "little")
     assert guest.call("write", plain, (3).to_bytes(8, "little"), 4) == -errno.EINVAL
     assert guest.call("read", plain, guest.space(8), 4) == -errno.EINVAL
     assert guest.call("write", plain, b"\xff" * 8, 8) == -errno.EINVAL

@@ -168,6 +168,8 @@ def write_from(task: Task, file: OpenFile, pieces: Vector, position: int | None 
     if position is not None and position < 0:
         raise LinuxError(errno.EINVAL)
     size = sum(length for _, length in pieces)
+    if file.kind == "socket" and file.message and size > PIECE:
+        raise LinuxError(errno.EMSGSIZE)
     done = task.progress
     while True:
         try:
@@ -183,5 +185,5 @@ def write_from(task: Task, file: OpenFile, pieces: Vector, position: int | None 
                 return done
             raise
         done += count
-        if done >= size or not count:
+        if file.message or done >= size or not count:
             return done

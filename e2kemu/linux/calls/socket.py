@@ -184,7 +184,7 @@ def shutdown(task: Task, fd: int, how: int) -> int:
 def _send(task: Task, sock: Socket, pieces: Vector, flags: int, address: bytes, control: Control) -> int:
     """Send the pieces; on a stream everything, however long it takes. ``control`` goes with the first bytes."""
     size = sum(length for _, length in pieces)
-    stream = sock.sock.type == socket.SOCK_STREAM
+    stream = not sock.message
     if not stream and size > PIECE:
         raise LinuxError(errno.EMSGSIZE)
     done = task.progress
