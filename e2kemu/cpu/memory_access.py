@@ -5,7 +5,8 @@ hints have no effect; a lock always holds, because nobody else runs between two 
 of an earlier speculative load loads again and sets MLOCK when it finds something else, or when a store of the
 same wide instruction hits it. (Hardware remembers addresses in a table that may lose them at any time, and then
 sets MLOCK as well: software must be right either way.) Cache flushes do
-nothing. Big-endian and special accesses (MMU and debug registers) raise exc_illegal_opcode.
+nothing. Big-endian accesses of up to 8 bytes reverse them; larger ones and special accesses (MMU and debug
+registers) raise exc_illegal_opcode.
 """
 
 from __future__ import annotations
@@ -44,6 +45,20 @@ _FLUSHES = range(5)
 
 def _special(one: Staged) -> bool:
     return one.insn.channel in (2, 5) and one.insn.mas & 7 == 7
+
+
+def _big_endian(ex: WideExecution, one: Staged) -> bool:
+    """MAS bit 3; from v6 on it is another one in the specifiers that have bit 4 (memory order)."""
+    return bool(one.insn.mas & 8) and not (ex.cfg.version >= 6 and one.insn.mas & 0x10)
+
+
+def _swapped(m: Any, value: V, size: int) -> V:
+    """The low ``size`` bytes of ``value`` in reverse order."""
+    total: V = 0
+    for index in range(size):
+        byte = m.and_(m.lshr(value, 8 * index, 64), 0xFF)
+        total = m.or_(total, m.shl(byte, 8 * (size - 1 - index), 64))
+    return total
 
 
 def prepare_segment(ex: WideExecution, one: Staged) -> None:
@@ -138,7 +153,7 @@ def prepare(ex: WideExecution, one: Staged) -> None:
         if not (op.store and insn.mas >> 3 in _FLUSHES):
             m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x}")
         return
-    if insn.mas & 8:
+    if _big_endian(ex, one) and (op.load or op.store) > 8:
         m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x} (big endian)")
         return
     m.bits = 64
@@ -198,12 +213,13 @@ def load(ex: WideExecution, one: Staged) -> None:
     values = [value for value, _ in one.sources]
     first = m.slot(FAILED_LOAD)
     second = m.slot(FAILED_LOAD)
-    fault = m.slot(one.diag)
+    fault, swap = m.slot(one.diag), _big_endian(ex, one)
 
     def sized(size: int) -> None:
         m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
-        m.put(first, m.load(_address(m, one), size))
+        loaded = m.load(_address(m, one), size)
         m.speculative = False
+        m.put(first, m.select(m.fault, loaded, _swapped(m, loaded, size)) if swap else loaded)
         m.put(fault, m.or_(m.get(fault), m.fault))
 
     def access() -> None:
@@ -217,7 +233,7 @@ def load(ex: WideExecution, one: Staged) -> None:
             m.put(first, result[0])
             m.put(second, result[1])
         else:
-            m.put(first, result)
+            m.put(first, m.select(m.fault, result, _swapped(m, result, insn.op.load)) if swap else result)
         m.put(fault, m.or_(m.get(fault), m.fault))
 
     m.if_(m.xor(one.diag, 1), access)
@@ -269,15 +285,18 @@ def store(ex: WideExecution, one: Staged) -> None:
         mark = m.select(one.mark, marks, 0)
         values[2:] = [m.or_(value, mark) for value in values[2:]]
 
+    swap = _big_endian(ex, one)
+
     def sized(size: int) -> None:
-        m.store(_address(m, one), size, values[2])
+        m.store(_address(m, one), size, _swapped(m, values[2], size) if swap else values[2])
 
     def access() -> None:
         m.speculative, m.aligned = insn.sm, bool(ex.cfg.ac)
         if one.fmt is not None and insn.op.sizes[-1] == "D":
             _by_format(m, one.fmt, sized)
         else:
-            insn.op.meaning(m, *values)  # type: ignore[misc]
+            stored = [_swapped(m, values[2], insn.op.store)] if swap else values[2:]
+            insn.op.meaning(m, *values[:2], *stored)  # type: ignore[misc]
         m.speculative = False
 
     m.if_(permitted, access)

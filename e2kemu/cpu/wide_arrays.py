@@ -216,6 +216,9 @@ def movas(ex: WideExecution) -> None:
     """Phase 2: array reads and the advance of their areas."""
     advanced = set()
     for mova in ex.wide.movas:
+        if mova.be:
+            ex.m.trap(traps.EXC_ILLEGAL_OPCODE, f"{MOVA[mova.opc]} be=1")
+            return
         _mova(ex, mova)
         area = _area(mova)
         if mova.am and area not in advanced:

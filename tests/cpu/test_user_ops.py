@@ -309,3 +309,31 @@ def test_pairs_and_speculation_through_an_array_pointer() -> None:
     assert (end, guest.state["r5"]) == ("", int.from_bytes(bytes(range(25, 33)), "little"))
     guest, end = Pair("{ ldapd,0,sm %qr6, %r2, %dr4 }").run(**pointer(tags=(0, 0)), r2=0)
     assert (end, guest.state["r4.tag"]) == ("", 5)
+
+
+# --- byte order -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("letter", "size"), [("b", 1), ("h", 2), ("w", 4), ("d", 8)])
+@pytest.mark.parametrize("model", ["e8c", "e16c"])
+def test_big_endian_accesses_reverse_the_bytes(letter: str, size: int, model: str) -> None:
+    load = Pair(f"{{ ld{letter},0 [ %dr1 + 1 ], %dr4, mas=8 }}", model)
+    mark = "dr" if letter == "d" else "r"
+    store = Pair(f"{{ st{letter},2 %{mark}4, [ %dr1 + 1 ], mas=8 }}", model)
+    data = bytes(range(1, 33))
+    for pair in (load, store):
+        for guest in pair.guests:
+            guest.space.write_bytes(DATA, data)
+    guest, end = load.run(r1=DATA, r4=0)
+    assert (end, guest.state["r4"]) == ("", int.from_bytes(data[1 : 1 + size], "big"))
+    value = 0x1122334455667788 & (1 << 8 * size) - 1
+    guest, end = store.run(r1=DATA, r4=0x1122334455667788)
+    assert (end, guest.space.read_bytes(DATA, 32)) == ("", data[:1] + value.to_bytes(size, "big") + data[1 + size :])
+    guest, end = Pair(f"{{ ld{letter},0,sm [ %dr1 + 1 ], %dr4, mas=8 }}", model).run(r1=1 << 50, r4=0)
+    assert (end, guest.state["r4"], guest.state["r4.tag"]) == ("", 0x4AFAFAFA4AFAFAFA, 5)
+
+
+def test_from_v6_on_the_order_of_memory_is_no_byte_order() -> None:
+    pair = Pair("{ ldd,0 [ %dr1 + 0 ], %dr4, mas=0x1b }", "e16c")
+    for guest in pair.guests:
+        guest.space.write(DATA, 8, 0x1122)
+    assert pair.run(r1=DATA)[0].state["r4"] == 0x1122
