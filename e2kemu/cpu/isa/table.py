@@ -59,6 +59,12 @@ def index(version: int) -> dict[int, tuple[Op, ...]]:
     return {key: tuple(codes[-1] for codes in found) for key, found in _INDEX[version].items()}
 
 
+def codes(version: int) -> dict[int, tuple[Codes, ...]]:
+    """All codes of one instruction set: channel << 16 | cop, with 0x8000 | opc2 << 7 for a long operation -> the rows
+    that share them, the most specific first."""
+    return _INDEX[version]
+
+
 def lookup(version: int, channel: int, als: int, ales: int | None, mas: int = 0) -> Op | None:
     """The row of an operation: ``ales`` is None for a short one. None when no row has these codes."""
     cop = als >> 24 & 0x7F

@@ -1,0 +1,352 @@
+"""From the meaning of an operation to its handler: the machine under ``wide_semantics`` whose operands are in records.
+
+Each handler is what ``perform`` makes of a wide instruction with this one operation, without guards, on the registers
+%r0 (src1), %r2 (src2), %r4 (src3), %r6 (src4) and %r8 (dst): the machine finds in the record which ones these
+are. Results go to slots. What is not clean (tags, traps, failed speculation) jumps to ``step``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from e2kemu.cpu.config import GLOBAL, Config
+from e2kemu.cpu.core import Core
+from e2kemu.cpu.fp.machine import PFPFR
+from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
+from e2kemu.cpu.isa import notation
+from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
+from e2kemu.cpu.native.interp import layout as at
+from e2kemu.cpu.native.interp.lowlevel import CONVENTION, STATE
+from e2kemu.cpu.native.layout import READS, WRITES
+from e2kemu.cpu.native.memory import Memory
+from e2kemu.cpu.native.paths import Assumed, SlotVar, Unsupported
+from e2kemu.cpu.native.values import Ir
+from e2kemu.cpu.state import CTPR1, UPSR, USD_HI, USD_LO
+from e2kemu.cpu.wide_semantics import Ended, perform
+
+SLOTS = ("src1", "src2", "src3", "src4")
+DST = 8
+"""Register that stands for the destination."""
+
+_STACK = {USD_LO: at.STACK_SLOT, USD_HI: at.STACK_SLOT + 1}
+_CFG = Config(5, 0, 64, 0, 0, 1, 0, 0)
+"""Version 5 asks for the strictest alignment; what depends on the others is looked at when the handler runs."""
+
+_PARAMETERS = ", ".join(f"i64 %{name}i" for name in STATE)
+
+
+class HandlerMachine(Memory, Floating):
+    """Writes one handler. ``sticky``: it may need that the inexact flag is set already."""
+
+    def __init__(self, core: Core, wide: Wide, *, sticky: bool) -> None:
+        super().__init__(core, set(), Assumed())
+        self.wide, self.then = wide, _CFG
+        self.floating_sticky = sticky
+        (self.insn,) = wide.alu
+        self._tests: dict[int, tuple[str, int]] = {}
+        """Register -> where its tag is, and which halves are used."""
+        self._places: dict[int, str] = {}
+        self._values: dict[tuple[str, int], str] = {}
+        self._mask = "%maski"
+        self._checked_fp = False
+
+    # -- operands ------------------------------------------------------------------------------------------
+
+    def _byte(self, offset: int) -> str:
+        place = self._early(f"getelementptr i8, ptr %u, i64 {offset}")
+        return self._early(f"zext i8 {self._early(f'load i8, ptr {place}')} to i64", 8)
+
+    def _distance(self, register: int) -> str:
+        """The register's distance from %r0."""
+        if register >= GLOBAL:
+            raise Unsupported("a global register")
+        if register not in self._places:
+            number = min(register >> 1, 3)
+            code = self._byte(16 + number)
+            place = self._early(f"getelementptr i16, ptr %sources, i64 {code}")
+            if register & 1:
+                place = self._early(f"getelementptr i16, ptr {place}, i64 1")
+            self._places[register] = self._early(f"sext i16 {self._early(f'load i16, ptr {place}')} to i64")
+        return self._places[register]
+
+    def _literal(self, register: int) -> tuple[str, str]:
+        """(i1 it is one, its value) of an operand that may be a literal; ("", "") for the others."""
+        if register not in (0, 2):
+            return "", ""
+        key = "lit", register
+        if key not in self._values:
+            bit = self._early(f"and i64 {self._byte(20)}, {1 if register == 0 else 2}")
+            self._values[key] = self._early(f"icmp ne i64 {bit}, 0", 1)
+            if register == 0:
+                self._values["val", 0] = self._byte(21)
+            else:
+                place = self._early("getelementptr i8, ptr %u, i64 8")
+                self._values["val", 2] = self._early(f"load i64, ptr {place}")
+        return self._values[key], self._values["val", register]
+
+    def _item(self, part: str, register: int) -> str:
+        key = part, register
+        if key not in self._values:
+            place = self._early(f"getelementptr i64, ptr %{part}, i64 {self._distance(register)}")
+            value = self._early(f"load i64, ptr {place}")
+            is_literal, literal = self._literal(register)
+            if is_literal:
+                literal = literal if part == "w" else "0"
+                value = self._early(f"select i1 {is_literal}, i64 {literal}, i64 {value}")
+            self._values[key] = value
+        return self._values[key]
+
+    def reg(self, register: int) -> Ir:
+        return self._item("w", register)
+
+    old_reg = reg
+
+    def ext(self, register: int) -> Ir:
+        return self._item("e", register)
+
+    old_ext = ext
+
+    def tag(self, register: int, mask: int) -> Ir:
+        before = self._tests.get(register)
+        if before is None:
+            place = self._early(f"getelementptr i8, ptr %t, i64 {self._distance(register)}")
+            tag = self._early(f"load i8, ptr {place}")
+            is_literal, _ = self._literal(register)
+            if is_literal:
+                tag = self._early(f"select i1 {is_literal}, i8 0, i8 {tag}")
+            before = tag, 0
+        self._tests[register] = before[0], before[1] | mask
+        return 0
+
+    def check(self) -> None:
+        """Leave unless every register used is numeric."""
+        whole = ""
+        for tag, halves in self._tests.values():
+            part = tag if halves == 15 else self.name(f"and i8 {tag}, {halves}", 8)
+            whole = self.name(f"or i8 {whole}, {part}", 8) if whole else part
+        self._tests.clear()
+        if whole:
+            self.step_if_not(self.name(f"icmp eq i8 {whole}, 0", 1))
+
+    def old_tag(self, register: int) -> Ir:
+        return 0
+
+    def may_keep(self, register: int, halves: int) -> None:
+        pass
+
+    def pred(self, index: int) -> Ir:
+        # only the condition of a merge is asked for: MERGE has found it
+        return self.and_(self._early(f"lshr i64 %maski, {at.CHOSEN.bit_length() - 1}"), 1)
+
+    def pred_raw(self, index: int) -> Ir:
+        return 0
+
+    def sreg(self, number: int) -> Ir:
+        return self._early(f"load i64, ptr {self._early(self._state('S', number))}")
+
+    # -- results -------------------------------------------------------------------------------------------
+
+    def _stage(self, slot: str, value: Ir, kind: int, code: str | int) -> None:
+        self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {slot}")
+        for offset, item in ((16, code), (17, kind)):
+            place = self.name(f"getelementptr i8, ptr {slot}, i64 {offset}")
+            text = str(item) if isinstance(item, int) else self.name(f"trunc i64 {item} to i8", 8)
+            self.emit(f"store i8 {text}, ptr {place}")
+
+    def _slot(self, second: int = 0) -> str:
+        """The slot of the destination, whose bit of ``mask`` is set."""
+        key = "slot", second
+        if key not in self._values:
+            number = self._byte(22)
+            base = self._early(f"getelementptr [32 x i8], ptr %slots, i64 {number}")
+            self._values[key] = self._early(f"getelementptr i8, ptr {base}, i64 {32 * second}")
+            place = self._early("getelementptr i8, ptr %u, i64 24")
+            bit = self._early(f"zext i32 {self._early(f'load i32, ptr {place}')} to i64")
+            if second:
+                bit = self.name(f"shl i64 {bit}, 1")
+            self._mask = self.name(f"or i64 {self._mask}, {bit}")
+        return self._values[key]
+
+    def write_reg(self, register: int, value: Ir, tag: Ir, halves: int) -> None:
+        second = register - DST
+        code: Ir = self._byte(19)
+        if second:
+            code = self.add(code, 1, 64)
+        kind = at.FULL
+        if halves == 3:
+            kind = at.LOW_KEPT if self.insn.op.family == "movt" else at.LOW
+            value = self.trunc(value, 32)
+        self._stage(self._slot(second), value, kind, code)
+
+    def write_ext(self, register: int, value: Ir) -> None:
+        slot = self._slot(register - DST)
+        place = self.name(f"getelementptr i8, ptr {slot}, i64 8")
+        self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {place}")
+        kind = self.name(f"getelementptr i8, ptr {slot}, i64 17")
+        self.emit(f"store i8 {at.EXTENDED}, ptr {kind}")
+
+    def write_pred(self, index: int, slot: SlotVar) -> None:
+        self._stage(self._slot(), slot.current, at.PREDICATE, self._byte(19))
+
+    def set_sreg(self, number: int, value: Ir) -> None:
+        if number == PFPFR:
+            if not self.floating_sticky:
+                flag = self.and_(self.as_bits(value, 64), STICKY)
+                shift = at.INEXACT.bit_length() - STICKY.bit_length()
+                self._mask = self.name(f"or i64 {self._mask}, {self.as_bits(self.shl(flag, shift, 64), 64)}")
+        elif number in _STACK:
+            slot = self.name(f"getelementptr [32 x i8], ptr %slots, i64 {_STACK[number]}")
+            self._stage(slot, value, at.STATE_REGISTER, number)
+            self._mask = self.name(f"or i64 {self._mask}, {1 << _STACK[number]}")
+        elif number == CTPR1:
+            self._stage(self._slot(), value, at.STATE_REGISTER, self._byte(19))
+        else:
+            raise Unsupported(f"state register {number}")
+
+    # -- floating point --------------------------------------------------------------------------------------
+
+    def fp_enabled(self) -> None:
+        if self._checked_fp:
+            return
+        self._checked_fp = True
+        # the loads are early: this may be under a condition
+        mask = MASKED | ROUNDING | (STICKY if self.floating_sticky else 0)
+        control = self._early(f"and i64 {self.sreg(PFPFR)}, {mask}")
+        enabled = self._early(f"and i64 {self.sreg(UPSR)}, 1")
+        right = self.name(f"icmp eq i64 {control}, {mask & ~ROUNDING}", 1)
+        self.step_if_not(self.name(f"and i1 {right}, {self.name(f'icmp ne i64 {enabled}, 0', 1)}", 1))
+
+    # -- memory ----------------------------------------------------------------------------------------------
+
+    def _may_access(self, address: Ir, size: int) -> None:
+        self.check()
+        if size > 1:
+            place = self._early(f"getelementptr i8, ptr %c, i64 {at.ALIGN}")
+            wanted = self._early(f"load i64, ptr {place}")
+            low = self.name(f"and i64 {self.as_bits(address, 64)}, {size - 1}")
+            self._step_if(self.boolean(f"icmp ne i64 {self.name(f'and i64 {low}, {wanted}')}, 0"))
+
+    def load(self, address: Ir, size: int) -> Ir:
+        self._may_access(address, size)
+        return super().load(address, size)
+
+    def store(self, address: Ir, size: int, value: Ir) -> None:
+        self._may_access(address, size)
+        super().store(address, size, value)
+
+    # -- leaving -----------------------------------------------------------------------------------------------
+
+    def _jump(self, lines: list[str], target: str, mask: str) -> None:
+        given = ", ".join(f"i64 {mask if name == 'mask' else f'%{name}i'}" for name in STATE)
+        made = self.fresh()
+        lines += [f"{made} = musttail call {CONVENTION} i64 {target}({given})", f"ret i64 {made}"]
+
+    def _step(self) -> str:
+        if not self._step_label:
+            self._step_label = self._new_label("step")
+            self.outlined.append(f"{self._step_label}:")
+            self._jump(self.outlined, "@step", "%maski")
+        return self._step_label
+
+    def _fail(self) -> str:
+        if not self._fail_label:
+            self._fail_label = self._new_label("fail")
+            self.outlined.append(f"{self._fail_label}:")
+            self._jump(self.outlined, "@fail", "%maski")
+        return self._fail_label
+
+    def go_on(self, pc: int, cfg: Config, late: list[Callable[[], None]]) -> None:
+        if late:
+            raise Unsupported("late")
+        self.check()
+        if self._stored:
+            after = self.name("load i64, ptr %ustored")
+            shifted = self.name(f"shl i64 {after}, {at.STORED.bit_length() - 1}")
+            self._mask = self.name(f"or i64 {self._mask}, {shifted}")
+        place, following = self.name(f"add i64 %ui, {at.RECORD}"), self.fresh()
+        self.emit(f"{following} = inttoptr i64 {place} to ptr")
+        target = self.name(f"load ptr, ptr {following}")
+        given = ", ".join(f"i64 { {'mask': self._mask, 'u': place}.get(name, f'%{name}i')}" for name in STATE)
+        self.emit(f"%last = musttail call {CONVENTION} i64 {target}({given})")
+        self.emit("ret i64 %last")
+
+    def write_sreg(self, number: int, value: Ir) -> NoReturn:
+        raise Unsupported("a state register")
+
+    def function(self, name: str) -> str:
+        """The handler's text. Raises Unsupported."""
+        self._label("body")
+        head, self.lines = self.lines, []
+        try:
+            perform(self, self.wide, _CFG)
+        except Ended:
+            raise Unsupported("it always traps") from None
+        offsets = self.offsets
+        # the store's mark has a name of its own, %u is the record
+        body = [line.replace("ptr %u", "ptr %ustored") if line.endswith("ptr %u") else line
+                for line in (*self._prefix, *self.lines, *self.outlined)]
+        extensions = offsets["E"] - offsets["R"]
+        text = [f"define {CONVENTION} i64 @{name}({_PARAMETERS}) nounwind {{", "entry:", "%ustored = alloca i64",
+                *(f"%{n} = inttoptr i64 %{n}i to ptr" for n in ("s", "c", "u", "w", "t")),
+                f"%e = getelementptr i8, ptr %w, i64 {extensions}",
+                f"%sources = getelementptr i8, ptr %c, i64 {at.SOURCES}",
+                f"%slots = getelementptr i8, ptr %c, i64 {at.SLOTS}", f"%why = getelementptr i8, ptr %c, i64 {at.WHY}",
+                f"%reads = getelementptr i8, ptr %c, i64 {READS}", f"%writes = getelementptr i8, ptr %c, i64 {WRITES}",
+                "br label %body", *head, *body, "}"]
+        return "\n".join(text)
+
+
+def instruction(op: notation.Op, *, speculative: bool, to_ctpr: bool) -> Wide:
+    """The wide instruction with this operation alone, its operands in the registers that stand for them."""
+    fields: dict[str, Any] = {}
+    for number, slot in enumerate(SLOTS):
+        if slot in op.fmt.slots:
+            fields[slot] = Operand(Kind.R, 2 * number)
+    if "dst" in op.fmt.slots:
+        fields["dst"] = Operand(Kind.CTPR, 1) if to_ctpr else Operand(Kind.R, DST)
+    if "pred" in op.fmt.slots:
+        fields["pred"] = 0
+    if op.merges:
+        fields["merge"] = (Guard(0),)
+    channel = int(next(c for c in reversed(op.channels) if c)[0])
+    if op.pair:
+        fields["pair_channel"] = int(op.pair[1])
+    return Wide(5, 8, alu=(AluInsn(channel, op, speculative, **fields),))
+
+
+class Generator:
+    """Makes handlers; operations that differ only in their codes share one."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.texts: dict[str, str] = {}
+        self.declarations: set[str] = set()
+        self._known: dict[tuple[object, ...], str | None] = {}
+        self.unsupported: dict[str, str] = {}
+        """Name of an operation -> why it has no handler."""
+
+    def of(self, op: notation.Op, *, speculative: bool = False, to_ctpr: bool = False) -> str | None:
+        """The name of an operation's handler, None when the reference tier does it."""
+        if op.meaning is None or op.imm8 or op.family == "aau" or op.fmt.name in ("ALOPF15", "ALOPF16"):
+            return None
+        name = op.name if op.family in ("segment", "movt") else ""
+        key = (op.meaning, op.sizes, op.fmt.slots, op.family, op.load, op.store, op.imm8, bool(op.pair), op.merges,
+               "mqp" in op.name, name, speculative, to_ctpr)
+        if key not in self._known:
+            self._known[key] = self._make(op, f"op{len(self._known)}_{op.name}", speculative, to_ctpr)
+        return self._known[key]
+
+    def _make(self, op: notation.Op, name: str, speculative: bool, to_ctpr: bool) -> str | None:
+        wide = instruction(op, speculative=speculative, to_ctpr=to_ctpr)
+        for sticky in (False, True):
+            machine = HandlerMachine(self.core, wide, sticky=sticky)
+            try:
+                self.texts[name] = machine.function(name)
+            except Unsupported as reason:
+                self.unsupported[op.name] = str(reason)
+                continue
+            self.declarations |= machine.intrinsics
+            self.unsupported.pop(op.name, None)
+            return name
+        return None

@@ -1,0 +1,185 @@
+"""The native interpreter of one CPU: its pages, its records, its calls.
+
+Who owns what: the context is the translator's (``native.layout``), which also answers slow memory accesses; pages and
+records are the interpreter's. All of it belongs to the CPU's thread. A page that is dropped loses its table at once;
+its records stay where they are until ``clear``, for generated code may be on its way out of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from e2kemu.cpu.core import PAGE, Core
+from e2kemu.cpu.native.interp import layout as at
+from e2kemu.cpu.native.interp.build import HostCode
+from e2kemu.cpu.native.interp.tables import Tables, make
+from e2kemu.cpu.native.layout import NEVER, Context, Status, Word
+from e2kemu.cpu.windows import Trap
+
+RECORDS = 1 << 19
+"""Records kept: 16 MiB, of which only what is used is there."""
+
+HOT = 512
+"""Times that a place is come to before it is hot; asked again at each power of two from there on."""
+
+_Run = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
+_tables: dict[int, Tables] = {}
+_lock = threading.Lock()
+
+
+def tables(version: int) -> Tables:
+    """The decoder's tables of an instruction set."""
+    code = HostCode.get()
+    with _lock:
+        if version not in _tables:
+            _tables[version] = make(version, code.find)
+        return _tables[version]
+
+
+class Interpreter:
+    """Executes code natively from the state's PC on. ``hot``: tell of places that are hot."""
+
+    def __init__(self, core: Core, context: Context, *, hot: bool) -> None:
+        self.core, self.context = core, context
+        code = HostCode.get()
+        self._run = _Run(code.address("e2k_run"))
+        self._interpret = _Run(code.address("e2k_interpret"))
+        self.tables = tables(core.state.model.version)
+        self.arena: NDArray[np.uint64] = np.zeros(RECORDS * (at.RECORD // 8), dtype=np.uint64)
+        self.pages: dict[int, NDArray[np.uint64]] = {}
+        """Page -> its table."""
+        self._state_address = context.state_address
+        words = context.interpreter
+        for place, value in ((at.ARENA, self.arena.ctypes.data), (at.CURSOR, 1), (at.CAPACITY, RECORDS),
+                             (at.INDEX, self.tables.index.ctypes.data),
+                             (at.CANDIDATES, self.tables.candidates.ctypes.data),
+                             (at.OPERATIONS, self.tables.operations.ctypes.data),
+                             (at.STATE_ACCESS, self.tables.access.ctypes.data),
+                             (at.VERSION, core.state.model.version), (at.HOT, HOT if hot else NEVER)):
+            words[place >> 3] = value
+        sources = context.interpreter.cast("B")
+        for number in range(64):
+            # %r0..%r63 are where they are; the others are found when generated code is entered
+            sources[at.SOURCES + 2 * (0x80 + number)] = number
+        self.clear()
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def run(self, left: int, *, regions: bool = True) -> tuple[Status, int]:
+        """Execute at most ``left`` wide instructions: (why it ended, wide instructions left). ``regions``: begin with
+        the translator's code if there is some."""
+        words = self.context.words
+        words[Word.LEFT] = left
+        run = self._run if regions else self._interpret
+        status = run(self._state_address, self.context.address)
+        return Status(status), words[Word.LEFT]
+
+    def resolve(self, status: Status, pc: int, regions: Iterable[int] = ()) -> bool:
+        """Do what PAGE, CROSS or FULL asks for; False: the wide instruction at ``pc`` is for the reference tier.
+
+        ``regions`` are the places of the page that the translator has something for.
+        """
+        if status == Status.FULL:
+            self.clear()
+            return True
+        try:
+            return self._open(pc, regions) if status == Status.PAGE else self._extend(pc)
+        except Trap:
+            return False
+
+    # -- pages -------------------------------------------------------------------------------------------
+
+    def _slot(self, page: int) -> int:
+        return (at.PAGES >> 3) + 2 * (page & at.PAGE_SLOTS - 1)
+
+    def _open(self, pc: int, regions: Iterable[int]) -> bool:
+        """Let the interpreter know the page of ``pc``. Raises Trap."""
+        page = pc >> PAGE
+        table = self.pages.get(page)
+        if table is None:
+            host = self._host(pc)
+            if not host:
+                return False
+            table = self.pages[page] = np.zeros(at.TABLE_BYTES >> 3, dtype=np.uint64)
+            table[at.HOST >> 3], table[at.LIMIT >> 3] = host, 1 << PAGE
+            self.core.mark_code(page)
+            for place in regions:
+                self._flag(table, place)
+        slot, words = self._slot(page), self.context.interpreter
+        words[slot + 1], words[slot] = table.ctypes.data, page
+        return True
+
+    def _host(self, pc: int) -> int:
+        """Where the page of ``pc`` is, 0 when it is not in one piece. Raises Trap where nothing can be executed."""
+        self.core.code_at(pc)
+        start = pc >> PAGE << PAGE
+        flat = self.core.space.find(pc)
+        if flat is None or flat.block is None or start < flat.start or start + (1 << PAGE) > flat.end:
+            return 0
+        offset = flat.block_offset + start - flat.start
+        flat.block.need(offset, 1 << PAGE)
+        return int(flat.block.view.ctypes.data) + offset
+
+    def _extend(self, pc: int) -> bool:
+        """The wide instruction at ``pc`` goes on in the next page: let the decoder look there."""
+        page = pc >> PAGE
+        table = self.pages.get(page)
+        if table is None:
+            return True
+        try:
+            there = self._host(page + 1 << PAGE) == int(table[at.HOST >> 3]) + (1 << PAGE)
+        except Trap:
+            there = False
+        # one less than allowed says that it is not
+        table[at.LIMIT >> 3] = (1 << PAGE) + 64 if there else (1 << PAGE) - 4
+        if there:
+            self.core.mark_code(page + 1)
+        return True
+
+    @staticmethod
+    def _flag(table: NDArray[np.uint64], pc: int) -> None:
+        table.view(np.uint8)[at.REGION + (pc >> 3 & at.ENTRIES - 1)] = 1
+
+    def has_region(self, pc: int) -> None:
+        """The translator has something for ``pc`` now: leave the interpreter there."""
+        table = self.pages.get(pc >> PAGE)
+        if table is not None:
+            self._flag(table, pc)
+
+    # -- dropping ----------------------------------------------------------------------------------------
+
+    def invalidate(self, address: int, size: int) -> None:
+        """Bytes from ``address`` on changed."""
+        if not self.pages or size <= 0:
+            return
+        first, last = address >> PAGE, address + size - 1 >> PAGE
+        reached = [page for page in range(first - 1, last + 1) if page in self.pages] \
+            if last - first < len(self.pages) else [page for page in self.pages if first - 1 <= page <= last]
+        for page in reached:
+            if page < first and self.pages[page][at.LIMIT >> 3] <= 1 << PAGE:
+                continue
+            del self.pages[page]
+            slot, words = self._slot(page), self.context.interpreter
+            if words[slot] == page:
+                words[slot] = NEVER
+            if page >= first:
+                self.core.unmark_code(page)
+
+    def clear(self) -> None:
+        """Drop everything; generated code is not running."""
+        self.pages.clear()
+        words = self.context.interpreter
+        for number in range(at.PAGE_SLOTS):
+            words[(at.PAGES >> 3) + 2 * number] = NEVER
+        words[at.CURSOR >> 3] = 1
+
+    @property
+    def decoded(self) -> tuple[int, int]:
+        """Wide instructions decoded since the start; how many of them are for the reference tier."""
+        words = self.context.interpreter
+        return words[at.DECODED >> 3], words[at.STRANGE >> 3]

@@ -1,0 +1,88 @@
+"""Memory of the interpreter: its part of the context, records, tables of pages and of operations.
+
+A *record* is 32 bytes; the first eight are the address of its handler. A wide instruction is a row of them: HEAD, its
+operations in the order of ``wide_semantics``' phases, an end. What they are about::
+
+    HEAD       8 address   16 u8 %r needed   17 u8 %b needed   20 u32 times a transfer came here
+    operation  8 literal of src2   16 u8 operand bytes of src1, src2, src3, dst (or src4, %pred)
+               20 u8 which are literals   21 u8 literal of src1   22 u8 first slot   24 u32 its bit, 0: no result
+    GUARD      8 up to 8 conditions (bits 4:0 number, 7 negated): first predicates, then counters
+               16 u8 predicates   17 u8 counters   18 u8 records to pass over when it does not hold
+    LOGIC      8 u8 sources of @p0..@p3   12 u16 the operations   18 u8 how many operations
+    CHECK      8 up to 8 operand bytes, registers that must be numeric   16 u8 how many   18 u8 which halves of each
+    CONDITION  16 u8 type   17 u8 predicate   18 u8 kind of transfer   19 u8 CTPR   20 u8 wbs
+    END        see ``control.finish``
+
+Results wait in *slots* until the end. Slot 2 * channel is the operation's, the next one that of the second register
+of a pair; they are committed in ascending order. A bit of ``mask`` says that a slot is full.
+
+``%b`` numbers, rotated globals and predicates are looked up: ``SOURCES`` maps an operand byte to the register's
+distance from %r0, ``PREDICATES`` the number of a predicate to its register.
+"""
+
+from __future__ import annotations
+
+from e2kemu.cpu.native.layout import INTERPRETER
+
+RECORD = 32
+
+# --- in the context ------------------------------------------------------------------------------------
+SOURCES = INTERPRETER                   # 256 x i16
+PREDICATE_MAP = SOURCES + 512           # 32 x u8
+SLOTS = PREDICATE_MAP + 64              # 20 x 32: value u64, extension u64, code u8, kind u8
+PAGES = SLOTS + 20 * 32                 # 256 x 16: page u64, address of its table u64
+PAGE_SLOTS = 256
+WORDS = PAGES + PAGE_SLOTS * 16
+SIZE = WORDS                            # doubles in the window
+ROTATING = WORDS + 8                    # how many %b may be named; 0: the rotating part is not inside the window
+WIDE_LOW = WORDS + 16                   # the window is dbl: results of 32 bits clear the high half
+ALIGN = WORDS + 24                      # all ones: alignment is checked
+PRIVILEGED = WORDS + 32
+TARGET = WORDS + 40                     # the CTPR of a transfer, between its check and the end
+HOT = WORDS + 48                        # times after which a place is hot, NEVER: none is
+ARENA = WORDS + 56                      # address of the records
+CURSOR = WORDS + 64                     # the next free one
+CAPACITY = WORDS + 72
+INDEX = WORDS + 80                      # tables of operations: see ``tables``
+CANDIDATES = WORDS + 88
+OPERATIONS = WORDS + 96
+STATE_ACCESS = WORDS + 104
+VERSION = WORDS + 112
+WHY = WORDS + 120                       # status of a slow access
+NEED_R = WORDS + 128                    # the decoder's: how many %r and %b the wide instruction at hand names
+NEED_B = WORDS + 136
+STOPS = WORDS + 144                     # nothing is decoded behind it
+DECODED = WORDS + 152                   # wide instructions decoded since the start
+STRANGE = WORDS + 160                   # of these left to the reference tier
+GUARDS = WORDS + 192                    # 6 x 32: predicates u8, counters u8, 6 + 6 conditions; the same of merges at 16
+CHANNELS = GUARDS + 6 * 32              # 6 x 32: address of its operation u64, ALS u64, ALES u64, MAS u64
+END_OF_CONTEXT = CHANNELS + 6 * 32
+
+# --- slots ---------------------------------------------------------------------------------------------
+FULL, LOW, LOW_KEPT, EXTENDED, PREDICATE, STATE_REGISTER = range(6)
+"""Kinds: 64 bits; the low 32; the same in a dbl window too; 64 bits and an extension; a predicate; a state register."""
+LOGIC_SLOT = 12
+STACK_SLOT = 16                         # USD.lo and USD.hi
+INEXACT, STORED, CHOSEN, TAKEN = 1 << 20, 1 << 29, 1 << 30, 1 << 31
+"""Other bits of ``mask``: inexact result, leave after a store, condition of a merge, the transfer happens."""
+
+# --- a page's table --------------------------------------------------------------------------------------
+ENTRIES = 512                           # u32: index of the record of the wide instruction there, 0: not decoded
+REGION = ENTRIES * 4                    # 512 x u8: 1: the translator has something for this place
+HOST = REGION + ENTRIES                 # where the page's bytes are
+LIMIT = HOST + 8                        # how many bytes from there on may be looked at
+TABLE_BYTES = LIMIT + 8
+
+# --- an operation's entry ----------------------------------------------------------------------------------
+OPERATION = 32                          # two handlers u64, flags u64, mask and value of unused ALS bits u32
+HAS_SRC1, HAS_SRC2, HAS_SRC3, HAS_SRC4, HAS_DST, HAS_PRED = (1 << i for i in range(6))
+LOADS, STORES, PAIR_DST, PAIR_SRC4, PAIR_SRC2, MERGES, TO_CTPR, STATE_READ, STATE_WRITE = (
+    1 << i for i in range(8, 17))
+PAIRED_SLOTS = 24                       # bits 24 src1, 25 src2, 26 src4, dst: the second channel names the next one
+PARTNER = 28                            # bits 28..30: distance of the second channel, 0: no quad operation
+SPECULATIVE_APART = 1 << 32             # the second handler is for speculative mode
+NARROW1 = 1 << 33                       # src1 has 32 bits; the next ones: src2, src4
+CANDIDATE = 16                          # mask u32, value u32, ALES low i16, MAS i16, operation u16, last u16
+
+# --- transfers ---------------------------------------------------------------------------------------------
+NOWHERE, BRANCH, THROUGH, CALL = range(4)
