@@ -1,0 +1,8 @@
+"""The areas: one module each with the values its programs compare with."""
+
+from __future__ import annotations
+
+from tests.guest.areas import integer
+from tests.guest.harness import Area
+
+AREAS: tuple[Area, ...] = (*integer.AREAS,)
