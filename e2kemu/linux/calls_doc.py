@@ -39,6 +39,36 @@ HEAD = """# System calls of Linux/e2k programs
 What a guest process may ask of the kernel (`-M linux-user`, `e2kemu-run`). Numbers are Linux/e2k's, in 64-bit and
 32-bit programs alike. A call that is not here answers -ENOSYS and is named under `-d unimp`. This file is made from
 the table: `python -m e2kemu.linux.calls_doc > docs/linux-user-calls.md`.
+
+## The sandbox
+
+`-root DIR` makes DIR the program's `/`. The emulator walks every path itself, name by name, and lets the host follow no
+link: `..` at the root stays there, absolute links begin at the root again, a directory that was moved out of the root
+has no parent. `/proc` is never the host's: it shows the program its own processes, mappings, descriptors and limits,
+with or without `-root`. Names of AF_UNIX sockets are paths as all others.
+
+`-read-only`: whatever would change a file system fails with EROFS (devices, FIFOs, memfd and the standard descriptors
+can be written). `-deny-net`: `socket` fails with EACCES; pairs of AF_UNIX sockets are left.
+
+## What follows a migration
+
+Descriptors keep their numbers, flags and shared offsets. Regular files and directories are opened again by their path
+(in the destination's `-root`); pipes go with their bytes when nobody outside of the process has an end, so do eventfds,
+timers, signalfds, epolls, memfds (up to 64 MiB) and files of `/proc`. Descriptors 0, 1 and 2, where they are still the
+emulator's own, become the destination's. Sockets, deleted files, terminals and FIFOs cannot follow: they are blockers,
+and named.
+
+## Where it differs from Linux on an Elbrus machine
+
+- Ids, limits, priorities, scheduling policies and prctl's settings are the guest's own: the host's do not change, and
+  only what an unprivileged process may do succeeds.
+- CPU clocks of threads tell the process' time; `getrusage` counts mapped pages as resident.
+- A FIFO that is opened for reading does not wait for a writer; its first read does.
+- The entries of a directory are read when the reading begins, and sorted by name.
+- `flock` and record locks are the host's, and waited for by trying again every 10 ms.
+- `sync` and `syncfs` leave it to the host; `fsync` and `fdatasync` do what they say.
+- Of extended attributes there are those in `user.`.
+- Socket options whose values hold pointers (filters) fail with ENOPROTOOPT.
 """
 
 
