@@ -15,8 +15,10 @@ import errno
 import os
 import select
 import signal
+import struct
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -82,6 +84,9 @@ class Kernel:
         """This emulator is a child of another (fork): there is no machine around it."""
         self.images: list[tuple[str, int]] = []
         """Program files that are mapped, and what was added to their addresses: for symbols."""
+        self.arriving: list[Task] = []
+        """Sleepers that have just come by migration. All ask again before anybody goes on: who wakes them must find
+        them asleep."""
         self.contexts: dict[int, contexts.Context] = {}
         """Contexts (``struct ucontext``) that do not run, by the top of their stack."""
         self.links: dict[int, int] = {}
@@ -159,7 +164,7 @@ class Kernel:
                 self._wait()
                 continue
             self.switch_to(task)
-            if task.call is not None and not self._go_on(task):
+            if task.call is not None and (not self._go_on(task) or self.arriving):
                 continue
             if not self.signals.deliver(task) or self._posted:
                 continue
@@ -185,6 +190,10 @@ class Kernel:
         """The task whose turn it is: round robin among those that can run or have something to look at."""
         tasks = self.process.tasks
         self._look(0)
+        while self.arriving and not self.process.stopped:
+            waiting = self.arriving.pop(0)
+            if waiting.call is not None and waiting.block is None:
+                return waiting
         for step in range(1, len(tasks) + 1):
             task = tasks[(self._turn + step) % len(tasks)]
             if (task.block is None or self.signals.interrupts(task)) and not self.process.stopped:
@@ -322,9 +331,15 @@ class Kernel:
             result = -error.number
         except OSError as error:
             result = -(error.errno or errno.EIO)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, struct.error):
             # a number that the host cannot even be asked with
             result = -errno.EINVAL
+        except Exception as error:
+            # a fault of ours is no reason to lose the guest
+            self.say(f"e2kemu: internal error in system call {known.name}: {error!r}")
+            if trace.mask & trace.Log.UNIMP:
+                trace.log(traceback.format_exc())
+            result = -errno.ENOSYS
         self._finish(task, known, arguments, pending, result)
 
     def _finish(self, task: Task, known: Call, arguments: tuple[int, ...], pending: PendingCall, result: int) -> None:

@@ -165,6 +165,7 @@ class ProcessImage:
                 raise ValueError("the registers of a context are missing")
             kernel.contexts[int(key)] = Context(image.cpu.state.buffer.copy(), int(link), bool(fresh))
         kernel.links = {int(key): int(link) for key, link in d["links"]}
+        kernel.arriving = sorted((task for task in process.tasks if task.call is not None), key=lambda t: t.slept_since)
         if not process.tasks and process.exit_status is None:
             raise ValueError("the process has no task")
         process.files.load(d["files"], process)

@@ -121,11 +121,10 @@ def test_damage_to_a_header_never_gives_anything_but_an_image_error(offset: int,
     data = bytearray(Image(b"\0" * 64, interpreter="/lib/ld").build())
     data[offset : offset + len(junk)] = junk
     try:
-        program = parse_program(bytes(data), "file")
+        taken, text = bool(parse_program(bytes(data), "file").segments), ""
     except ImageError as error:
-        assert "\n" not in str(error)
-    else:
-        assert program.segments
+        taken, text = False, str(error)
+    assert taken or (text.startswith("could not load program 'file': ") and "\n" not in text)
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:
