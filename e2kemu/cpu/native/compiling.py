@@ -64,6 +64,8 @@ class Region:
     plain: bool
     seconds: float
     epoch: int = 0
+    nodes: frozenset[tuple[int, Config]] = frozenset()
+    """Where paths meet in it: entering there is its business."""
     misfits: int = 0
     text: str = ""
     listing: list[str] = field(default_factory=list)
@@ -150,6 +152,7 @@ def compile_region(core: Core, fetch_at: Callable[[int], Wide], job: Job, level:
     return Region(job.pc, job.cfg, config_key(job.cfg), code, code.address("region"), tuple(sorted(pages)),
                   [(wide.address, source[wide.address][: wide.size]) for wide in used],
                   machine.total, machine.assumed, job.plain, time.perf_counter() - began, job.epoch,
+                  frozenset(machine.nodes),
                   text=text if trace.mask & trace.Log.OP else "", listing=listing)
 
 

@@ -17,6 +17,9 @@ from e2kemu.cpu.native.values import Ir
 from e2kemu.cpu.state import BGR, BR, CR1_LO, EMPTY_TAG, WD, WINDOW_END, Slot
 from e2kemu.cpu.wide_control import TAG_LABEL, TAG_RETURN
 
+PAGES_KNOWN = 4
+"""Pages remembered on a path, each for one base of addresses and one kind of access."""
+
 ZEROED = "#zeroed"
 """Stands for the locals of registers that just entered the window, until it is known which there are."""
 
@@ -24,40 +27,86 @@ ZEROED = "#zeroed"
 class Memory(Registers):
     """The part of a region machine that reaches memory."""
 
-    def _lookup(self, address: str, size: int, table: int) -> tuple[str, str]:
-        """Emit the TLB test: (i1 hit, host address)."""
-        page = self.name(f"lshr i64 {address}, 12")
-        index = self.name(f"and i64 {page}, {TLB_ENTRIES - 1}")
+    def add(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
+        made = super().add(a, b, bits)
+        if isinstance(made, str) and (bits or self.bits) == 64:
+            for base, offset in ((a, b), (b, a)):
+                if isinstance(base, str) and isinstance(offset, int) and base != made:
+                    self._base[made] = base
+        return made
+
+    def _lookup(self, address: str, size: int, table: int, fast: str, slow: str) -> tuple[str, str]:
+        """Emit the way to ``fast``, or to ``slow``, and at ``fast``: (page address, what to add to a guest address).
+
+        When an access relative to the same base was near by on this path its page is looked at first: then the TLB
+        need not be asked. Beside a hit waits the runtime, which asks it.
+        """
+        key = table, self._base.get(address, address)
+        known = None if self._scopes else self.facts.pages.get(key)
+        if known is not None:
+            page, addend = known
+            apart = self.name(f"and i64 {self.name(f'xor i64 {address}, {page}')}, {-4096 | size - 1}")
+            self.emit(f"br i1 {self.name(f'icmp eq i64 {apart}, 0', 1)}, label %{fast}, label %{slow}{LIKELY}")
+            self._label(fast)
+            return page, addend
+        number = self.name(f"lshr i64 {address}, 12")
+        index = self.name(f"and i64 {number}, {TLB_ENTRIES - 1}")
         entry = self.name(f"getelementptr [2 x i64], ptr %{'reads' if table == READS else 'writes'}, i64 {index}")
         tag = self.name(f"load i64, ptr {entry}")
         wanted = self.name(f"and i64 {address}, {-4096 | size - 1}")
-        return self.name(f"icmp eq i64 {tag}, {wanted}", 1), entry
+        self.emit(f"br i1 {self.name(f'icmp eq i64 {tag}, {wanted}', 1)}, label %{fast}, label %{slow}{LIKELY}")
+        self._label(fast)
+        addend = self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr {entry}, i64 1')}")
+        if self._scopes:
+            self._touched = True
+        else:
+            pages = self.facts.pages
+            while len(pages) >= PAGES_KNOWN:
+                del pages[next(iter(pages))]
+            pages[key] = tag, addend
+        return tag, addend
 
-    def _host(self, address: str, entry: str) -> str:
-        second = self.name(f"getelementptr i64, ptr {entry}, i64 1")
-        addend = self.name(f"load i64, ptr {second}")
+    def _host(self, address: str, addend: str) -> str:
         return self.name(f"inttoptr i64 {self.name(f'add i64 {address}, {addend}')} to ptr")
+
+    def _meet(self, fast: str, slow: str, before: set[tuple[int, str]]) -> None:
+        """Where the fast and the slow way meet: the slow one may have changed everything about pages.
+
+        ``before``: those known in front of the lookup; one that came by it exists at ``fast`` only.
+        """
+        pages = self.facts.pages
+        if self._scopes:
+            self._touched = True
+            return
+        for key, (page, addend) in list(pages.items()):
+            other = addend if key in before else "0"
+            # no address is in page 1
+            pages[key] = (self.name(f"phi i64 [ {page}, %{fast} ], [ 1, %{slow} ]"),
+                          self.name(f"phi i64 [ {addend}, %{fast} ], [ {other}, %{slow} ]"))
+
+    def _flags(self, size: int) -> int:
+        strict = self.speculative and self.aligned
+        return size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if strict else 0)
 
     def load(self, address: Ir, size: int) -> Ir:
         text = self.as_bits(address, 64)
         fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("have")
-        fail = self._fail()
-        hit, entry = self._lookup(text, size, READS)
-        self.emit(f"br i1 {hit}, label %{fast}, label %{slow}{LIKELY}")
-        self._label(fast)
-        value = self.name(f"load i{8 * size}, ptr {self._host(text, entry)}, align 1")
+        fail, before = self._fail(), set(self.facts.pages)
+        _, addend = self._lookup(text, size, READS, fast, slow)
+        value = self.name(f"load i{8 * size}, ptr {self._host(text, addend)}, align 1")
         if size < 8:
             value = self.name(f"zext i{8 * size} {value} to i64")
         self.emit(f"br label %{join}")
-        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if self.speculative and self.aligned else 0)
         answer, first, status, bad = (self.fresh() for _ in range(4))
         self.outlined += [
-            f"{slow}:", f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {flags})",
+            f"{slow}:", f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {self._flags(size)})",
             f"{first} = extractvalue {{i64, i64}} {answer}, 0", f"{status} = extractvalue {{i64, i64}} {answer}, 1",
             f"store i64 {status}, ptr %why", f"{bad} = icmp ne i64 {status}, 0",
             f"br i1 {bad}, label %{fail}, label %{join}"]
         self._label(join)
-        return self.name(f"phi i64 [ {value}, %{fast} ], [ {first}, %{slow} ]", 8 * size)
+        loaded = self.name(f"phi i64 [ {value}, %{fast} ], [ {first}, %{slow} ]", 8 * size)
+        self._meet(fast, slow, before)
+        return loaded
 
     def store(self, address: Ir, size: int, value: Ir) -> None:
         if not self._stored:
@@ -67,22 +116,20 @@ class Memory(Registers):
         short = self.narrow(self.trunc(value, 8 * size), 8 * size)
         full = short if size == 8 else self.as_bits(self.trunc(value, 8 * size), 64)
         fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("done")
-        fail = self._fail()
-        hit, entry = self._lookup(text, size, WRITES)
-        self.emit(f"br i1 {hit}, label %{fast}, label %{slow}{LIKELY}")
-        self._label(fast)
-        self.emit(f"store i{8 * size} {short}, ptr {self._host(text, entry)}, align 1")
+        fail, before = self._fail(), set(self.facts.pages)
+        _, addend = self._lookup(text, size, WRITES, fast, slow)
+        self.emit(f"store i{8 * size} {short}, ptr {self._host(text, addend)}, align 1")
         self.emit(f"br label %{join}")
-        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if self.speculative and self.aligned else 0)
         status, after, bad, fine = (self.fresh() for _ in range(4))
         stored = self._new_label("stored")
         self.outlined += [
-            f"{slow}:", f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {flags}, i64 {full})",
+            f"{slow}:", f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {self._flags(size)}, i64 {full})",
             f"store i64 {status}, ptr %why",
             f"{bad} = icmp ugt i64 {status}, 1", f"br i1 {bad}, label %{fail}, label %{stored}",
             f"{stored}:", f"{after} = load i64, ptr %u", f"{fine} = or i64 {after}, {status}",
             f"store i64 {fine}, ptr %u", f"br label %{join}"]
         self._label(join)
+        self._meet(fast, stored, before)
 
     def store_if(self, condition: Ir, address: Ir, size: int, value: Ir) -> None:
         self.if_(condition, lambda: self.store(address, size, value))

@@ -54,10 +54,12 @@ class Facts:
     pvalues: dict[int, Ir] = field(default_factory=dict)
     svalues: dict[int, Ir] = field(default_factory=dict)
     likely: dict[int, int] = field(default_factory=dict)        # state register -> what it will probably hold
+    pages: dict[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
+    """(TLB, base of an address) -> page of an access there, and what to add to its addresses."""
 
     def copy(self) -> Facts:
         return Facts(dict(self.numeric), dict(self.empty), set(self.preds), dict(self.values), dict(self.pvalues),
-                     dict(self.svalues), dict(self.likely))
+                     dict(self.svalues), dict(self.likely), dict(self.pages))
 
     def at_node(self) -> Facts:
         """What is left of them where paths meet: values have no name there."""
@@ -147,6 +149,10 @@ class Paths(LlvmValues):
         """The configuration that the wide instruction at hand leads to, as far as it has told."""
         self._hoisted: list[str] = []
         """Lines in front of the outermost condition."""
+        self._touched = False
+        """There was an access to memory under a condition: what is known of pages may be wrong after it."""
+        self._base: dict[str, str] = {}
+        """A sum with a constant -> the other summand."""
         self._inside: set[str] = set()
         """Names that exist only under it."""
         self._step_label = ""
@@ -261,6 +267,8 @@ class Paths(LlvmValues):
         # what was loaded at the beginning of the wide instruction stays known
         known = self.facts
         self.facts = facts
+        if self._touched:
+            facts.pages.clear()
         for mine, theirs in ((facts.values, known.values), (facts.pvalues, known.pvalues),
                              (facts.svalues, known.svalues)):
             for key, value in theirs.items():

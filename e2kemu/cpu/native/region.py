@@ -84,7 +84,7 @@ class RegionMachine(Memory, Floating):
         self.addresses.append((wide.address, wide.size))
         self.wide, self.then, self.cfg = wide, cfg, None
         self._loaded.clear()
-        self._stored = self.speculative = False
+        self._stored = self.speculative = self._touched = False
         self._step_label = self._fail_label = ""
         outlined, block = len(self.outlined), self.block
         self.before = self.facts.copy()

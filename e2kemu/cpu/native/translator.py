@@ -379,6 +379,11 @@ class Translator:
         """Do a job, in the compiling thread."""
         if job.epoch != self.epoch:
             return
+        place = job.pc, job.cfg
+        if not job.plain and any(place in region.nodes for region in (*self.regions.values(), *self._done)):
+            # part of what was translated since it was asked for; if it is still met, it will be asked for again
+            self._heat[place] = 0
+            return
         try:
             self._done.append(compile_region(self.core, self.fetch, job, self.level))
         except Exception as error:
