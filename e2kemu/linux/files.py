@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from e2kemu.linux.task import Process, Task
 
 POLLRDNORM, POLLWRNORM = 64, 256
+LARGEST = 1 << 20
+"""No descriptor reaches this (Linux' nr_open)."""
 Saved = dict[str, int | str]
 
 
@@ -298,16 +301,19 @@ class FileTable:
         self.close_all()
         files: dict[int, OpenFile] = {}
         shared: dict[object, object] = {}
-        for item in items:
-            try:
+        try:
+            for item in items:
                 number, fd = int(item["file"]), int(item["fd"])
+                if not 0 <= fd < LARGEST:
+                    raise ValueError(f"file descriptor {fd}")
                 if number not in files:
                     files[number] = self._load_file(item, process, shared)
                 self.set(fd, files[number], close_on_exec=bool(item["close_on_exec"]))
-            except (KeyError, ValueError, TypeError) as error:
-                raise StateError(f"saved file descriptors are damaged: {error!r}") from error
-        for file in files.values():
-            file.loaded(self)
+            for file in files.values():
+                file.loaded(self)
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, AssertionError, zlib.error,
+                LinuxError) as error:
+            raise StateError(f"saved file descriptors are damaged: {error!r}") from error
         for spare in shared.values():
             if isinstance(spare, OpenFile) and not spare.references:
                 spare.close()

@@ -242,14 +242,19 @@ def _meminfo(process: Process) -> str:
 
 
 def _cpuinfo(process: Process) -> str:
-    rows = {"processor": 0, "vendor_id": "E2K MACHINE", "cpu family": 4, "model": 7, "model name": "E8C", "revision": 0,
-            "cpu MHz": "1200.0", "bogomips": "2400.00"}
+    model = process.kernel.cpu.model
+    rows = {"processor": 0, "vendor_id": "E2K MACHINE", "cpu family": model.version, "model": model.mdl,
+            "model name": model.name.upper(), "revision": 0, "cpu MHz": "1200.0", "bogomips": "2400.00"}
     return "".join(f"{name:<16}: {value}\n" for name, value in rows.items()) + "\n"
+
+
+def _loadavg(process: Process) -> str:
+    return f"0.00 0.00 0.00 1/{len(process.tasks)} {process.pid}\n"
 
 
 _SYSTEM: dict[str, Callable[[Process], str]] = {
     "cpuinfo": _cpuinfo, "meminfo": _meminfo, "uptime": _uptime, "stat": _cpu_stat,
     "version": lambda process: f"Linux version {RELEASE} (e2k) {VERSION}\n",
-    "loadavg": lambda process: f"0.00 0.00 0.00 1/{len(process.tasks)} {process.pid}\n",
+    "loadavg": _loadavg,
     "filesystems": lambda process: "nodev\tproc\nnodev\trootfs\n",
 }

@@ -143,7 +143,10 @@ def test_a_file_that_the_destination_lacks_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [
     {}, {"fd": 3}, {"fd": "x", "file": 1}, {"fd": 3, "file": 1, "kind": "ghost", "path": ""},
     {"fd": 3, "file": 1, "kind": "eventfd", "path": "", "flags": 0},
-    {"fd": 3, "file": 1, "kind": "pipe", "path": "", "flags": 7, "pipe": 1}])
+    {"fd": 3, "file": 1, "kind": "pipe", "path": "", "flags": 7, "pipe": 1},
+    {"fd": 3, "file": 1, "kind": "memfd", "path": "m", "flags": 2, "offset": 0, "data": "AAAA", "close_on_exec": 0},
+    {"fd": 3, "file": 1, "kind": "eventpoll", "path": "", "flags": 2, "interests": '[[9,1,"2",0]]', "close_on_exec": 0},
+    {"fd": -1, "file": 1, "kind": "eventpoll", "path": "", "flags": 2, "interests": "[]", "close_on_exec": 0}])
 def test_damaged_descriptors_are_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
     with Guest(str(tmp_path)) as guest, pytest.raises(StateError, match="file descriptors are damaged"):
         guest.process.files.load([damage], guest.process)

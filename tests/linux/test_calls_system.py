@@ -91,10 +91,12 @@ def test_a_program_sees_itself_in_proc() -> None:
     link = script.call("readlink", "/proc/self/exe", buffer, 512)
     line = script.call("read", script.call("open", "/proc/self/cmdline", 0), buffer + 512, 512)
     maps = script.call("read", script.call("open", "/proc/self/maps", 0), buffer + 1024, 4096)
-    outcome = script.run()
+    cpu = script.call("read", script.call("open", "/proc/cpuinfo", 0), buffer + 6000, 1024)
+    outcome = script.run("-cpu", "e8c2")
     assert outcome.memory(buffer, outcome.result(link)).decode() == os.path.realpath(script.path)
     assert outcome.memory(buffer + 512, outcome.result(line)) == script.path.encode() + b"\0"
     rows = outcome.memory(buffer + 1024, outcome.result(maps)).decode().splitlines()
+    assert "model name      : E8C2\n" in outcome.memory(buffer + 6000, outcome.result(cpu)).decode()
     assert any("r-xp" in row and row.endswith(script.path) for row in rows), rows
     assert any(row.endswith("[stack]") for row in rows), rows
 
