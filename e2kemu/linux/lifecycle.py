@@ -256,7 +256,7 @@ def only_thread_left(kernel: Kernel) -> None:
 def _foreign_descriptors(kernel: Kernel) -> list[int]:
     """What is open here and belongs to the machine: monitors, migrations, disks."""
     process = kernel.process
-    own = {0, 1, 2, *kernel.wake_descriptors, *(file.host_fd for file in process.files.files.values()),
+    own = {0, 1, 2, *kernel.wake_descriptors, *process.files.host_descriptors(),
            *(area.shared.fd for area in process.map.each_shared() if area.shared is not None)}
     try:
         return [int(name) for name in os.listdir("/proc/self/fd") if int(name) not in own]
