@@ -49,7 +49,7 @@ class Area:
     models: tuple[str, ...] = ("e8c",)
     data: str = ""
     linux: bool = True
-    per_part: int = 24
+    per_part: int = 20
 
     @property
     def text(self) -> str:

@@ -216,7 +216,7 @@ AREAS = (
     Area("integer", plain, rows("integer", 40), models=OLD_AND_NEW),
     Area("shifts", shifts, shift_rows()),
     Area("divide", divide, divide_rows()),
-    Area("compare", compare, compare_rows(), per_part=14),
+    Area("compare", compare, compare_rows(), per_part=12),
     Area("bits", bits, rows("bits", 40)),
     Area("carry", carry, rows("carry", 40), models=("e16c",)),
     Area("combined", combined, combined_rows()),
