@@ -45,7 +45,8 @@ the table: `python -m e2kemu.linux.calls_doc > docs/linux-user-calls.md`.
 `-root DIR` makes DIR the program's `/`. The emulator walks every path itself, name by name, and lets the host follow no
 link: `..` at the root stays there, absolute links begin at the root again, a directory that was moved out of the root
 has no parent. `/proc` is never the host's: it shows the program its own processes, mappings, descriptors and limits,
-with or without `-root`. Names of AF_UNIX sockets are paths as all others.
+with or without `-root`. Names of AF_UNIX sockets are paths as all others;
+those without a path (abstract ones) belong to the host's network, which `-deny-net` shuts.
 
 `-read-only`: whatever would change a file system fails with EROFS (devices, FIFOs, memfd and the standard descriptors
 can be written). `-deny-net`: `socket` fails with EACCES; pairs of AF_UNIX sockets are left.

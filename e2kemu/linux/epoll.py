@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import select
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ class Epoll(Anonymous):
         if operation == c.EPOLL_OPERATIONS["EPOLL_CTL_ADD"]:
             if old is not None:
                 raise LinuxError(errno.EEXIST)
-            if file.kind in ("file", "directory", "procfile", "memfd"):
+            if stat.S_IFMT(file.status().st_mode) in (stat.S_IFREG, stat.S_IFDIR):
                 raise LinuxError(errno.EPERM)
             if isinstance(file, Epoll) and file.contains(self):
                 raise LinuxError(errno.ELOOP)

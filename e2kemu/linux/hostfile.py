@@ -63,7 +63,7 @@ class HostFile(OpenFile):
             self.piece = TERMINAL_PIECE
 
     def read(self, size: int) -> bytes:
-        if self.waits and not poll_host(self.host_fd) & (POLLIN | POLLHUP | POLLERR):
+        if self.waits and size and not poll_host(self.host_fd) & (POLLIN | POLLHUP | POLLERR):
             raise BlockingIOError
         first = os.read(self.host_fd, min(size, CHUNK))
         whole = self.mode == stat.S_IFREG or (self.mode == stat.S_IFCHR and self.piece == CHUNK)
@@ -76,10 +76,10 @@ class HostFile(OpenFile):
         return b"".join(parts)
 
     def write(self, data: bytes) -> int:
-        if not self.waits:
+        if not self.waits or not data:
             return os.write(self.host_fd, data)
         done = 0
-        while done < len(data) or not done:
+        while done < len(data):
             if not poll_host(self.host_fd) & (POLLOUT | POLLERR):
                 break
             try:
@@ -137,7 +137,9 @@ class HostFile(OpenFile):
     def name(self) -> str:
         if self.path:
             return self.path
-        return os.readlink(f"/proc/self/fd/{self.host_fd}") if self.kind != "std" else f"/dev/fd/{self.host_fd}"
+        if self.kind == "std" and self.mode == stat.S_IFREG:
+            return f"/dev/fd/{self.host_fd}"       # where it is on the host is not the guest's business
+        return os.readlink(f"/proc/self/fd/{self.host_fd}")
 
     def close(self) -> None:
         if self.kind == "std":

@@ -250,7 +250,8 @@ class _Walk:
                 return None
             node = node.lookup(name)
             more = any(n not in ("", ".") for n in pending)
-            if node.link is not None and node.file is None and (more or follow):
+            beyond = more if node.file is not None else more or follow    # a descriptor is opened by its node itself
+            if node.link is not None and beyond:
                 self.links += 1
                 if self.links > LINKS:
                     raise LinuxError(errno.ELOOP)

@@ -66,7 +66,8 @@ class ProcDirectory(ProcFile):
 
     def __init__(self, flags: int, path: str, node: procfs.Node) -> None:
         super().__init__(flags, path, b"", node.status(follow=True).st_mode)
-        found = sorted((node.entries or dict)().items(), key=lambda item: (not item[0].isdigit(), item[0]))
+        found = sorted((node.entries or dict)().items(),
+                       key=lambda item: (not item[0].isdigit(), item[0].zfill(10) if item[0].isdigit() else item[0]))
         self._entries = [(".", procfs.inode(path), 4), ("..", procfs.inode(path + "/.."), 4)]
         self._entries += [(name, procfs.inode(child.path), stat.S_IFMT(child.status(follow=False).st_mode) >> 12)
                           for name, child in found]

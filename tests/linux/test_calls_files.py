@@ -372,6 +372,9 @@ def test_files_of_proc_are_the_guests(guest: Guest) -> None:
     assert guest.read(guest.open(f"/proc/self/fd/{fd}")) == b"abc", "opening it again begins at the start"
     assert guest.call("stat64", f"/proc/self/fd/{fd}", buffer) == 0
     assert STAT64.read(guest.memory, buffer)["size"] == 3
+    folder = guest.open("/", c.O_DIRECTORY)
+    assert guest.read(guest.open(f"/proc/self/fd/{folder}/a")) == b"abc", "a directory's descriptor leads on"
+    assert guest.open(f"/proc/self/fd/{fd}/a") == -errno.ENOTDIR
     assert guest.open("/proc/self/maps", c.O_WRONLY) == -errno.EACCES
     assert guest.open("/proc/4194304/maps") == -errno.ENOENT
     assert guest.call("unlink", "/proc/self/maps") == -errno.EPERM
@@ -390,6 +393,7 @@ def test_opening_a_fifo_waits_for_the_other_end_only_where_it_must(guest: Guest,
     with pytest.raises(Exception, match="would block"):
         guest.call("openat", AT_FDCWD, "/fifo", c.O_WRONLY, patience=0.05)
     reader = guest.open("/fifo", c.O_RDONLY)
+    assert guest.call("read", reader, guest.space(8), 0) == 0, "nothing is not waited for"
     writer = guest.open("/fifo", c.O_WRONLY)
     assert guest.call("write", writer, b"through", 7) == 7
     assert guest.read(reader) == b"through"

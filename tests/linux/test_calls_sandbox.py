@@ -57,6 +57,7 @@ def escapes(prison: Path) -> list[str]:
         f"/proc/self/task/{os.getpid()}/root{outside}/secret", f"/proc/thread-self/root{outside}/secret",
         f"/magic/magic{outside}/secret", "/descriptor/../secret", f"//{outside}/secret", f"/./{outside}//secret",
         "/a/../../secret", "a/b/../../../secret", "/etc/../../secret", f"/proc/../..{outside}/secret",
+        "/proc/self/fd/3/../../../secret", f"/proc/self/fd/3{outside}/secret", "/proc/self/fd/3/../../folder/secret",
         f"/dev/fd/3/../..{outside}/secret", "/proc/self/fd/../../../../secret",
     ]
 

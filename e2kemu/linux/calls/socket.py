@@ -281,8 +281,8 @@ def recvfrom(task: Task, fd: int, buf: int, size: int, flags: int, address: int,
     if flags & _TRUNC and result_flags & _TRUNC:
         real = max(real, wanted)
     scatter(task, pieces, data)
-    if address and sender is not None:
-        _store_address(task, sockets.to_guest(int(sock.sock.family), sender), address, addrlen)
+    name = b"" if sender is None else sockets.to_guest(int(sock.sock.family), sender)
+    _store_address(task, name, address, addrlen)
     return real
 
 
