@@ -41,6 +41,7 @@ class IntervalTimers:
         self.intervals[which] = interval if value else 0
         self.deadlines[which] = self._clock.now() + value if value else 0
         self.arm()
+        self._kernel.interrupt_self()      # in a child's emulator the vCPU thread watches the time itself
 
     def arm(self) -> None:
         """Have the clock wake us for the earliest."""

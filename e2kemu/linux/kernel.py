@@ -154,6 +154,8 @@ class Kernel:
                 return "exit"
             while self._posted:
                 self._posted.popleft()()
+            if self.is_child:
+                self.timers.expire()       # there is no main loop that would
             if self.process.exit_status is not None:
                 self.cpu.idle_until = FOREVER
                 return "idle"
@@ -176,7 +178,7 @@ class Kernel:
 
     def _execute(self, left: int) -> str:
         """Let the CPU execute the current task for a while."""
-        if len(self.process.tasks) == 1:
+        if len(self.process.tasks) == 1 and not (self.is_child and self.timers.next_deadline()):
             return self._run_cpu(None if left == FOREVER else left)
         budget, began = min(left, self._budget), time.monotonic()
         before = self.cpu.executed
@@ -222,6 +224,9 @@ class Kernel:
                 timeout = remaining if timeout is None else min(timeout, remaining)
         for fd, events in wanted.items():
             poll.register(fd, events)
+        if self.is_child and timeout != 0 and (alarm := self.timers.next_deadline()) is not None:
+            remaining = max(alarm - now, 0) / 1e9
+            timeout = remaining if timeout is None else min(timeout, remaining)
         if self._asked or self._posted:
             timeout = 0
         ready = dict(poll.poll(None if timeout is None else timeout * 1000 + (0.999 if timeout else 0)))

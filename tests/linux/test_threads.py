@@ -123,6 +123,17 @@ def test_sigchld_tells_of_a_child(tmp_path: Path) -> None:
     assert numbers(run(code.build(tmp_path)).stdout) == [17, 9, 1]
 
 
+def test_an_alarm_of_a_child_goes_off_whether_it_sleeps_or_computes(tmp_path: Path) -> None:
+    code = Code().space("status", 8).space("it", 32, 0, 0, 0, 20_000)
+    for body in ("sleeps", "computes"):
+        code.call("fork", result="%dr8").branch(body, "cmpedb %dr8, 0").call("wait4", "%dr8", "status", 0, 0)
+        code("{ nop 4; ldw,0 0, status, %dr3 }").number("%dr3")
+    code.exit(0)
+    code("sleeps:").call("setitimer", 0, "it", 0).call("pause").exit(1)
+    code("computes:").call("setitimer", 0, "it", 0)("spin:").goto("spin")
+    assert numbers(run(code.build(tmp_path)).stdout) == [14, 14]
+
+
 def test_exec_replaces_the_program_and_keeps_the_process(tmp_path: Path) -> None:
     hello = tmp_path / "hello"
     hello.write_bytes(lzma.decompress((DATA / "hello.elf.xz").read_bytes()))

@@ -36,6 +36,14 @@ def _put_size(task: Task, address: int, value: int) -> None:
         task.memory.write_pointer(address, value)
 
 
+def _write_chain(task: Task, address: int, data: bytes) -> None:
+    """Chain entries from a program: it chooses return addresses and predicates, but neither windows nor rights."""
+    if len(data) % FRAME:
+        raise LinuxError(errno.EINVAL)
+    for at in range(0, len(data), FRAME):
+        task.process.map.store(address + at, data[at : at + 16])
+
+
 @syscall("access_hw_stacks", "mode:uint frame:addr buf:addr size:size real_size:addr")
 def access_hw_stacks(task: Task, mode: int, frame: int, buf: int, size: int, real_size: int) -> int:
     if mode > READ_CHAIN_NATIVE:
@@ -77,7 +85,7 @@ def access_hw_stacks(task: Task, mode: int, frame: int, buf: int, size: int, rea
         if mode == WRITE_CHAIN_EX:
             if at + size > chain_used:
                 raise LinuxError(errno.EPERM)
-            areas.store(chain + at, memory.read(buf, size))
+            _write_chain(task, chain + at, memory.read(buf, size))
         else:
             memory.write(buf, (areas.load(chain, chain_used) + current)[at : at + size])
         return 0
