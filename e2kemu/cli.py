@@ -212,7 +212,9 @@ def process_options(given: Given) -> ProcessOptions:
 
 
 def _board_is_process(given: Given) -> bool:
-    return boards.find_board(_machine(given)[0]).process
+    name, _ = _machine(given)
+    with _blame("-machine", name):
+        return boards.find_board(name).process
 
 
 def _machine(given: Given) -> tuple[str, bool]:

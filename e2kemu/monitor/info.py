@@ -156,7 +156,7 @@ def info_cpus(ctx: Context) -> None:
 
 @info_command("jit", help="show dynamic compiler info")
 def info_jit(ctx: Context) -> None:
-    """``info jit``: regions of generated code, by CPU."""
+    """``info jit``: generated code, by CPU."""
     with ctx.vm.quiesced():
         for cpu in ctx.vm.cpus:
             if cpu.translator is None:

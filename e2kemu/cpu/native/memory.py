@@ -16,6 +16,7 @@ from e2kemu.cpu.native.registers import Registers
 from e2kemu.cpu.native.values import Ir
 from e2kemu.cpu.state import BGR, BR, CR1_LO, EMPTY_TAG, WD, WINDOW_END, Slot
 from e2kemu.cpu.wide_control import TAG_LABEL, TAG_RETURN
+from e2kemu.cpu.windows import TYPE_REGISTER_UNTIL
 
 PAGES_KNOWN = 4
 """Pages remembered on a path, each for one base of addresses and one kind of access."""
@@ -175,6 +176,9 @@ class Memory(Registers):
         return self.name(f"load i64, ptr {self.name(self._state('X', Slot.CHAIN))}")
 
     def check_transfer(self, ctpr: Ir, is_call: bool, wbs: int, cfg: Config) -> None:
+        if cfg.version <= TYPE_REGISTER_UNTIL:
+            # frames hold the type register there, which the runtime does not know
+            raise Unsupported("frames of old models")
         tag = self.and_(self.lshr(ctpr, 54), 7)
         if is_call:
             if 2 * wbs > cfg.size:

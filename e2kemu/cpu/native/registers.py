@@ -163,6 +163,12 @@ class Registers(Paths):
         else:
             self.facts.likely.pop(number, None)
 
+    def aau(self, index: int) -> Ir:
+        return self._early(f"load i64, ptr {self._early(self._state('A', index))}")
+
+    def set_aau(self, index: int, value: Ir) -> None:
+        self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {self.name(self._state('A', index))}")
+
     def end_of_results(self) -> None:
         pass
 
