@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from e2kemu.cpu.isa.notation import Op
 from e2kemu.cpu.native import runtime
 from e2kemu.cpu.native.codegen import define_symbol, initialise
 from e2kemu.cpu.native.interp import cache, control, decoder, lowlevel
-from e2kemu.cpu.native.interp.handlers import Generator
+from e2kemu.cpu.native.interp.handlers import VARIANTS, Generator
 from e2kemu.cpu.native.interp.lowlevel import CONVENTION, SIGNATURE
 from e2kemu.cpu.state import CpuState
 
@@ -64,10 +64,6 @@ declare i64 @e2k_store(ptr, i64, i64, i64)
 !1 = !{!"branch_weights", i32 1, i32 2000}
 """
 
-VARIANTS = ((False, False), (True, False), (False, True))
-"""(speculative, to a CTPR), as far as an operation has them."""
-
-
 def _target() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(
         opt=2, jit=True, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten())
@@ -94,14 +90,6 @@ def _emit(text: str, level: int) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _variants(op: Op) -> Iterator[tuple[bool, bool]]:
-    yield False, False
-    if op.load or op.store:
-        yield True, False
-    if op.family == "movt" and "Q" not in op.sizes:
-        yield False, True
-
-
 def build(before: cache.Parts | None, progress: Callable[[int, int], None]) -> cache.Parts:
     """Make it all: a description (JSON: handlers of each row), the object files. ``progress`` gets (done, all).
 
@@ -113,12 +101,11 @@ def build(before: cache.Parts | None, progress: Callable[[int, int], None]) -> c
     rows: list[list[int]] = []
     order: dict[str, int] = {}
     for op in table.rows():
-        found = [-1, -1, -1]
-        if not op.alias_of:
-            for speculative, to_ctpr in _variants(op):
-                name = generator.of(op, speculative=speculative, to_ctpr=to_ctpr)
-                if name is not None:
-                    found[VARIANTS.index((speculative, to_ctpr))] = order.setdefault(name, len(order))
+        found = [-1] * len(VARIANTS)
+        for number, variant in enumerate(VARIANTS):
+            name = None if op.alias_of else generator.of(op, variant)
+            if name is not None:
+                found[number] = order.setdefault(name, len(order))
         rows.append(found)
     names = list(order)
     portions = [names[i : i + PORTION] for i in range(0, len(names), PORTION)]
@@ -184,9 +171,9 @@ class HostCode:
         """Where a function is."""
         return int(self.engine.get_function_address(name))
 
-    def find(self, op: Op, speculative: bool, to_ctpr: bool) -> int:
+    def find(self, op: Op, variant: str = "") -> int:
         """The address of an operation's handler, 0 when it has none."""
-        number = self.rows[self._numbers[id(op)]][VARIANTS.index((speculative, to_ctpr))]
+        number = self.rows[self._numbers[id(op)]][VARIANTS.index(variant)]
         return self.handlers[number] if number >= 0 else 0
 
     @classmethod

@@ -189,20 +189,6 @@ def merge(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) 
     return go(s, c, u + RECORD, w, t, left, mask, h)
 
 
-@handler
-def check(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
-    """Nothing is loaded or stored before all the registers named are known to be numeric."""
-    count = load8(u + 16)
-    tags = 0
-    i = 0
-    while i < count:
-        tags |= load8(t + signed(load16(c + SOURCES + 2 * load8(u + 8 + i)), 16)) & load8(u + 18 + i)
-        i += 1
-    if tags:
-        return step(s, c, u, w, t, left, mask, h)
-    return go(s, c, u + RECORD, w, t, left, mask, h)
-
-
 def loop_end(lsr: int) -> int:
     """LOOP_END."""
     return (lsr & 0xFFFFFFFF) < 2 and (lsr >> 32 & 0x3F) == 0x20
@@ -210,14 +196,10 @@ def loop_end(lsr: int) -> int:
 
 @handler
 def guard_loop(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
-    """A store in loop mode: not in the prologue, and not in the last turn."""
+    """A store in loop mode, in the middle of the loop: what it does in the prologue and in the last turn is rare."""
     lsr = load64(s + S_LSR)
-    if lsr >> 48 & 31:
-        return go(s, c, u + 2 * RECORD, w, t, left, mask, h)
-    if loop_end(lsr):
-        if lsr >> 53 & 127:
-            return step(s, c, u, w, t, left, mask, h)
-        return go(s, c, u + 2 * RECORD, w, t, left, mask, h)
+    if lsr >> 48 & 31 or loop_end(lsr):
+        return step(s, c, u, w, t, left, mask, h)
     return go(s, c, u + RECORD, w, t, left, mask, h)
 
 
@@ -410,8 +392,6 @@ def enter_window(s: int, c: int, w: int, t: int, new: int, flags: int) -> int:
         store64(w + E - R + 8 * i, 0)
         store8(t + i, EMPTY_TAG)
         i += 1
-    store64(c + SIZE, new)
-    store64(c + WIDE_LOW, flags >> 49 & 1)
     return 0
 
 
@@ -511,6 +491,7 @@ def finish(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int)
     following = load64(u + 48)
     sets = load8(u + 22)
     if sets & SET_WINDOW:
+        # what was the rule for 32-bit results stays it until the end
         enter_window(s, c, w, t, load8(u + 28), load64(u + 40))
     commit(s, c, w, t, mask)
     prepares = load8(u + 19)
@@ -683,7 +664,7 @@ def leave_frame(s: int, c: int) -> int:
     raise NotImplementedError
 
 
-HANDLERS = (step, fail, leave, head, guard, guard_one, merge, check, guard_loop, logic, condition, window, read_state,
+HANDLERS = (step, fail, leave, head, guard, guard_one, merge, guard_loop, logic, condition, window, read_state,
             write_loop, end, finish, transfer, fresh, onward, begin, resume)
 FUNCTIONS = (*HANDLERS, guards, loop_end, commit, enter_window, map_rotation, map_globals, window_changed, advance, key,
              e2k_interpret, e2k_run)

@@ -16,7 +16,6 @@ from e2kemu.cpu.native.interp.control import (
     SET_BASE,
     SET_PREDICATES,
     SET_WINDOW,
-    check,
     condition,
     end,
     finish,
@@ -53,10 +52,10 @@ from e2kemu.cpu.native.interp.layout import (
     LIMIT,
     LOADS,
     MERGES,
-    NARROW1,
     NEED_B,
     NEED_R,
     NOWHERE,
+    OPERATION,
     OPERATIONS,
     PAIR_DST,
     PAIR_SRC2,
@@ -216,7 +215,7 @@ def find(c: int, channel: int, als: int, ales: int, is_long: int, mas: int) -> i
         special = load16(one + 10)
         if (als & load32(one) == load32(one + 4) and (low == 0xFFFF or low == (ales & 0xFF))
                 and (special == 0xFFFF or special == mas)):
-            return load64(c + OPERATIONS) + 32 * load16(one + 12)
+            return load64(c + OPERATIONS) + OPERATION * load16(one + 12)
         if load16(one + 14):
             return 0
         at += 1
@@ -247,8 +246,12 @@ def literal(p: int, last: int, count: int, code: int, out: int) -> int:
     return 0
 
 
-def operation(c: int, p: int, out: int, channel: int, last: int, count: int, lengthens: int, looping: int) -> int:
-    """The record (and its guards) of the operation in ``channel``: where the next one goes, 0 when it is strange."""
+def operation(c: int, p: int, out: int, channel: int, last: int, count: int, lengthens: int, looping: int,
+              probing: int) -> int:
+    """The record (and its guards) of the operation in ``channel``: where the next one goes, 0 when it is strange.
+
+    ``probing`` is 32 for the handlers that only look whether they could, else 0.
+    """
     entry = c + CHANNELS + 32 * channel
     info = load64(entry)
     als = load64(entry + 8)
@@ -275,9 +278,9 @@ def operation(c: int, p: int, out: int, channel: int, last: int, count: int, len
         out += RECORD
     elif load16(guards_at + 16):
         return 0
-    code = load64(info)
+    code = load64(info + probing)
     if flags & SPECULATIVE_APART and speculative:
-        code = load64(info + 8)
+        code = load64(info + 8 + probing)
     src1 = als >> 16 & 0xFF
     src2 = als >> 8 & 0xFF
     src3 = ales & 0xFF
@@ -466,35 +469,26 @@ def channels(c: int, p: int, hs: int, als_at: int, halves: int, ales25: int, cs1
     return 1
 
 
-def check_registers(c: int, out: int, hs: int) -> int:
-    """CHECK for a wide instruction with several accesses to memory: where the next record goes."""
-    accesses = 0
-    count = 0
-    channel = 0
-    while channel < 6:
-        entry = c + CHANNELS + 32 * channel
-        info = load64(entry)
-        if info:
-            flags = load64(info + 16)
-            if flags & (LOADS | STORES):
-                als = load64(entry + 8)
-                if load16(c + GUARDS + 32 * channel) == 0:
-                    accesses += 1
-                    i = 0
-                    while i < 3:
-                        code = als >> 16 - 8 * i & 0xFF
-                        there = HAS_SRC1 if i == 0 else HAS_SRC2 if i == 1 else HAS_SRC4
-                        if flags & there and (code < 0xC0 or code >= 0xE0) and count < 8:
-                            store8(out + 8 + count, code)
-                            store8(out + 18 + count, 3 if flags & NARROW1 << i else 15)
-                            count += 1
-                        i += 1
-        channel += 1
-    if accesses < 2:
-        return out
-    store64(out, address_of(check))
-    store8(out + 16, count)
-    return out + RECORD
+def probes(c: int, p: int, out: int, last: int, count: int, lengthens: int, looping: int) -> int:
+    """Nothing is loaded or stored before it is known that no access asks for the reference tier: records that look at all
+    but the first one beforehand. Where the next record goes, 0 when something is strange."""
+    seen = 0
+    class_ = LOADS
+    while class_ <= STORES:
+        channel = 0
+        while channel < 6:
+            info = load64(c + CHANNELS + 32 * channel)
+            if info:
+                flags = load64(info + 16)
+                if flags & class_:
+                    if seen:
+                        out = operation(c, p, out, channel, last, count, lengthens, class_ == STORES and looping, 32)
+                        if out == 0:
+                            return 0
+                    seen = 1
+            channel += 1
+        class_ = class_ << 1
+    return out
 
 
 def decode_one(c: int, p: int, pc: int, room: int, out: int) -> int:
@@ -654,7 +648,9 @@ def decode_one(c: int, p: int, pc: int, room: int, out: int) -> int:
                 store8(out + 20, wbs)
                 out += RECORD
             if has_memory:
-                out = check_registers(c, out, hs)
+                out = probes(c, p, out, last, count, new_size, hs >> 10 & 1)
+                if out == 0:
+                    return 0
         channel = 0
         while channel < 6:
             info = load64(c + CHANNELS + 32 * channel)
@@ -665,7 +661,7 @@ def decode_one(c: int, p: int, pc: int, room: int, out: int) -> int:
                 if class_ == classes:
                     if flags & STATE_WRITE and ss & 3 << 16:
                         return 0
-                    out = operation(c, p, out, channel, last, count, new_size, class_ == 2 and hs >> 10 & 1)
+                    out = operation(c, p, out, channel, last, count, new_size, class_ == 2 and hs >> 10 & 1, 0)
                     if out == 0:
                         return 0
             channel += 1
@@ -801,4 +797,4 @@ f_DEFAULT = f.ALES_DEFAULT << 16 | f.ALES_DEFAULT
 """The word of ALES2 and ALES5 when it is absent."""
 
 FUNCTIONS = (need, following, conditions, same_conditions, emit_guards, find, literal, operation, channels,
-             check_registers, decode_one, predicate_logic, decode)
+             probes, decode_one, predicate_logic, decode)

@@ -18,12 +18,15 @@ from e2kemu.cpu.isa import notation
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
 from e2kemu.cpu.native.interp import layout as at
 from e2kemu.cpu.native.interp.lowlevel import CONVENTION, STATE
-from e2kemu.cpu.native.layout import READS, WRITES
-from e2kemu.cpu.native.memory import Memory
-from e2kemu.cpu.native.paths import Assumed, SlotVar, Unsupported
+from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, WRITES
+from e2kemu.cpu.native.paths import LIKELY, Assumed, SlotVar, Unsupported
+from e2kemu.cpu.native.registers import Registers
 from e2kemu.cpu.native.values import Ir
 from e2kemu.cpu.state import CTPR1, UPSR, USD_HI, USD_LO
 from e2kemu.cpu.wide_semantics import Ended, perform
+
+VARIANTS = ("", "speculative", "ctpr", "probe", "speculative probe")
+"""Of an operation, as far as it has them: as usual, speculative, with a CTPR as destination, only looking whether it can."""
 
 SLOTS = ("src1", "src2", "src3", "src4")
 DST = 8
@@ -36,11 +39,13 @@ _CFG = Config(5, 0, 64, 0, 0, 1, 0, 0)
 _PARAMETERS = ", ".join(f"i64 %{name}i" for name in STATE)
 
 
-class HandlerMachine(Memory, Floating):
-    """Writes one handler. ``sticky``: it may need that the inexact flag is set already."""
+class HandlerMachine(Registers, Floating):
+    """Writes one handler. ``sticky``: it may need that the inexact flag is set already; ``probe``: it only looks whether
+    the access to memory can be done here."""
 
-    def __init__(self, core: Core, wide: Wide, *, sticky: bool) -> None:
+    def __init__(self, core: Core, wide: Wide, *, sticky: bool, probe: bool) -> None:
         super().__init__(core, set(), Assumed())
+        self.probe = probe
         self.wide, self.then = wide, _CFG
         self.floating_sticky = sticky
         (self.insn,) = wide.alu
@@ -129,6 +134,11 @@ class HandlerMachine(Memory, Floating):
         if whole:
             self.step_if_not(self.name(f"icmp eq i8 {whole}, 0", 1))
 
+    def if_(self, condition: Ir, body: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+        # what is looked at under a condition would not be looked at on the other way
+        self.check()
+        super().if_(condition, body, otherwise)
+
     def old_tag(self, register: int) -> Ir:
         return 0
 
@@ -148,6 +158,8 @@ class HandlerMachine(Memory, Floating):
     # -- results -------------------------------------------------------------------------------------------
 
     def _stage(self, slot: str, value: Ir, kind: int, code: str | int) -> None:
+        if self.probe:
+            return
         self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {slot}")
         for offset, item in ((16, code), (17, kind)):
             place = self.name(f"getelementptr i8, ptr {slot}, i64 {offset}")
@@ -161,6 +173,8 @@ class HandlerMachine(Memory, Floating):
             number = self._byte(22)
             base = self._early(f"getelementptr [32 x i8], ptr %slots, i64 {number}")
             self._values[key] = self._early(f"getelementptr i8, ptr {base}, i64 {32 * second}")
+            if self.probe:
+                return self._values[key]
             place = self._early("getelementptr i8, ptr %u, i64 24")
             bit = self._early(f"zext i32 {self._early(f'load i32, ptr {place}')} to i64")
             if second:
@@ -180,6 +194,8 @@ class HandlerMachine(Memory, Floating):
         self._stage(self._slot(second), value, kind, code)
 
     def write_ext(self, register: int, value: Ir) -> None:
+        if self.probe:
+            return
         slot = self._slot(register - DST)
         place = self.name(f"getelementptr i8, ptr {slot}, i64 8")
         self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {place}")
@@ -219,21 +235,76 @@ class HandlerMachine(Memory, Floating):
 
     # -- memory ----------------------------------------------------------------------------------------------
 
-    def _may_access(self, address: Ir, size: int) -> None:
-        self.check()
+    def _align(self, address: str, size: int) -> None:
         if size > 1:
             place = self._early(f"getelementptr i8, ptr %c, i64 {at.ALIGN}")
             wanted = self._early(f"load i64, ptr {place}")
-            low = self.name(f"and i64 {self.as_bits(address, 64)}, {size - 1}")
+            low = self.name(f"and i64 {address}, {size - 1}")
             self._step_if(self.boolean(f"icmp ne i64 {self.name(f'and i64 {low}, {wanted}')}, 0"))
 
+    def _access(self, address: Ir, size: int, table: str) -> tuple[str, str, str, int]:
+        """Everything about an access up to its two ways: (address, label of the fast way, host address, flags).
+
+        The slow way is at label ``slow`` with the number of the fast one.
+        """
+        self.check()
+        text = self.as_bits(address, 64)
+        self._align(text, size)
+        index = self.name(f"and i64 {self.name(f'lshr i64 {text}, 12')}, {TLB_ENTRIES - 1}")
+        entry = self.name(f"getelementptr [2 x i64], ptr %{table}, i64 {index}")
+        tag = self.name(f"load i64, ptr {entry}")
+        hit = self.name(f"icmp eq i64 {tag}, {self.name(f'and i64 {text}, {-4096 | size - 1}')}", 1)
+        fast = self._new_label("fast")
+        self.emit(f"br i1 {hit}, label %{fast}, label %slow{fast}{LIKELY}")
+        self._label(fast)
+        addend = self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr {entry}, i64 1')}")
+        host = self.name(f"inttoptr i64 {self.name(f'add i64 {text}, {addend}')} to ptr")
+        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if self.speculative and self.aligned else 0)
+        return text, fast, host, flags
+
     def load(self, address: Ir, size: int) -> Ir:
-        self._may_access(address, size)
-        return super().load(address, size)
+        if self.probe:
+            self._align(self.as_bits(address, 64), size)
+            return 0
+        text, fast, host, flags = self._access(address, size, "reads")
+        value = self.name(f"load i{8 * size}, ptr {host}, align 1")
+        if size < 8:
+            value = self.name(f"zext i{8 * size} {value} to i64")
+        join = self._new_label("have")
+        self.emit(f"br label %{join}")
+        answer, first, status, bad = (self.fresh() for _ in range(4))
+        self.outlined += [
+            f"slow{fast}:", f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {flags})",
+            f"{first} = extractvalue {{i64, i64}} {answer}, 0", f"{status} = extractvalue {{i64, i64}} {answer}, 1",
+            f"store i64 {status}, ptr %why", f"{bad} = icmp ne i64 {status}, 0",
+            f"br i1 {bad}, label %{self._fail()}, label %{join}"]
+        self._label(join)
+        return self.name(f"phi i64 [ {value}, %{fast} ], [ {first}, %slow{fast} ]", 8 * size)
 
     def store(self, address: Ir, size: int, value: Ir) -> None:
-        self._may_access(address, size)
-        super().store(address, size, value)
+        if self.probe:
+            self._align(self.as_bits(address, 64), size)
+            return
+        if not self._stored:
+            self._stored = True
+            self._prefix.append("store i64 0, ptr %stored")
+        short = self.narrow(self.trunc(value, 8 * size), 8 * size)
+        full = short if size == 8 else self.as_bits(self.trunc(value, 8 * size), 64)
+        text, fast, host, flags = self._access(address, size, "writes")
+        self.emit(f"store i{8 * size} {short}, ptr {host}, align 1")
+        join = self._new_label("done")
+        self.emit(f"br label %{join}")
+        status, before, after, bad = (self.fresh() for _ in range(4))
+        self.outlined += [
+            f"slow{fast}:", f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {flags}, i64 {full})",
+            f"store i64 {status}, ptr %why", f"{bad} = icmp ugt i64 {status}, 1",
+            f"br i1 {bad}, label %{self._fail()}, label %good{fast}", f"good{fast}:",
+            f"{before} = load i64, ptr %stored", f"{after} = or i64 {before}, {status}",
+            f"store i64 {after}, ptr %stored", f"br label %{join}"]
+        self._label(join)
+
+    def store_if(self, condition: Ir, address: Ir, size: int, value: Ir) -> None:
+        self.if_(condition, lambda: self.store(address, size, value))
 
     # -- leaving -----------------------------------------------------------------------------------------------
 
@@ -261,7 +332,7 @@ class HandlerMachine(Memory, Floating):
             raise Unsupported("late")
         self.check()
         if self._stored:
-            after = self.name("load i64, ptr %ustored")
+            after = self.name("load i64, ptr %stored")
             shifted = self.name(f"shl i64 {after}, {at.STORED.bit_length() - 1}")
             self._mask = self.name(f"or i64 {self._mask}, {shifted}")
         place, following = self.name(f"add i64 %ui, {at.RECORD}"), self.fresh()
@@ -283,11 +354,9 @@ class HandlerMachine(Memory, Floating):
         except Ended:
             raise Unsupported("it always traps") from None
         offsets = self.offsets
-        # the store's mark has a name of its own, %u is the record
-        body = [line.replace("ptr %u", "ptr %ustored") if line.endswith("ptr %u") else line
-                for line in (*self._prefix, *self.lines, *self.outlined)]
+        body = (*self._prefix, *self.lines, *self.outlined)
         extensions = offsets["E"] - offsets["R"]
-        text = [f"define {CONVENTION} i64 @{name}({_PARAMETERS}) nounwind {{", "entry:", "%ustored = alloca i64",
+        text = [f"define {CONVENTION} i64 @{name}({_PARAMETERS}) nounwind {{", "entry:", "%stored = alloca i64",
                 *(f"%{n} = inttoptr i64 %{n}i to ptr" for n in ("s", "c", "u", "w", "t")),
                 f"%e = getelementptr i8, ptr %w, i64 {extensions}",
                 f"%sources = getelementptr i8, ptr %c, i64 {at.SOURCES}",
@@ -326,21 +395,25 @@ class Generator:
         self.unsupported: dict[str, str] = {}
         """Name of an operation -> why it has no handler."""
 
-    def of(self, op: notation.Op, *, speculative: bool = False, to_ctpr: bool = False) -> str | None:
-        """The name of an operation's handler, None when the reference tier does it."""
+    def of(self, op: notation.Op, variant: str = "") -> str | None:
+        """The name of an operation's handler, None when the reference tier does it, or there is no such variant."""
         if op.meaning is None or op.imm8 or op.family == "aau" or op.fmt.name in ("ALOPF15", "ALOPF16"):
             return None
+        if variant == "ctpr" and (op.family != "movt" or "Q" in op.sizes):
+            return None
+        if variant not in ("", "ctpr") and not (op.load or op.store):
+            return None
         name = op.name if op.family in ("segment", "movt") else ""
-        key = (op.meaning, op.sizes, op.fmt.slots, op.family, op.load, op.store, op.imm8, bool(op.pair), op.merges,
-               "mqp" in op.name, name, speculative, to_ctpr)
+        key = (op.meaning, op.sizes, op.fmt.slots, op.family, op.load, op.store, bool(op.pair), op.merges, "mqp" in op.name,
+               name, variant)
         if key not in self._known:
-            self._known[key] = self._make(op, f"op{len(self._known)}_{op.name}", speculative, to_ctpr)
+            self._known[key] = self._make(op, f"op{len(self._known)}_{op.name}", variant)
         return self._known[key]
 
-    def _make(self, op: notation.Op, name: str, speculative: bool, to_ctpr: bool) -> str | None:
-        wide = instruction(op, speculative=speculative, to_ctpr=to_ctpr)
+    def _make(self, op: notation.Op, name: str, variant: str) -> str | None:
+        wide = instruction(op, speculative=variant.startswith("speculative"), to_ctpr=variant == "ctpr")
         for sticky in (False, True):
-            machine = HandlerMachine(self.core, wide, sticky=sticky)
+            machine = HandlerMachine(self.core, wide, sticky=sticky, probe=variant.endswith("probe"))
             try:
                 self.texts[name] = machine.function(name)
             except Unsupported as reason:

@@ -9,7 +9,6 @@ operations in the order of ``wide_semantics``' phases, an end. What they are abo
     GUARD      8 up to 8 conditions (bits 4:0 number, 7 negated): first predicates, then counters
                16 u8 predicates   17 u8 counters   18 u8 records to pass over when it does not hold
     LOGIC      8 u8 sources of @p0..@p3   12 u16 the operations   18 u8 how many operations
-    CHECK      8 up to 8 operand bytes, registers that must be numeric   16 u8 how many   18 u8 which halves of each
     CONDITION  16 u8 type   17 u8 predicate   18 u8 kind of transfer   19 u8 CTPR   20 u8 wbs
     END        see ``control.finish``
 
@@ -74,14 +73,14 @@ LIMIT = HOST + 8                        # how many bytes from there on may be lo
 TABLE_BYTES = LIMIT + 8
 
 # --- an operation's entry ----------------------------------------------------------------------------------
-OPERATION = 32                          # two handlers u64, flags u64, mask and value of unused ALS bits u32
+OPERATION = 48                          # two handlers u64, flags u64, mask and value of unused ALS bits u32;
+#                                         the two handlers that only probe u64
 HAS_SRC1, HAS_SRC2, HAS_SRC3, HAS_SRC4, HAS_DST, HAS_PRED = (1 << i for i in range(6))
 LOADS, STORES, PAIR_DST, PAIR_SRC4, PAIR_SRC2, MERGES, TO_CTPR, STATE_READ, STATE_WRITE = (
     1 << i for i in range(8, 17))
 PAIRED_SLOTS = 24                       # bits 24 src1, 25 src2, 26 src4, dst: the second channel names the next one
 PARTNER = 28                            # bits 28..30: distance of the second channel, 0: no quad operation
 SPECULATIVE_APART = 1 << 32             # the second handler is for speculative mode
-NARROW1 = 1 << 33                       # src1 has 32 bits; the next ones: src2, src4
 CANDIDATE = 16                          # mask u32, value u32, ALES low i16, MAS i16, operation u16, last u16
 
 # --- transfers ---------------------------------------------------------------------------------------------

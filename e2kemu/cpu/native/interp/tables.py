@@ -2,7 +2,7 @@
 
     index        6 x 257 x 128 x u16    by channel, 1 + opc2 of long operations, cop: the first candidate, 0: none
     candidates   16 bytes each          the rows with this code, the most specific first (``layout.CANDIDATE``)
-    operations   32 bytes each          handlers, flags, bits that must have a value (``layout.OPERATION``)
+    operations   48 bytes each          handlers, flags, bits that must have a value (``layout.OPERATION``)
     access       256 x u8               state registers that rrd reads here: bit 0 by users, bit 1 by the system
 """
 
@@ -47,9 +47,6 @@ def _flags(op: Op) -> int:
         if slot in op.fmt.slots:
             flags |= bit
     letters = dict(zip((s for s in op.fmt.slots if s not in ("pred", "sreg")), op.sizes, strict=False))
-    for number, slot in enumerate(("src1", "src2", "src4")):
-        if letters.get(slot) == "S":
-            flags |= at.NARROW1 << number
     flags |= at.LOADS if op.load else 0
     flags |= at.STORES if op.store else 0
     flags |= at.MERGES if op.merges else 0
@@ -69,15 +66,15 @@ def _flags(op: Op) -> int:
     return flags
 
 
-Find = Callable[[Op, bool, bool], int]
-"""(operation, speculative, to a CTPR) -> address of its handler, 0 when there is none."""
+Find = Callable[[Op, str], int]
+"""(operation, variant of ``handlers.VARIANTS``) -> address of its handler, 0 when there is none."""
 
 
 def make(version: int, find: Find) -> Tables:
     """The tables of instruction set ``version``."""
     index = np.zeros(6 * 257 * 128, dtype=np.uint16)
     candidates: list[tuple[int, int, int, int, int, int]] = [(0, 0, 0, 0, 0, 1)]
-    operations: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)]
+    operations: list[tuple[int, ...]] = [(0, 0, 0, 0, 0, 0)]
     numbers: dict[Op, int] = {}
     covered = 0
     for key, codes in table.codes(version).items():
@@ -87,15 +84,12 @@ def make(version: int, find: Find) -> Tables:
             if op not in numbers:
                 numbers[op] = len(operations)
                 flags = _flags(op)
-                first = find(op, False, False)
-                second = 0
-                if flags & at.TO_CTPR:
-                    second = find(op, False, True)
-                elif flags & at.SPECULATIVE_APART:
-                    second = find(op, True, False)
+                first = find(op, "")
+                second = find(op, "ctpr" if flags & at.TO_CTPR else "speculative")
                 bits, expected = _UNUSED.get(op.fmt.name, (0, 0))
                 covered += bool(first or flags & (at.STATE_READ | at.STATE_WRITE))
-                operations.append((first, second, flags, bits | expected << 32))
+                operations.append((first, second, flags, bits | expected << 32, find(op, "probe"),
+                                   find(op, "speculative probe")))
             candidates.append((mask, value, ales_lo & 0xFFFF, mas & 0xFFFF, numbers[op], op is codes[-1][-1]))
     packed = np.array(candidates, dtype=[("mask", "<u4"), ("value", "<u4"), ("low", "<u2"), ("mas", "<u2"),
                                          ("op", "<u2"), ("last", "<u2")])
