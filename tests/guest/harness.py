@@ -1,8 +1,8 @@
 """Self-checking guest programs: building and running them, and the values they compare with.
 
-A program is a file of ``programs/``: ``check.inc`` (which says what registers it uses), its own text, and data from here.
-The macros of a program whose names start with ``T`` or are ``IS`` or ``ISP`` make one check each; ``NAME op, ...`` is
-looked up in the values of the area. Between ``loop:`` and ``NEXT`` the checks are made for every row of inputs.
+A program is ``programs/check.inc`` (which says what registers it uses), a file of its own, and data from here. The macros
+whose names start with ``T`` or are ``IS`` or ``ISP`` make one check each; the area's module tells what must come out. Between
+``loop:`` and ``NEXT`` the checks are made for every row of inputs.
 
 The values are computed by Python integers, numpy, fractions: nothing in an area's module asks the emulator.
 """

@@ -14,7 +14,8 @@ from tests.guest.harness import M64, Area, Row
 
 Lanes = npt.NDArray[np.int64]
 BITS = {"b": 8, "h": 16, "w": 32, "d": 64}
-LANES = (0x0000_0000_8000_0000, 0x7FFF_8000_7FFF_8000, 0x8080_8080_7F7F_7F7F, 0x00FF_FF00_0001_FFFF, 0x0102_0408_1020_4080)
+LANES = (0x0000_0000_8000_0000, 0x7FFF_8000_7FFF_8000, 0x8080_8080_7F7F_7F7F, 0x00FF_FF00_0001_FFFF,
+         0x0102_0408_1020_4080)
 
 
 def lanes(value: int, bits: int, width: int, *, unsigned: bool = False) -> Lanes:
@@ -80,7 +81,7 @@ def product(name: str, a: int, b: int, width: int) -> int | None:
     """pmul*, pmadd*, psadbw."""
     x, y = lanes(a, 16, width), lanes(b, 16, width)
     if name in ("pmulhh", "pmullh", "pmulhrsh"):
-        return joined((x * y) >> 16 if name == "pmulhh" else x * y if name == "pmullh" else ((x * y >> 14) + 1) >> 1, 16)
+        return joined({"pmulhh": x * y >> 16, "pmullh": x * y, "pmulhrsh": (x * y >> 14) + 1 >> 1}[name], 16)
     if name == "pmulhuh":
         return joined(lanes(a, 16, width, unsigned=True) * lanes(b, 16, width, unsigned=True) >> 16, 16)
     if name == "pmullw":
@@ -194,7 +195,8 @@ def packed128(check: str, row: Row) -> list[int]:
     elif name == "qpmulubhh":
         found = joined((lanes(sources[0], 8, 64, unsigned=True) * lanes(sources[1], 16, 128) + 0x80) >> 8, 16)
     elif name == "qpmsk2sgnb":
-        found = joined([v & 0x7F | (sources[1] >> i & 1) << 7 for i, v in enumerate(sources[0].to_bytes(16, "little"))], 8)
+        found = joined([v & 0x7F | (sources[1] >> i & 1) << 7 for i, v in enumerate(sources[0].to_bytes(16, "little"))],
+                       8)
     else:
         found = computed(name[1:], sources, 128)
     return [found & M64, found >> 64 & M64]
