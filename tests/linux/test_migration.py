@@ -194,6 +194,21 @@ def test_a_process_is_saved_and_goes_on_later(tmp_path: Path, emulators: Any) ->
     assert (status, printed + rest + out, messages) == (3, alone.stdout, b"")
 
 
+def test_a_snapshot_is_where_a_later_run_begins(tmp_path: Path, emulators: Any) -> None:
+    program = busy(Code()).build(tmp_path)
+    directory = tmp_path / "snapshots"
+    directory.mkdir()
+    source = emulators("source", "-snapshot-dir", str(directory), program=program)
+    printed = b"".join(source.read_line() for _ in range(10))
+    assert source.command("human-monitor-command", **{"command-line": "savevm here"}) == ""
+    status, rest, _ = source.end()
+    target = emulators("target", "-snapshot-dir", str(directory), "-loadvm", "here", program=program)
+    again, out, messages = target.end()
+    assert (status, again, messages) == (3, 3, b"")
+    assert len(out) > 17 * 20
+    assert (printed + rest).endswith(out)
+
+
 def test_a_stopped_process_stands_still_and_its_time_too(tmp_path: Path, emulators: Any) -> None:
     code = Code().space("ts", 16).space("nap", 16, 0, 1_000_000)
     code("loop:").call("clock_gettime", 1, "ts").load("ts", "%dr1").load("ts + 8", "%dr2").number("%dr1").number("%dr2")
