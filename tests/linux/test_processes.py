@@ -102,6 +102,31 @@ def test_forbidden_memory_is_a_segmentation_fault_with_a_report(access: str, rea
     assert "<_start+" in chain
 
 
+@pytest.mark.parametrize("accel", ["reference", "jit"])
+@pytest.mark.parametrize(("change", "reason"), [
+    (("mprotect", "%dr7", 0x1000, 1), "exc_data_page: store to"),
+    (("munmap", "%dr7", 0x1000), "exc_data_page: store to"),
+    (("mprotect", "stub_page", 0x1000, 3), "exc_instr_page_prot"),
+])
+def test_rights_that_are_taken_away_are_gone_for_code_that_has_run_hot(
+    accel: str, change: tuple[str | int, ...], reason: str, tmp_path: Path
+) -> None:
+    code = Code().call("mmap", 0, 0x1000, 3, 0x12, MINUS_ONE, 0, result="%dr7")
+    code("addd,0 0, stub, %dr6")("{ nop 4; andnd,0 %dr6, 0xfff, %dr6 }").call("mprotect", "%dr6", 0x1000, 7)
+    code.invoke("stub", "%dr7").number("%dr16")
+    code.call(*(("mprotect", "%dr6", 0x1000, 3) if "stub_page" in change else change))  # type: ignore[arg-type]
+    code.number("%dr16").invoke("stub", "%dr7").say("not reached\n").exit(0)
+    code(".align 4096")
+    code.function("stub")("addd,0 0, 0, %dr10")
+    code("{ nop 4; disp %ctpr1, turn }")("turn:")("std,2 %dr10, [ %dr0 + 8 ]")("{ nop 4; ldd,0 %dr0, 8, %dr11 }")
+    code("{ nop 2; addd,0 %dr10, 1, %dr10; cmpedb,1 %dr10, 9999, %pred0 }")("{ ct %ctpr1 ? ~%pred0 }").leave("%dr11")
+    code(".align 4096")("nop 0")
+    done = run(code.build(tmp_path), options=("-accel", accel))
+    assert numbers(done.stdout) == [9999, 0], done.stderr
+    assert done.returncode == 128 + 11
+    assert reason in done.stderr.decode()
+
+
 def test_deep_recursion_grows_the_hardware_stacks_and_an_endless_one_ends(tmp_path: Path) -> None:
     code = Code().invoke("sum", 3000).number("%dr16").invoke("endless").exit(0)
     code.function("sum")("addd,0 0, %dr0, %dr20").branch("bottom", "cmpedb %dr0, 0")("subd,0 %dr0, 1, %dr1")

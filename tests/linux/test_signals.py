@@ -164,9 +164,9 @@ def test_every_exception_of_the_cpu_has_a_signal_and_a_frame_has_its_layout() ->
     assert len(FAULTS) >= 25
     assert all(4 <= signo <= 11 for signo, _ in FAULTS.values())
     wide, narrow = frames.layout(8), frames.layout(4)
-    # offsets of uapi/asm/ucontext.h: 40 bytes before sigcontext (24 with 4-byte pointers), which has 1512 bytes
+    # offsets of uapi/asm/ucontext.h: 40 bytes before sigcontext (24 with 4-byte pointers), which has 1576 bytes
     assert (wide.context - SIZE, narrow.context - SIZE) == (40, 24)
-    assert wide.mask - wide.context == narrow.mask - narrow.context == 1512
+    assert wide.mask - wide.context == narrow.mask - narrow.context == 1576
     assert wide.extra - wide.mask == 128
     assert SigInfo(11, 1, "fault", (0x1234, 29)).pack(8)[16:24] == (0x1234).to_bytes(8, "little")
     assert SigInfo(17, 1, "child", (5, 6, 7)).pack(4)[16:28] == b"\5\0\0\0\6\0\0\0\7\0\0\0"
