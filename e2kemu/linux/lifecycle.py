@@ -81,6 +81,8 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
     """Make a child process; its pid in the parent, 0 in the child."""
     process = kernel.process
     process.map.write_back(0, 1 << 64)
+    if any(area.mark for area in process.map.areas):
+        trace.unimp("fork with shared mappings: the child gets a copy of them")
     with kernel.still_lock, suppress(ValueError):
         gc.freeze()                        # the child's collector leaves the parent's objects, and their pages, alone
     with kernel.still_lock:

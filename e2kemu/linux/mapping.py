@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -222,6 +222,9 @@ class AddressMap:
             self._replace(start, end, [])
             for area in gone:
                 self._clear(area.start, area.end)
+            used = {area.shared.fd for area in self.each_shared() if area.shared is not None}
+            for fd in {area.shared.fd for area in gone if area.shared is not None} - used:
+                os.close(fd)
 
     def protect(self, start: int, end: int, prot: int) -> None:
         """Other rights for pages that are mapped."""
@@ -232,8 +235,6 @@ class AddressMap:
         for area in self.overlapping(start, end):
             if area.shared is None and not area.private and not (area.name and not area.name.startswith("[")):
                 self._clear(area.start, area.end)
-                if self.listener is not None:
-                    self.listener.protection_changed(area.start >> PAGE_BITS, (area.end >> PAGE_BITS) - 1)
 
     def write_back(self, start: int, end: int) -> None:
         """Shared mappings of files in this range: bring the files up to date."""
@@ -272,13 +273,6 @@ class AddressMap:
     def each_shared(self) -> Iterator[Area]:
         """Mappings through which files are written."""
         return (area for area in self.areas if area.shared is not None)
-
-    def close(self, release: Callable[[int], None] = os.close) -> None:
-        """Bring shared files up to date and let go of them."""
-        descriptors = {area.shared.fd for area in self.areas if area.shared is not None}
-        self.write_back(0, 1 << 64)
-        for fd in descriptors:
-            release(fd)
 
     def maps_text(self) -> str:
         """What /proc/self/maps says."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2kemu.linux.mapping import PAGE_SIZE, AddressMap, Area, Ram
+from e2kemu.linux.mapping import PAGE_SIZE, AddressMap, Area, Ram, SharedFile
 from e2kemu.memory.ram import RAMBlock
 
 PAGES = 64
@@ -71,6 +75,24 @@ def test_free_places_are_found_from_above_and_do_not_overlap() -> None:
         places.append(place)
     assert places == sorted(places, reverse=True)
     assert len(places) == (PAGES - START) // 3
+
+
+def test_a_shared_file_is_written_back_and_its_descriptor_goes_with_the_last_page(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(2 * PAGE_SIZE + 100))
+    areas = AddressMap([Ram(0, RAMBlock("ram", PAGES * PAGE_SIZE))])
+    fd, start = os.open(path, os.O_RDWR), START * PAGE_SIZE
+    areas.map(Area(start, start + 3 * PAGE_SIZE, 3, str(path), 0, SharedFile(fd, str(path)), mark=True))
+    areas.store(start + PAGE_SIZE - 2, b"seam")
+    areas.store(start + 3 * PAGE_SIZE - 4, b"lost")
+    areas.unmap(start + PAGE_SIZE, start + 3 * PAGE_SIZE)
+    os.fstat(fd)
+    areas.unmap(start, start + PAGE_SIZE)
+    with pytest.raises(OSError):
+        os.fstat(fd)
+    data = path.read_bytes()
+    assert data[PAGE_SIZE - 2 : PAGE_SIZE + 2] == b"seam"
+    assert len(data) == 2 * PAGE_SIZE + 100
 
 
 def test_pages_above_the_ram_belong_to_further_blocks() -> None:

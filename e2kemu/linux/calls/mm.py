@@ -96,8 +96,8 @@ def do_mmap(task: Task, address: int, length: int, prot: int, flags: int, fd: in
     access = file.flags & 3
     if access == os.O_WRONLY or (shared and prot & 2 and access != os.O_RDWR):
         raise LinuxError(errno.EACCES)
-    writes = SharedFile(os.dup(file.host_fd), file.path) if shared and access == os.O_RDWR else None
     at = _place(task, address, size, flags)
+    writes = SharedFile(os.dup(file.host_fd), file.path) if shared and access == os.O_RDWR else None
     task.process.map.map(Area(at, at + size, prot, file.path or "/memfd", offset, writes, mark=shared))
     _read_file(task, file.host_fd, at, size, offset)
     return at
