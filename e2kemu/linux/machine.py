@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import shlex
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from e2kemu import trace
 from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.isa.models import MODELS, CpuModel
 from e2kemu.errors import OptionError
@@ -26,16 +28,19 @@ from e2kemu.linux.mapping import PAGE_MASK, AddressMap, Ram
 from e2kemu.linux.memory import Memory
 from e2kemu.linux.migrate import blockers, process_section
 from e2kemu.linux.options import ProcessOptions
+from e2kemu.linux.siginfo import NUMBER
 from e2kemu.linux.stats import Statistics
 from e2kemu.linux.strace import Tracer
 from e2kemu.linux.task import Process, Task
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
 from e2kemu.machine.machine import Machine
+from e2kemu.machine.vcpu import AbandonedError
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace, RAMRegion
 
 M = TypeVar("M", bound=Machine)
+SIGABRT = NUMBER["SIGABRT"]
 
 
 class LinuxCpu(Cpu):
@@ -50,7 +55,19 @@ class LinuxCpu(Cpu):
 
     def run(self, limit: int | None = None) -> str:
         """Run the process: as ``Cpu.run``."""
-        return self.kernel.run(limit)
+        kernel = self.kernel
+        try:
+            return kernel.run(limit)
+        except AbandonedError:
+            raise
+        except Exception as error:
+            if not (kernel.options.job_control or kernel.is_child):
+                raise                      # a machine with a monitor stands there to be looked at
+            kernel.say(f"e2kemu: internal error: {error!r} at {self.state.pc:#x}")
+            if trace.mask & trace.Log.UNIMP:
+                trace.log(traceback.format_exc())
+            kernel.exit(128 + SIGABRT, SIGABRT)
+            return "exit"
 
     def request_exit(self) -> None:
         """Make ``run`` return (any thread)."""
