@@ -50,6 +50,8 @@ def test_machine_help_names_every_type_its_alias_and_the_default() -> None:
         "elbrus-1.0           Elbrus computer with one CPU, 2026 (default)",
         "elbrus-0.1           Elbrus computer with one CPU, compatibility: "
         "streams without footers, configuration, global state",
+        "linux-user           Linux process: -kernel program, -append arguments, 2026 (alias of linux-user-1.0)",
+        "linux-user-1.0       Linux process: -kernel program, -append arguments, 2026",
     ]
 
 
