@@ -17,7 +17,7 @@ from e2kemu import trace
 from e2kemu.cpu import arrays, direct, windows
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
+from e2kemu.cpu.core import PAGE, Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from e2kemu.memory.space import AddressSpace
 
 NO_LIMIT = 1 << 62
-COLD_PORTION = 2000
-"""Wide instructions after which a loop in the reference tier shows how hot it is."""
-WEIGHT = 6
-"""What a whole portion counts against a single visit."""
 BlockHook = Callable[["Cpu", int], None]
 _PC = int(Slot.PC)
 
@@ -53,9 +49,13 @@ class Cpu:
         self.core = Core(self.state, space)
         self.reference = Reference(self.core)
         self.translator = Translator(self.core, self.reference.fetch) if accel in ("jit", "interp") else None
-        """The JIT tier; None: the reference tier executes everything."""
-        self.interpreter = Interpreter(self.core, self.translator.context, hot=False) \
-            if self.translator is not None and accel == "interp" else None
+        """What native code of both kinds stands on, and with accel "jit" the translator of what is hot; None: the
+        reference tier executes everything."""
+        self.interpreter: Interpreter | None = None
+        """The native interpreter, for all that is not translated."""
+        if self.translator is not None:
+            self.interpreter = Interpreter(self.core, self.translator.context, hot=accel == "jit")
+            self.translator.installed = self.interpreter.has_region
         self.core.drop_code = self.invalidate
         self.idle_until: int | None = None
         """Virtual time in ns until which the CPU sleeps; ``run`` returns "idle" while it is set."""
@@ -211,25 +211,36 @@ class Cpu:
         """The fast loop of the tier chosen."""
         if self.translator is None:
             return self._blocks(left)
-        if self.interpreter is None:
-            return self._native(self.translator, left)
-        return self._interpreted(self.translator, self.interpreter, left)
+        assert self.interpreter is not None
+        return self._native(self.translator, self.interpreter, left)
 
-    def _interpreted(self, translator: Translator, interpreter: Interpreter, left: int) -> int:
-        """The native interpreter; the reference tier for what it leaves out."""
+    def _native(self, translator: Translator, interpreter: Interpreter, left: int) -> int:
+        """Translated code where there is some, the native interpreter elsewhere; the reference tier for what they leave
+        out."""
         state, reference, flag = self.state, self.reference, self.core.exit_flag
+        regions = True
         while not flag[0] and left > 0:
             if flag[1]:
                 flag[1] = 0
                 translator.boundary()
-            status, left = interpreter.run(left)
-            pc = state.X[_PC]
-            if status == Status.RAISE:
-                assert translator.pending is not None
-                raise Left(pc, left, translator.pending)
+            if translator.eager and not translator.has(state.X[_PC], Config.of(state)):
+                translator.translate_now(state.X[_PC], Config.of(state))
+            status, left = interpreter.run(left, regions=regions)
+            translator.note(status, interpreter.take_count())
+            regions = True
+            if left <= 0:
+                break       # what follows is none of this run's business, not even that it may be illegal
             if status in (Status.EXIT, Status.LIMIT):
                 continue
-            if status in (Status.PAGE, Status.CROSS, Status.FULL) and interpreter.resolve(status, pc):
+            pc = state.X[_PC]
+            if status in (Status.PAGE, Status.CROSS, Status.FULL):
+                if interpreter.resolve(status, pc, [place for place, _ in translator.by_page.get(pc >> PAGE, ())]):
+                    continue
+            elif status == Status.RAISE:
+                assert translator.pending is not None
+                raise Left(pc, left, translator.pending)
+            elif status != Status.STEP:
+                regions = translator.consider(status, pc, Config.of(state))
                 continue
             table = reference.table(Config.of(state))
             try:
@@ -237,51 +248,6 @@ class Cpu:
                 state.X[_PC], _, left = block.run(left) or self._tagged(table, pc, left)
             except Trap as trap:
                 raise Left(pc, left - 1, trap) from None
-        return left
-
-    def _native(self, translator: Translator, left: int) -> int:
-        """Generated code as far as there is some; the reference tier for the rest, and to find out what is hot."""
-        state, reference, flag = self.state, self.reference, self.core.exit_flag
-        while not flag[0] and left > 0:
-            if flag[1]:
-                flag[1] = 0
-                translator.boundary()
-            cfg, status = Config.of(state), Status.MISS
-            if translator.has(state.X[_PC], cfg):
-                status, left = translator.run(cfg, left)
-                if status == Status.EXIT:
-                    continue
-                cfg = Config.of(state)
-            pc = state.X[_PC]
-            if status == Status.RAISE:
-                assert translator.pending is not None
-                raise Left(pc, left, translator.pending)
-            if left <= 0:
-                break       # what follows is none of this run's business, not even that it may be illegal
-            if status == Status.MISS and (translator.has(pc, cfg)
-                                          or (translator.eager and translator.translate_now(pc, cfg))):
-                continue
-            table = reference.table(cfg)
-            portion = left
-            try:
-                if status == Status.MISS:
-                    block = table.closed.get(pc) or reference.closed(table, pc)
-                    portion = min(left, max(block.length, COLD_PORTION))
-                    if block.length > left:
-                        block = table.single.get(pc) or reference.single(table, pc)
-                else:
-                    if status == Status.GUARD:
-                        translator.misfit(pc, cfg)
-                    block = table.single.get(pc) or reference.single(table, pc)
-                state.X[_PC], _, rest = block.run(portion) or self._tagged(table, pc, portion)
-            except Left as out:
-                out.left += left - portion
-                raise
-            except Trap as trap:
-                raise Left(pc, left - 1, trap) from None
-            left -= portion - rest
-            if status == Status.MISS:
-                translator.met(pc, cfg, 1 + (portion - rest) * WEIGHT // COLD_PORTION)
         return left
 
     def _tagged(self, table: Table, pc: int, left: int) -> tuple[int, Table | None, int]:

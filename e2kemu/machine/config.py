@@ -13,9 +13,9 @@ from e2kemu.errors import OptionError
 from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
 from e2kemu.memory.dirty import PAGE_SIZE
 
-ACCELERATORS = ("jit", "reference")
-"""Executors of guest code: "jit" translates hot code to host code with LLVM; "reference" runs the description of the ISA
-itself, in Python."""
+ACCELERATORS = ("jit", "interp", "reference")
+"""Executors of guest code: "jit" translates hot code to host code with LLVM and leaves the rest to "interp", an
+interpreter in host code; "reference" runs the description of the ISA itself, in Python."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ flag is inexact, found by computing what was lost, exactly:
     sum         Knuth's two-sum               product, quotient, root of doubles     one fused multiplication
     singles     the same in double, which holds products, remainders and squares of singles exactly
 
-When the flag is set already at entry it cannot change and is not computed. Everything else (NaNs, infinities,
-denormals, results that may be denormal, primitives without an entry in ``_EMITTERS``) is ``Status.STEP``.
+When the flag is set already at entry it cannot change and is not computed. NaNs, infinities, denormals and results
+that may be denormal are ``Status.STEP``. Primitives without an entry in ``_EMITTERS``, and all of them while PFPFR
+is not as above, are asked of ``cpu/fp`` itself (``Word.FP``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from e2kemu.cpu.fp import FpOperation
+from e2kemu.cpu.fp import OPERATIONS, FpOperation
 from e2kemu.cpu.fp import machine as fp_machine
+from e2kemu.cpu.native.layout import Word
 from e2kemu.cpu.native.values import Ir, LlvmValues
+
+CONTROL, RESULT = 6, 7
+"""Where in ``Word.OPERANDS`` the control register and the result are."""
+
+NUMBERS = {name: number for number, name in enumerate(OPERATIONS)}
+"""Primitive -> its number for ``Word.FP``."""
 
 STICKY, MASKED, ROUNDING = 0x20, 0x1000, 0x6000
 """PFPFR: inexact was seen, is masked; rounding mode."""
@@ -50,15 +58,24 @@ class Floating(LlvmValues):
     """The part of a region machine that does floating point."""
 
     uses_floating = False
-    """A primitive was met: the region is for PFPFR as observed."""
+    """A primitive was met: the region is for PFPFR and UPSR as observed."""
     floating_sticky = False
     """The region is only entered with the inexact flag set."""
     floating_allowed = True
     """PFPFR was fit when the region was asked for."""
 
+    floating_asks = True
+    """What has no way here is asked of Python; otherwise it is for the reference tier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._harmless: set[Ir] = {0}
+        """Flags that no exception goes with."""
+
     if TYPE_CHECKING:
         def step_if_not(self, i1: str) -> None: ...
         def unsupported(self, why: str) -> NoReturn: ...
+        def _to_step(self) -> NoReturn: ...
 
     def fp(self, name: str, *operands: Ir) -> Ir:
         result: Ir = fp_machine.perform(self, name, operands)
@@ -66,22 +83,50 @@ class Floating(LlvmValues):
 
     def fp_enabled(self) -> None:
         self.uses_floating = True
-        if not self.floating_allowed:
-            self.unsupported("rounding or masks")
 
     def fp_primitive(self, operation: FpOperation, operands: tuple[Ir, ...], control: Ir) -> Emitted:
         stem, _, rest = operation.name.partition(".")
         emitter = _EMITTERS.get(stem)
-        if emitter is None or rest.startswith("x") or ".x" in rest:
-            self.unsupported(operation.name)
+        if emitter is None or rest.startswith("x") or ".x" in rest or not self.floating_allowed or (
+                emitter in _FUSED and not self.floating_sticky):
+            if not self.floating_asks:
+                self.unsupported(operation.name)
+            return self._asked(operation, operands, control)
         value, inexact = emitter(self, rest, operands)
-        return value, 0 if self.floating_sticky else self.shl(inexact, 5, 64)
+        flags = 0 if self.floating_sticky else self.shl(inexact, 5, 64)
+        self._harmless.add(flags)
+        return value, flags
 
     def fp_raised(self, flags: Ir, control: Ir, shift: int) -> Ir:
-        return 0
+        if flags in self._harmless:
+            return 0
+        masks = self.lshr(control, shift)
+        return self.xor(self.eq(self.and_(self.and_(flags, self.not_(masks, 64)), 63), 0), 1)
 
     def fp_trap(self, number: int, flags: Ir) -> NoReturn:
-        self.unsupported("an exception of floating point")
+        self._to_step()
+
+    def _asked(self, operation: FpOperation, operands: tuple[Ir, ...], control: Ir) -> tuple[Ir, Ir]:
+        """A primitive of ``cpu/fp``, by way of Python."""
+        for index, operand in enumerate(operands):
+            for half in range(1 + (operation.operands[index] > 64)):
+                self._put_word(2 * index + half, self.lshr(operand, 64) if half else self.trunc(operand, 64))
+        self._put_word(CONTROL, control)
+        function = self.name(f"load i64, ptr {self._word(Word.FP)}")
+        pointer = self.name(f"inttoptr i64 {function} to ptr")
+        # handed the context, or LLVM would take it that nobody else writes there
+        flags = self.name(f"call i64 {pointer}(i64 {NUMBERS[operation.name]}, ptr %c)", 8)
+        result: Ir = self.name(f"load i64, ptr {self._word(Word.OPERANDS + RESULT)}", min(operation.result, 64))
+        if operation.result > 64:
+            high = self.name(f"load i64, ptr {self._word(Word.OPERANDS + RESULT + 1)}", operation.result - 64)
+            result = self.or_(result, self.shl(high, 64, 128))
+        return result, flags
+
+    def _word(self, number: int) -> str:
+        return self.name(f"getelementptr i64, ptr %c, i64 {number}")
+
+    def _put_word(self, number: int, value: Ir) -> None:
+        self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {self._word(Word.OPERANDS + number)}")
 
     # -- pieces ------------------------------------------------------------------------------------------
 
@@ -206,8 +251,6 @@ class Floating(LlvmValues):
         return bits, self._differs(lost, "0.0")
 
     def _fused(self, f: _Format, operands: tuple[Ir, ...], product: bool, addend: bool) -> Emitted:
-        if not self.floating_sticky:
-            self.unsupported("what a fused operation loses")
         x, y, z = (self._number(a, f) for a in operands)
         if product:
             x = self.name(f"fneg {f.ir} {x}")
@@ -330,3 +373,5 @@ _EMITTERS: dict[str, Emitter] = {
     "fnma": _fusing(True, False),
     "fnms": _fusing(True, True),
 }
+_FUSED = [_EMITTERS[name] for name in ("fma", "fms", "fnma", "fnms")]
+"""What these lose cannot be computed: they are done here when the flag is set already."""

@@ -46,11 +46,13 @@ class Word(IntEnum):
     LOAD = 3        # Python's slow load: u64 (address, size and flags), answer in STATUS
     STORE = 4       # Python's slow store: u64 (address, size and flags, value)
     STATUS = 5      # of the last slow load: 0 fine, 1 an exception waits, 2 a speculative load failed
+    FP = 6          # Python's floating point: u64 (number of the primitive, context) -> flags; see OPERANDS
     RAM = 7         # the RAM at guest address 0: where it is in the host,
     PAGES = 8       # how many pages it has,
     PRESENT = 9     # ``Core.present`` or 0, a byte per page: loads may go there,
     MARKS = 10      # ``Core.code_map``, a byte per page: stores may not,
     DIRTY = 11      # its dirty marks
+    OPERANDS = 16   # three operands of two words, the control register, the result of two words
 
 
 SPECULATIVE = 0x100

@@ -319,12 +319,13 @@ class RegionMachine(Memory, Floating):
             raw = self.name(f"and i8 {self.name(f'load i8, ptr {place}')}, 2")
             bad = self.name(f"or i8 {bad}, {raw}") if bad else raw
         tests = [self.name(f"icmp ne i8 {bad}, 0", 1)] if bad else []
-        if self.uses_floating and self.floating_allowed:
-            # in a region nothing but inexact changes in PFPFR, and UPSR not at all
-            mask = MASKED | ROUNDING | (STICKY if self.floating_sticky else 0)
-            pfpfr = self.name(f"load i64, ptr {self.name(self._state('S', PFPFR))}")
-            fits = self.name(f"and i64 {pfpfr}, {mask}")
-            tests.append(self.name(f"icmp ne i64 {fits}, {mask & ~ROUNDING}", 1))
+        if self.uses_floating:
+            # in a region flags are set in PFPFR, nothing else changes there, and UPSR not at all
+            if self.floating_allowed:
+                mask = MASKED | ROUNDING | (STICKY if self.floating_sticky else 0)
+                pfpfr = self.name(f"load i64, ptr {self.name(self._state('S', PFPFR))}")
+                fits = self.name(f"and i64 {pfpfr}, {mask}")
+                tests.append(self.name(f"icmp ne i64 {fits}, {mask & ~ROUNDING}", 1))
             upsr = self.name(f"load i64, ptr {self.name(self._state('S', UPSR))}")
             tests.append(self.name(f"icmp eq i64 {self.name(f'and i64 {upsr}, 1')}, 0", 1))
         for number, i1 in enumerate(tests):

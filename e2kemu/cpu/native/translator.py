@@ -23,6 +23,7 @@ import numpy as np
 from e2kemu import trace
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import PAGE, READ, WRITE, Core
+from e2kemu.cpu.fp import OPERATIONS
 from e2kemu.cpu.fp.machine import PFPFR
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
@@ -30,6 +31,7 @@ from e2kemu.cpu.native import runtime
 from e2kemu.cpu.native.codegen import Code, compile_ir, define_symbol
 from e2kemu.cpu.native.codegen import disassemble as disassemble_host
 from e2kemu.cpu.native.compiling import Job, Region, Worker, compile_region, guest_bytes
+from e2kemu.cpu.native.floating import CONTROL, RESULT
 from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
 from e2kemu.cpu.native.paths import Observed
 from e2kemu.cpu.state import CTPR1, UPSR, Slot
@@ -61,9 +63,13 @@ class Statistics:
     """Status -> how often generated code returned with it."""
 
 
+_Ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)
 _Load = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 _Store = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 _Run = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
+
+
+_PRIMITIVES = tuple(OPERATIONS.values())
 
 
 class _Shared:
@@ -98,6 +104,8 @@ class Translator:
         words = self.context.words
         words[Word.LOAD] = ctypes.cast(self._slow_load, ctypes.c_void_p).value or 0
         words[Word.STORE] = ctypes.cast(self._slow_store, ctypes.c_void_p).value or 0
+        self._floating = _Ask(self._primitive)
+        words[Word.FP] = ctypes.cast(self._floating, ctypes.c_void_p).value or 0
         words[Word.EXIT] = np.frombuffer(core.exit_flag, dtype=np.uint32).ctypes.data
         self.pending: BaseException | None = None
         """What a slow access raised."""
@@ -117,7 +125,11 @@ class Translator:
         """Translate at the first visit, in the CPU's own thread: for tests, and for who wants no cold code."""
         self.level = 1
         """How much LLVM's code generator does: 0 is quick to make and slow to run."""
+        self._spared: set[tuple[int, Config]] = set()
+        """Places that a region contained when they were asked for."""
         self._refused: set[tuple[int, Config]] = set()
+        self.installed: Callable[[int], None] = lambda pc: None
+        """Called with the address of a region that is there from now on."""
         self.epoch = 0
         """Grows when everything is dropped: what was asked before does not count."""
 
@@ -172,6 +184,24 @@ class Translator:
             return False
         self.context.remember_jump(pc, region.key, region.address)
         return True
+
+    def note(self, status: Status, executed: int) -> None:
+        """Native code returned with ``status``; regions have executed so many wide instructions."""
+        self.statistics.executed += executed
+        self.statistics.exits[status] = self.statistics.exits.get(status, 0) + 1
+
+    def consider(self, status: Status, pc: int, cfg: Config) -> bool:
+        """A place is hot, or no region fits there: ask for one; whether to try with a region now."""
+        if status == Status.HOT:
+            self.met(pc, cfg, HOT)
+            return True
+        if status == Status.GUARD:
+            self.misfit(pc, cfg)
+            return False
+        if self.has(pc, cfg):
+            return True
+        self.met(pc, cfg, 1)
+        return False
 
     def met(self, pc: int, cfg: Config, weight: int) -> None:
         """The reference tier executed code at ``pc``: ask for a region when that gets usual."""
@@ -234,6 +264,7 @@ class Translator:
         self.statistics.regions += 1
         self.statistics.seconds += region.seconds
         self.context.remember_jump(region.pc, region.key, region.address)
+        self.installed(region.pc)
         if trace.mask & trace.Log.IN_ASM:
             trace.log("\n".join(["----------------", f"IN: {region.pc:#x}", *region.listing]))
         if trace.mask & trace.Log.OP:
@@ -281,6 +312,7 @@ class Translator:
         self.by_page.clear()
         self._heat.clear()
         self._refused.clear()
+        self._spared.clear()
         self.context.forget_jumps()
 
     def describe(self) -> list[str]:
@@ -351,6 +383,16 @@ class Translator:
             self.pending = error
             return int(Status.RAISE)
 
+    def _primitive(self, number: int, context: int | None) -> int:
+        """A primitive of floating point for generated code: its flags."""
+        operation, words = _PRIMITIVES[number], self.context.words
+        operands = [words[Word.OPERANDS + 2 * index] | (words[Word.OPERANDS + 2 * index + 1] << 64 if bits > 64 else 0)
+                    for index, bits in enumerate(operation.operands)]
+        operands = [value & (1 << bits) - 1 for value, bits in zip(operands, operation.operands, strict=True)]
+        result, flags = operation.function(*operands, words[Word.OPERANDS + CONTROL])
+        words[Word.OPERANDS + RESULT], words[Word.OPERANDS + RESULT + 1] = result & NEVER, result >> 64
+        return flags
+
     def _remember(self, address: int, *, write: bool) -> None:
         """Put the page just accessed into the TLB, if every access to it may go there."""
         page = address >> PAGE
@@ -380,9 +422,10 @@ class Translator:
         if job.epoch != self.epoch:
             return
         place = job.pc, job.cfg
-        if not job.plain and any(place in region.nodes for region in (*self.regions.values(), *self._done)):
-            # part of what was translated since it was asked for; if it is still met, it will be asked for again
-            self._heat[place] = 0
+        if not job.plain and place not in self._spared and any(
+                place in region.nodes for region in (*self.regions.values(), *self._done)):
+            # part of what was translated since it was asked for: only when it is asked for again it gets its own
+            self._spared.add(place)
             return
         try:
             self._done.append(compile_region(self.core, self.fetch, job, self.level))

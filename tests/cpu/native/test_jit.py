@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2kemu.cpu.config import Config
+from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
 from tests.cpu.guest import CODE, Guest
 
@@ -151,7 +152,9 @@ def test_code_that_changes_itself_in_a_hot_loop_does_what_it_says_now() -> None:
         assert guest.state.pc == guest.symbols["end"]
         results.append(guest.state["r1"])
         if accel == "jit":
-            assert translator_of(guest).statistics.dropped >= 3
+            # each change drops what was made of the page, by the translator or the interpreter
+            statistics = translator_of(guest).statistics
+            assert statistics.dropped + statistics.exits[Status.PAGE] >= 50
     assert results[0] == results[1]
 
 

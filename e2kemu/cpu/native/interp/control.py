@@ -15,9 +15,14 @@ from e2kemu.cpu.native.interp.layout import (
     CALL,
     CHOSEN,
     EXTENDED,
+    FLAGS,
+    FLAGS80,
+    FLAGS_OF_FPSR,
+    FLAGS_OF_PFPFR,
     HOT,
-    INEXACT,
+    IN_REGIONS,
     LOW,
+    MISSES,
     PAGE_SLOTS,
     PAGES,
     PREDICATE,
@@ -76,12 +81,14 @@ from e2kemu.cpu.wide_control import TAG_LABEL, TAG_NUMERIC, TAG_RETURN
 _OFFSETS = CpuState(MODELS["e8c"]).offsets
 R, E, T, P, S = (_OFFSETS[part] for part in "RETPS")
 PC, BASE, BOTTOM, CHAIN = (_OFFSETS["X"] + 8 * slot for slot in (Slot.PC, Slot.BASE, Slot.BOTTOM, Slot.CHAIN))
-PFPFR = S + 8 * fp_machine.PFPFR
+PFPFR, FPSR = S + 8 * fp_machine.PFPFR, S + 8 * fp_machine.FPSR
 S_WD, S_BR, S_BGR, S_LSR, S_ILCR, S_PSR, S_UPSR, S_CTPR1, S_CR0_HI, S_CR1_LO = (
     S + 8 * number for number in (WD, BR, BGR, LSR, ILCR, PSR, UPSR, CTPR1, CR0_HI, CR1_LO))
 LEFT, EXIT_FLAG, KEY = 8 * Word.LEFT, 8 * Word.EXIT, 8 * Word.KEY
-STEP, EXIT, LIMIT, NEXT, IS_HOT, PAGE = (
-    int(x) for x in (Status.STEP, Status.EXIT, Status.LIMIT, Status.NEXT, Status.HOT, Status.PAGE))
+STEP, EXIT, LIMIT, MISS, NEXT, IS_HOT, PAGE = (
+    int(x) for x in (Status.STEP, Status.EXIT, Status.LIMIT, Status.MISS, Status.NEXT, Status.HOT, Status.PAGE))
+PATIENCE = 64
+"""Times that no region fits a place that has one, until Python is asked about it."""
 M48 = (1 << 48) - 1
 NEVER = (1 << 64) - 1
 
@@ -367,8 +374,10 @@ def commit(s: int, c: int, w: int, t: int, mask: int) -> int:
             store64(s + S + 8 * code, value)
             if code == LSR:
                 store64(s + S_ILCR, value & 0xFFFFFFFF)
-    if mask & INEXACT:
-        store64(s + PFPFR, load64(s + PFPFR) | 0x20)
+    if mask & FLAGS:
+        store64(s + PFPFR, load64(s + PFPFR) | load64(c + FLAGS_OF_PFPFR))
+    if mask & FLAGS80:
+        store64(s + FPSR, load64(s + FPSR) | load64(c + FLAGS_OF_FPSR))
     return 0
 
 
@@ -626,6 +635,7 @@ def e2k_interpret(s: int, c: int) -> int:
 def e2k_run(s: int, c: int) -> int:
     """Regions of the translator where there are some, the interpreter elsewhere, until something is for Python."""
     store64(c + KEY, key(s))
+    came = 0
     while 1:
         if watch(load64(c + EXIT_FLAG)):
             return EXIT
@@ -634,11 +644,21 @@ def e2k_run(s: int, c: int) -> int:
         slot = c + JUMP_TABLE + 32 * ((pc >> 3 ^ name ^ name >> 19) & JUMPS - 1)
         status = LIMIT
         if load64(slot) == pc and load64(slot + 8) == name:
+            before = load64(c + LEFT)
             status = call_region(load64(slot + 16), s, c)
-            if status == LIMIT and load64(c + LEFT):
+            store64(c + IN_REGIONS, load64(c + IN_REGIONS) + before - load64(c + LEFT))
+            came = 0
+            if (status == LIMIT or status == STEP) and load64(c + LEFT):  # noqa: SIM109 (``lowlevel`` has no ``in``)
                 status = e2k_interpret(s, c)
         else:
+            if came:
+                # there is a region for the address, but not for the configuration, or the jump cache has lost it
+                misses = load64(c + MISSES) + 1
+                store64(c + MISSES, misses)
+                if misses % PATIENCE == 0:
+                    return MISS
             status = e2k_interpret(s, c)
+            came = 1
         if status != NEXT:
             return status
     return NEXT

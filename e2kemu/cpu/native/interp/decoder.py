@@ -470,8 +470,8 @@ def channels(c: int, p: int, hs: int, als_at: int, halves: int, ales25: int, cs1
 
 
 def probes(c: int, p: int, out: int, last: int, count: int, lengthens: int, looping: int) -> int:
-    """Nothing is loaded or stored before it is known that no access asks for the reference tier: records that look at all
-    but the first one beforehand. Where the next record goes, 0 when something is strange."""
+    """Nothing is loaded or stored before it is known that no access asks for the reference tier: records that look at
+    all but the first one beforehand. Where the next record goes, 0 when something is strange."""
     seen = 0
     class_ = LOADS
     while class_ <= STORES:

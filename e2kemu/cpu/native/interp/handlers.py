@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from e2kemu.cpu.config import GLOBAL, Config
 from e2kemu.cpu.core import Core
-from e2kemu.cpu.fp.machine import PFPFR
+from e2kemu.cpu.fp import FpOperation
+from e2kemu.cpu.fp.machine import FPSR, PFPFR
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import notation
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
@@ -26,12 +27,17 @@ from e2kemu.cpu.state import CTPR1, UPSR, USD_HI, USD_LO
 from e2kemu.cpu.wide_semantics import Ended, perform
 
 VARIANTS = ("", "speculative", "ctpr", "probe", "speculative probe")
-"""Of an operation, as far as it has them: as usual, speculative, with a CTPR as destination, only looking whether it can."""
+"""Of an operation, as far as it has them: as usual, speculative, with a CTPR as destination, only looking whether it
+can."""
 
 SLOTS = ("src1", "src2", "src3", "src4")
 DST = 8
 """Register that stands for the destination."""
 
+FUSED = ("fma.", "fms.", "fnma.", "fnms.")
+"""Primitives that the host does only when the inexact flag is set already."""
+
+_FLAGS = {PFPFR: (at.FLAGS, at.FLAGS_OF_PFPFR), FPSR: (at.FLAGS80, at.FLAGS_OF_FPSR)}
 _STACK = {USD_LO: at.STACK_SLOT, USD_HI: at.STACK_SLOT + 1}
 _CFG = Config(5, 0, 64, 0, 0, 1, 0, 0)
 """Version 5 asks for the strictest alignment; what depends on the others is looked at when the handler runs."""
@@ -40,8 +46,10 @@ _PARAMETERS = ", ".join(f"i64 %{name}i" for name in STATE)
 
 
 class HandlerMachine(Registers, Floating):
-    """Writes one handler. ``sticky``: it may need that the inexact flag is set already; ``probe``: it only looks whether
-    the access to memory can be done here."""
+    """Writes one handler. ``sticky``: it may need that the inexact flag is set already; ``probe``: it only looks
+    whether the access to memory can be done here."""
+
+    floating_asks = False
 
     def __init__(self, core: Core, wide: Wide, *, sticky: bool, probe: bool) -> None:
         super().__init__(core, set(), Assumed())
@@ -54,7 +62,7 @@ class HandlerMachine(Registers, Floating):
         self._places: dict[int, str] = {}
         self._values: dict[tuple[str, int], str] = {}
         self._mask = "%maski"
-        self._checked_fp = False
+        self._checked_enabled = self._checked_control = self._was_asked = False
 
     # -- operands ------------------------------------------------------------------------------------------
 
@@ -206,11 +214,15 @@ class HandlerMachine(Registers, Floating):
         self._stage(self._slot(), slot.current, at.PREDICATE, self._byte(19))
 
     def set_sreg(self, number: int, value: Ir) -> None:
-        if number == PFPFR:
+        if number in _FLAGS:
             if not self.floating_sticky:
-                flag = self.and_(self.as_bits(value, 64), STICKY)
-                shift = at.INEXACT.bit_length() - STICKY.bit_length()
-                self._mask = self.name(f"or i64 {self._mask}, {self.as_bits(self.shl(flag, shift, 64), 64)}")
+                bit, where = _FLAGS[number]
+                place = self.name(f"getelementptr i8, ptr %c, i64 {where}")
+                before = self.name(f"load i64, ptr {place}")
+                first = self.boolean(f"icmp eq i64 {self.name(f'and i64 {self._mask}, {bit}')}, 0")
+                whole = self.or_(self.select(first, 0, before), value)
+                self.emit(f"store i64 {self.as_bits(whole, 64)}, ptr {place}")
+                self._mask = self.name(f"or i64 {self._mask}, {bit}")
         elif number in _STACK:
             slot = self.name(f"getelementptr [32 x i8], ptr %slots, i64 {_STACK[number]}")
             self._stage(slot, value, at.STATE_REGISTER, number)
@@ -223,15 +235,27 @@ class HandlerMachine(Registers, Floating):
     # -- floating point --------------------------------------------------------------------------------------
 
     def fp_enabled(self) -> None:
-        if self._checked_fp:
-            return
-        self._checked_fp = True
-        # the loads are early: this may be under a condition
-        mask = MASKED | ROUNDING | (STICKY if self.floating_sticky else 0)
-        control = self._early(f"and i64 {self.sreg(PFPFR)}, {mask}")
-        enabled = self._early(f"and i64 {self.sreg(UPSR)}, 1")
-        right = self.name(f"icmp eq i64 {control}, {mask & ~ROUNDING}", 1)
-        self.step_if_not(self.name(f"and i1 {right}, {self.name(f'icmp ne i64 {enabled}, 0', 1)}", 1))
+        if not self._checked_enabled:
+            self._checked_enabled = True
+            enabled = self._early(f"and i64 {self.sreg(UPSR)}, 1")
+            self.step_if_not(self.name(f"icmp ne i64 {enabled}, 0", 1))
+
+    def fp_primitive(self, operation: FpOperation, operands: tuple[Ir, ...], control: Ir) -> tuple[Ir, Ir]:
+        self._was_asked = False
+        made = super().fp_primitive(operation, operands, control)
+        if not self._was_asked and not self._checked_control:
+            self._checked_control = True
+            mask = MASKED | ROUNDING | (STICKY if self.floating_sticky else 0)
+            found = self._early(f"and i64 {self.sreg(PFPFR)}, {mask}")
+            self.step_if_not(self.name(f"icmp eq i64 {found}, {mask & ~ROUNDING}", 1))
+        return made
+
+    def _asked(self, operation: FpOperation, operands: tuple[Ir, ...], control: Ir) -> tuple[Ir, Ir]:
+        if not self.floating_sticky and operation.name.startswith(FUSED):
+            # the sticky handler does not ask
+            raise Unsupported(operation.name)
+        self._was_asked = True
+        return super()._asked(operation, operands, control)
 
     # -- memory ----------------------------------------------------------------------------------------------
 
@@ -404,8 +428,8 @@ class Generator:
         if variant not in ("", "ctpr") and not (op.load or op.store):
             return None
         name = op.name if op.family in ("segment", "movt") else ""
-        key = (op.meaning, op.sizes, op.fmt.slots, op.family, op.load, op.store, bool(op.pair), op.merges, "mqp" in op.name,
-               name, variant)
+        key = (op.meaning, op.sizes, op.fmt.slots, op.family, op.load, op.store, bool(op.pair), op.merges,
+               "mqp" in op.name, name, variant)
         if key not in self._known:
             self._known[key] = self._make(op, f"op{len(self._known)}_{op.name}", variant)
         return self._known[key]

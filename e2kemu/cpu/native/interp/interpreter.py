@@ -178,6 +178,13 @@ class Interpreter:
             words[(at.PAGES >> 3) + 2 * number] = NEVER
         words[at.CURSOR >> 3] = 1
 
+    def take_count(self) -> int:
+        """Wide instructions executed by regions since this was asked last."""
+        words = self.context.interpreter
+        count = words[at.IN_REGIONS >> 3]
+        words[at.IN_REGIONS >> 3] = 0
+        return count
+
     @property
     def decoded(self) -> tuple[int, int]:
         """Wide instructions decoded since the start; how many of them are for the reference tier."""

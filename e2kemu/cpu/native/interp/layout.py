@@ -53,7 +53,11 @@ NEED_B = WORDS + 136
 STOPS = WORDS + 144                     # nothing is decoded behind it
 DECODED = WORDS + 152                   # wide instructions decoded since the start
 STRANGE = WORDS + 160                   # of these left to the reference tier
-GUARDS = WORDS + 192                    # 6 x 32: predicates u8, counters u8, 6 + 6 conditions; the same of merges at 16
+IN_REGIONS = WORDS + 168                # wide instructions executed by regions
+MISSES = WORDS + 176                    # times a place with a region had none that fits
+FLAGS_OF_PFPFR = WORDS + 184            # what the operations add to these registers
+FLAGS_OF_FPSR = WORDS + 192
+GUARDS = WORDS + 208                    # 6 x 32: predicates u8, counters u8, 6 + 6 conditions; the same of merges at 16
 CHANNELS = GUARDS + 6 * 32              # 6 x 32: address of its operation u64, ALS u64, ALES u64, MAS u64
 END_OF_CONTEXT = CHANNELS + 6 * 32
 
@@ -62,8 +66,8 @@ FULL, LOW, LOW_KEPT, EXTENDED, PREDICATE, STATE_REGISTER = range(6)
 """Kinds: 64 bits; the low 32; the same in a dbl window too; 64 bits and an extension; a predicate; a state register."""
 LOGIC_SLOT = 12
 STACK_SLOT = 16                         # USD.lo and USD.hi
-INEXACT, STORED, CHOSEN, TAKEN = 1 << 20, 1 << 29, 1 << 30, 1 << 31
-"""Other bits of ``mask``: inexact result, leave after a store, condition of a merge, the transfer happens."""
+FLAGS, FLAGS80, STORED, CHOSEN, TAKEN = 1 << 20, 1 << 21, 1 << 29, 1 << 30, 1 << 31
+"""Other bits of ``mask``: flags for PFPFR, for FPSR; leave after a store; a merge's condition; the transfer happens."""
 
 # --- a page's table --------------------------------------------------------------------------------------
 ENTRIES = 512                           # u32: index of the record of the wide instruction there, 0: not decoded
