@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guest.areas import integer, packed
+from tests.guest.areas import floats, integer, packed
 from tests.guest.harness import Area
 
-AREAS: tuple[Area, ...] = (*integer.AREAS, *packed.AREAS)
+AREAS: tuple[Area, ...] = (*integer.AREAS, *packed.AREAS, *floats.AREAS)
