@@ -125,6 +125,8 @@ class Translator:
         """Translate at the first visit, in the CPU's own thread: for tests, and for who wants no cold code."""
         self.level = 1
         """How much LLVM's code generator does: 0 is quick to make and slow to run."""
+        self._asked: set[tuple[int, Config]] = set()
+        """Places for which a job is under way."""
         self._spared: set[tuple[int, Config]] = set()
         """Places that a region contained when they were asked for."""
         self._refused: set[tuple[int, Config]] = set()
@@ -193,7 +195,8 @@ class Translator:
     def consider(self, status: Status, pc: int, cfg: Config) -> bool:
         """A place is hot, or no region fits there: ask for one; whether to try with a region now."""
         if status == Status.HOT:
-            self.met(pc, cfg, HOT)
+            if not self.has(pc, cfg):
+                self.request(pc, cfg, plain=False)
             return True
         if status == Status.GUARD:
             self.misfit(pc, cfg)
@@ -213,7 +216,9 @@ class Translator:
 
     def request(self, pc: int, cfg: Config, *, plain: bool) -> None:
         """Ask the compiling thread for a region."""
-        Worker.ask(self, Job(pc, cfg, self._observe(), plain, self.epoch))
+        if (pc, cfg) not in self._asked:
+            self._asked.add((pc, cfg))
+            Worker.ask(self, Job(pc, cfg, self._observe(), plain, self.epoch))
 
     def translate_now(self, pc: int, cfg: Config) -> bool:
         """Translate what starts at ``pc``; False when that was done before."""
@@ -241,6 +246,7 @@ class Translator:
                         state.S[PFPFR] if state.S[UPSR] & 1 else NEVER)
 
     def _take(self, region: Region) -> None:
+        self._asked.discard((region.pc, region.cfg))
         if region.epoch != self.epoch or region.code is None:
             self._heat.pop((region.pc, region.cfg), None)
             self._bury(region)
@@ -313,6 +319,7 @@ class Translator:
         self._heat.clear()
         self._refused.clear()
         self._spared.clear()
+        self._asked.clear()
         self.context.forget_jumps()
 
     def describe(self) -> list[str]:
@@ -419,18 +426,19 @@ class Translator:
 
     def work(self, job: Job) -> None:
         """Do a job, in the compiling thread."""
+        place = job.pc, job.cfg
         if job.epoch != self.epoch:
             return
-        place = job.pc, job.cfg
         if not job.plain and place not in self._spared and any(
                 place in region.nodes for region in (*self.regions.values(), *self._done)):
             # part of what was translated since it was asked for: only when it is asked for again it gets its own
             self._spared.add(place)
+            self._asked.discard(place)
             return
         try:
             self._done.append(compile_region(self.core, self.fetch, job, self.level))
         except Exception as error:
-            # a defect of the translator: the code stays with the reference tier
+            # a defect of the translator: the code stays with the other tiers, and is not asked for again
             self.statistics.failed += 1
             trace.log(f"translator: {type(error).__name__} at {job.pc:#x}: {error}")
             return
