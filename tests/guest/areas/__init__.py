@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guest.areas import floats, integer, packed
+from tests.guest.areas import control, floats, integer, packed, words
 from tests.guest.harness import Area
 
-AREAS: tuple[Area, ...] = (*integer.AREAS, *packed.AREAS, *floats.AREAS)
+AREAS: tuple[Area, ...] = (*integer.AREAS, *packed.AREAS, *floats.AREAS, *words.AREAS, *control.AREAS)
