@@ -1,8 +1,8 @@
 """Functions written in a small part of Python, compiled by LLVM: the decoder and the control of the interpreter.
 
 Every value is an unsigned number of 64 bits. What is understood: assignments, ``if``, ``while``, ``break``, ``return``,
-calls; ``+ - * // % & | ^ << >> ~``, comparisons (unsigned), ``and``, ``or``, ``not`` and ``x if c else y`` (all of
-whose parts are evaluated); whole numbers that the function's module has names for; the functions of ``INTRINSICS``;
+calls; ``+ - * // % & | ^ << >> ~``, comparisons (unsigned), ``and``, ``or``, ``not`` and ``x if c else y`` (both x and
+y are evaluated); whole numbers that the function's module has names for; the functions of ``INTRINSICS``;
 other functions of the same module of code.
 
 A function is seen outside when its name begins with ``e2k_``. One marked ``handler`` has the parameters ``STATE`` and
@@ -235,15 +235,26 @@ class _Compiler:
             left, right = self._value(node.left), self._value(node.comparators[0])
             return self._new(f"icmp {relation} i64 {left}, {right}")
         if isinstance(node, ast.BoolOp):
-            whole = self._truth(node.values[0])
-            for one in node.values[1:]:
-                whole = self._new(f"{'and' if isinstance(node.op, ast.And) else 'or'} i1 {whole}, {self._truth(one)}")
-            return whole
+            return self._bool(node)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return self._new(f"xor i1 {self._truth(node.operand)}, true")
         if isinstance(node, ast.Constant):
             return "true" if node.value else "false"
         return self._new(f"icmp ne i64 {self._value(node)}, 0")
+
+    def _bool(self, node: ast.BoolOp) -> str:
+        """``and`` and ``or``: what is behind the one that decides is not evaluated."""
+        stops = isinstance(node.op, ast.Or)
+        found, done = self._label("found"), self._label("decided")
+        self.variables[found] = None
+        for one in node.values[:-1]:
+            truth, following = self._truth(one), self._label("next")
+            self.lines += [f"store i64 {int(stops)}, ptr %v_{found}",
+                           f"br i1 {truth}, label %{done if stops else following}, "
+                           f"label %{following if stops else done}", f"{following}:"]
+        last = self._new(f"zext i1 {self._truth(node.values[-1])} to i64")
+        self.lines += [f"store i64 {last}, ptr %v_{found}", f"br label %{done}", f"{done}:"]
+        return self._new(f"icmp ne i64 {self._new(f'load i64, ptr %v_{found}')}, 0")
 
     def _value(self, node: ast.expr) -> str:
         if isinstance(node, ast.Constant):
