@@ -25,7 +25,8 @@ from typing import Any
 
 from e2kemu.block.drive import Drive, parse_drive
 from e2kemu.chardev import Chardev
-from e2kemu.errors import ChannelError, StateError
+from e2kemu.cpu.core import READ, WRITE
+from e2kemu.errors import ChannelError, OptionError, StateError
 from e2kemu.machine import builder
 from e2kemu.machine import machine as core
 from e2kemu.machine.boards import DEFAULT
@@ -182,7 +183,7 @@ class Machine(core.Machine):
         "exit" (the guest has ended, see ``exit_status``), "until" (the text was printed since the call,
         the wide instruction at that address comes next, or the function returned true), "timeout"
         (``timeout`` seconds of host time have passed), or the run state if something else stopped it
-        ("debug": a breakpoint, "internal-error").
+        ("debug": a breakpoint or watchpoint, "internal-error").
         Raises StateError when the machine cannot run (it has ended, or waits for a migration).
         """
         if self.exit_status is not None:
@@ -220,7 +221,7 @@ class Machine(core.Machine):
     def step(self, count: int = 1, cpu: int = 0) -> str:
         """Execute ``count`` wide instructions in this thread; virtual time stands, a sleeping CPU is woken
         at its time at once. Returns "limit" when all were executed, otherwise why not: "exit" (the guest
-        has ended), "fatal", "breakpoint".
+        has ended), "fatal", "breakpoint", "watchpoint".
 
         Raises StateError while the guest runs, or after its end.
         """
@@ -237,7 +238,7 @@ class Machine(core.Machine):
                 one.idle_until = None
             reason = one.run(1)
             self.loop.run_once(0)          # finishes the guest's own end, if that was it
-            if reason in ("fatal", "breakpoint"):
+            if reason in ("fatal", "breakpoint", "watchpoint"):
                 return str(reason)
         return "exit" if self.exit_status is not None else "limit"
 
@@ -246,6 +247,25 @@ class Machine(core.Machine):
         """Addresses of wide instructions before which the first CPU stops (run state "debug")."""
         found: set[int] = self.cpus[0].breakpoints
         return found
+
+    def watch(self, address: int, size: int = 8, access: str = "w", cpu: int = 0) -> Callable[[], None]:
+        """Stop a CPU (run state "debug") behind a wide instruction that accesses these bytes: ``access`` is "r", "w" or
+        "rw". Returns a function that removes the watchpoint. Speculative loads count as well.
+
+        Raises OptionError for another ``access`` or a size below 1.
+        """
+        kinds = {"r": READ, "w": WRITE, "rw": READ | WRITE}.get(access)
+        if kinds is None or size < 1:
+            raise OptionError(f"watch: access '{access}' of {size} bytes")
+        watching = self.cpus[cpu].core
+        with self.quiesced():
+            watching.watch(address, size, kinds)
+
+        def remove() -> None:
+            with self.quiesced():
+                watching.unwatch(address, size, kinds)
+
+        return remove
 
     def on_block(self, hook: Callable[[Any, int], None], cpu: int = 0) -> Callable[[], None]:
         """Call ``hook(cpu, address)`` before every block of wide instructions; returns a function that

@@ -6,10 +6,11 @@ itself through ``ram`` views. The RAM fast path must not store to a page with tr
 While pages may be missing (postcopy) ``present`` has a byte per page, 0 where it is: loads and stores there
 come here and wait. ``attach_memory`` and fresh translations switch between the two ways.
 
-Where pages have rights (``rights``: a process of ``e2kemu.linux``) both maps are filled as they are used: every
-page starts with ``present`` 0 and ``code_map`` 1, so that its first load and its first store come here, are
-checked, and open the fast path. ``protection_changed`` closes it again and tells ``on_protection_change``. An
-executor with a cache of its own fills it from ``may`` (and the two maps) and empties it on that notice.
+Where pages have rights (``rights``: a process of ``e2kemu.linux``), and while there are watchpoints, both
+maps are filled as they are used: every page starts with ``present`` 0 and ``code_map`` 1, so that its first
+load and its first store come here, are checked, and open the fast path (a page with a watchpoint never
+opens). ``protection_changed`` closes it again and tells ``on_protection_change``. An executor with a cache of its
+own fills it from ``may`` (and the two maps) and empties it on that notice.
 """
 
 from __future__ import annotations
@@ -86,12 +87,35 @@ class Core:
         """Called with the (first, last) page whose rights have changed, or which hold something else."""
         self.rights: PageRights | None = None
         """Rights of pages; None: everything may be done everywhere. Set by ``protect``."""
+        self.watches: list[tuple[int, int, int]] = []
+        """(address, size, READ and WRITE) of the watchpoints."""
+        self.watch_hit: tuple[int, int, int] | None = None
+        """(address, size, READ or WRITE) of the access that met a watchpoint last."""
         self.attach_memory()
 
     def protect(self, rights: PageRights) -> None:
         """From now on pages have rights. Call it before anything was translated."""
         self.rights = rights
         self.generation = -1               # the executor attaches the memory again
+
+    def watch(self, address: int, size: int, access: int) -> None:
+        """Record accesses (READ, WRITE or both) to these bytes in ``watch_hit``, from the next ``run`` on."""
+        self.watches.append((address, size, access))
+        self.generation = -1
+
+    def unwatch(self, address: int, size: int, access: int) -> None:
+        """Remove a watchpoint. Raises ValueError when there is none such."""
+        self.watches.remove((address, size, access))
+        self.generation = -1
+
+    @property
+    def guarded(self) -> bool:
+        """Not every access may go the fast way: the first one to each page comes here."""
+        return self.rights is not None or bool(self.watches)
+
+    def watched(self, page: int) -> bool:
+        """Whether a watchpoint lies in a page: accesses to it always come here."""
+        return any(address >> PAGE <= page <= address + size - 1 >> PAGE for address, size, _ in self.watches)
 
     def attach_memory(self) -> None:
         """Find the RAM at address 0; call it again when the memory map has changed."""
@@ -111,9 +135,9 @@ class Core:
                 self.present = flat.block.arrivals.view[flat.block_offset >> PAGE :]
         self._arrived = self.present
         pages = self.ram_limit >> PAGE
-        if self.rights is not None:
+        if self.guarded:
             self.present = memoryview(bytearray(pages))
-        self.code_map = bytearray(pages) if self.rights is None else bytearray(b"\1" * pages)
+        self.code_map = bytearray(b"\1" * pages) if self.guarded else bytearray(pages)
         for page in self.code_pages:
             self.mark_code(page)
 
@@ -128,7 +152,7 @@ class Core:
         """No translated code is left there."""
         self.code_pages.discard(page)
         if page < len(self.code_map):
-            self.code_map[page] = self.rights is not None
+            self.code_map[page] = self.guarded
 
     # -- rights of pages ---------------------------------------------------------------------------
 
@@ -142,18 +166,23 @@ class Core:
     def admit(self, address: int, size: int, access: int) -> None:
         """Check an access by the guest, and let further ones go the fast way. Raises Trap (exc_data_page)."""
         rights = self.rights
-        if rights is None:
-            return
+        self._look_out(address, size, access)
         first, last = address >> PAGE, address + size - 1 >> PAGE
         for page in (first, last) if last != first else (first,):
-            if not rights.of(page) & access:
+            if rights is not None and not rights.of(page) & access:
                 at = max(address, page << PAGE)
                 raise Trap(EXC_DATA_PAGE, f"{'store to' if access == WRITE else 'load from'} {at:#x}", at)
-            if self.present is not None and page < len(self.present):
+            if self.present is not None and page < len(self.present) and not self.watched(page):
                 if self._arrived is None or self._arrived[page]:
                     self.present[page] = 1
                 if access == WRITE and page not in self.code_pages:
                     self.code_map[page] = 0
+
+    def _look_out(self, address: int, size: int, access: int) -> None:
+        """Note an access that meets a watchpoint."""
+        for start, count, kinds in self.watches:
+            if access & kinds and address < start + count and start < address + size:
+                self.watch_hit = address, size, access
 
     def protection_changed(self, first: int, last: int) -> None:
         """The rights of pages ``first`` up to and with ``last`` have changed, or they hold something else now."""
@@ -193,7 +222,7 @@ class Core:
 
     def ld(self, address: int, size: int) -> int:
         """Read ``size`` bytes anywhere. Raises Trap."""
-        if self.rights is not None:
+        if self.guarded:
             self.admit(address, size, READ)
         return self.space.read(address, size)
 
@@ -202,11 +231,12 @@ class Core:
         flat = self.space.find(address)
         if flat is None or flat.block is None or address + size > flat.end or not self.may(address, size, READ):
             return -1
+        self._look_out(address, size, READ)
         return self.space.read(address, size)
 
     def st(self, address: int, size: int, value: int) -> bool:
         """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction. Raises Trap."""
-        if self.rights is not None:
+        if self.guarded:
             self.admit(address, size, WRITE)
         first, last = address >> PAGE, address + size - 1 >> PAGE
         hit = first in self.code_pages or last in self.code_pages
@@ -222,7 +252,7 @@ class Core:
             self.space.write(address, size, value)
         if hit:
             self.drop_code(address, size)
-        return hit or bool(self.exit_flag[0])
+        return hit or self.watch_hit is not None or bool(self.exit_flag[0])
 
     def st_speculative(self, address: int, size: int, value: int) -> bool:
         """As ``st``; nothing is stored where there is no RAM."""

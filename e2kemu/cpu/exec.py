@@ -125,7 +125,8 @@ class Cpu:
 
     def run(self, limit: int | None = None) -> str:
         """Execute at most ``limit`` wide instructions; why it ended: "exit" (``request_exit``), "limit", "idle"
-        (``idle_until``), "breakpoint" (at one, not executed yet), "fatal" (``fatal_message``).
+        (``idle_until``), "breakpoint" (at one, not executed yet), "watchpoint" (``core.watch_hit``, executed), "fatal"
+        (``fatal_message``).
 
         Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
         """
@@ -151,7 +152,9 @@ class Cpu:
             if left <= 0:
                 return "limit"
             before = left
-            watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU))
+            watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU)
+                           or (core.watches and self.translator is None))
+            core.watch_hit = None
             try:
                 if met_tag:
                     met_tag = False
@@ -180,6 +183,8 @@ class Cpu:
                 return self._fatal(f"{missing} and no trap table is set")
             finally:
                 self.executed += before - left
+            if core.watch_hit is not None:
+                return "watchpoint"
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
                 return "breakpoint"
 
@@ -230,6 +235,8 @@ class Cpu:
             regions = True
             if left <= 0:
                 break       # what follows is none of this run's business, not even that it may be illegal
+            if self.core.watch_hit is not None:
+                break
             if status in (Status.EXIT, Status.LIMIT):
                 continue
             pc = state.X[_PC]
@@ -248,6 +255,8 @@ class Cpu:
                 state.X[_PC], _, left = block.run(left) or self._tagged(table, pc, left)
             except Trap as trap:
                 raise Left(pc, left - 1, trap) from None
+            if self.core.watch_hit is not None:
+                break
         return left
 
     def _tagged(self, table: Table, pc: int, left: int) -> tuple[int, Table | None, int]:
@@ -272,7 +281,7 @@ class Cpu:
             trace.log(format_registers(self))
         for hook in tuple(self._hooks):
             hook(self, pc)
-        if self.breakpoints:
+        if self.breakpoints or self.core.watches:
             block = table.single.get(pc) or reference.single(table, pc)
         else:
             block = table.opened.get(pc) or reference.opened(table, pc)

@@ -230,7 +230,7 @@ class Machine:
 
     def _cpu_stopped(self, cpu: VirtualCpu, reason: str) -> None:
         """A vCPU cannot or shall not go on; called in its thread."""
-        if reason == "breakpoint":
+        if reason in ("breakpoint", "watchpoint"):
             self.stop("debug")
             return
         text = reason.partition(": ")[2] or getattr(cpu, "fatal_reason", "") or "the CPU cannot continue"

@@ -47,7 +47,7 @@ class VirtualCpu(Protocol):
         """Back to the state after power-on."""
 
     def run(self, limit: int | None = None) -> str:
-        """Execute until something happens: "exit", "limit", "idle", "fatal", "breakpoint"."""
+        """Execute until something happens: "exit", "limit", "idle", "fatal", "breakpoint", "watchpoint"."""
 
     def request_exit(self) -> None:
         """Make ``run`` return at the next wide-instruction boundary."""
@@ -134,7 +134,7 @@ class Gate:
 
 
 class VcpuThread:
-    """The thread of one CPU. ``on_stop(cpu, reason)`` is called in it for "fatal" and "breakpoint"."""
+    """The thread of one CPU. ``on_stop(cpu, reason)`` is called in it for "fatal", "breakpoint", "watchpoint"."""
 
     def __init__(self, gate: Gate, cpu: VirtualCpu, on_stop: Callable[[VirtualCpu, str], None]) -> None:
         self.gate, self.cpu = gate, cpu
@@ -221,7 +221,7 @@ class VcpuThread:
             except Exception:
                 print(f"e2kemu: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
                 reason = "fatal: internal error"
-            if reason.startswith("fatal") or reason == "breakpoint":
+            if reason.startswith("fatal") or reason in ("breakpoint", "watchpoint"):
                 self._on_stop(self.cpu, reason)
 
     def _wait_for_turn(self) -> bool:

@@ -22,11 +22,11 @@ RAM = 64 << 20
 class Guest:
     """A CPU on 64 MiB of RAM at 0. ``stacks``: procedure and chain stack of 1 MiB each, a user stack."""
 
-    def __init__(self, text: str = "", model: str = "e8c", *, stacks: bool = True) -> None:
+    def __init__(self, text: str = "", model: str = "e8c", *, stacks: bool = True, accel: str = "jit") -> None:
         self.space = AddressSpace()
         self.ram = RAMBlock("ram", RAM)
         self.space.map(0, RAMRegion(self.ram), "ram")
-        self.cpu = Cpu(0, MODELS[model], self.space)
+        self.cpu = Cpu(0, MODELS[model], self.space, accel=accel)
         self.space.listeners.append(self.cpu.invalidate)
         self.state = self.cpu.state
         self.output = b""

@@ -354,6 +354,10 @@ class Translator:
         words = self.context.words
         size = flags & 0xFF
         try:
+            if self.core.watches and self.core.watched(address >> PAGE):
+                # the reference tier stops behind the wide instruction that does it
+                words[Word.STATUS] = Status.STEP
+                return 0
             if flags & SPECULATIVE:
                 if flags & ALIGNED and address & (size - 1):
                     words[Word.STATUS] = Status.STEP
@@ -403,7 +407,7 @@ class Translator:
     def _remember(self, address: int, *, write: bool) -> None:
         """Put the page just accessed into the TLB, if every access to it may go there."""
         page = address >> PAGE
-        if write and page in self.core.code_pages:
+        if (write and page in self.core.code_pages) or self.core.watched(page):
             return
         flat = self.core.space.find(address)
         if flat is None or flat.block is None or (write and not flat.writable):

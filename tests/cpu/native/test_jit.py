@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2kemu.cpu.config import Config
+from e2kemu.cpu.core import READ, WRITE
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
 from tests.cpu.guest import CODE, Guest
@@ -261,3 +262,32 @@ def test_a_guest_moved_in_the_middle_of_a_hot_region_computes_the_same(accel: st
         source = target
     assert source.state.pc == source.symbols["end"]
     assert (source.state["r0"], source.state["r1"]) == expected(count)
+
+
+WATCHED = """
+{ setwd wsz=8, nfx=1; addd 0, 0, %dr0; addd 0, _f64 0x40000, %dr5; disp %ctpr1, turn }
+turn:
+{ addd %dr0, 1, %dr0; ldd [%dr5 + 64], %dr1; disp %ctpr1, turn }
+{ std %dr0, [%dr5 + 8]; shld %dr0, 48, %dr2 }
+{ cmpedb %dr2, 0, %pred0; addd %dr0, 0, %dr3 }
+{ std %dr0, [%dr5 + _f32s 0x10010] ? %pred0 }
+{ ct %ctpr1 }
+"""
+
+
+@pytest.mark.parametrize("accel", ["jit", "interp", "reference"])
+def test_a_watchpoint_stops_behind_the_wide_instruction_that_touches_it(accel: str) -> None:
+    guest = Guest(WATCHED, accel=accel)
+    guest.cpu.run(1000)
+    guest.cpu.core.watch(0x50010, 8, WRITE)
+    assert guest.cpu.run() == "watchpoint"
+    assert guest.cpu.core.watch_hit == (0x50010, 8, WRITE)
+    assert guest.state["r0"] == 1 << 16
+    assert guest.space.read(0x50010, 8) == 1 << 16
+    guest.cpu.core.unwatch(0x50010, 8, WRITE)
+    guest.cpu.core.watch(0x40044, 1, READ)
+    assert guest.cpu.run() == "watchpoint"
+    assert guest.cpu.core.watch_hit == (0x40040, 8, READ)
+    assert guest.state["r0"] == (1 << 16) + 1
+    guest.cpu.core.unwatch(0x40044, 1, READ)
+    assert guest.cpu.run(100_000) == "limit"
