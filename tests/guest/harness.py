@@ -131,6 +131,17 @@ def build(part: Part, model: str) -> bytes:
     return _executable(part.area.name, part.source(), model)
 
 
+def chain(parts: Sequence[Part], model: str) -> bytes:
+    """One static Linux executable of many programs: each starts the next one when it has printed ok."""
+    objects = []
+    for number, part in enumerate(parts):
+        defines = {"START": f"program{number}" if number else "_start"}
+        if number + 1 < len(parts):
+            defines["FOLLOWING"] = f"program{number + 1}"
+        objects.append(assemble_object(part.source(), cpu=model, filename=f"{part.area.name}.s", defines=defines))
+    return executable(objects)
+
+
 class Runner(Guest):
     """A guest with an executor of its choice; the one that translates translates everything."""
 
