@@ -24,7 +24,7 @@ from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.notation import Op
 from e2kemu.cpu.native import runtime
 from e2kemu.cpu.native.codegen import define_symbol, initialise
-from e2kemu.cpu.native.interp import cache, control, decoder, lowlevel
+from e2kemu.cpu.native.interp import cache, channels, control, decoder, finish, lowlevel
 from e2kemu.cpu.native.interp.handlers import VARIANTS, Generator
 from e2kemu.cpu.native.interp.lowlevel import CONVENTION, SIGNATURE
 from e2kemu.cpu.state import CpuState
@@ -109,9 +109,10 @@ def build(before: cache.Parts | None, progress: Callable[[int, int], None]) -> c
         rows.append(found)
     names = list(order)
     portions = [names[i : i + PORTION] for i in range(0, len(names), PORTION)]
-    known = {f.__name__ for f in control.HANDLERS}
-    core = [runtime.module(state.offsets), _FRAMES,
-            lowlevel.compile_functions([*control.FUNCTIONS, *decoder.FUNCTIONS])]
+    known = {f.__name__ for f in (*control.HANDLERS, *finish.HANDLERS)}
+    functions: list[Callable[..., int]] = [*control.FUNCTIONS, *finish.FUNCTIONS, *channels.FUNCTIONS,
+                                           *decoder.FUNCTIONS]
+    core = [runtime.module(state.offsets), _FRAMES, lowlevel.compile_functions(functions)]
     core += [f"declare {CONVENTION} i64 @{name}{SIGNATURE}" for name in names if name not in known]
     core.append(f"@handlers = constant [{len(names)} x ptr] [{', '.join(f'ptr @{name}' for name in names)}]")
     shared = "\n".join([_DECLARED, *(f"declare {CONVENTION} i64 @{name}{SIGNATURE}" for name in ("step", "fail")),

@@ -28,7 +28,7 @@ KEPT = 4
 """Entries kept, the newest: several hosts may share a home."""
 
 _CPU = Path(__file__).parent.parent.parent
-_SOURCES = ("isa/*.py", "fp/*.py", "native/interp/[bcdhl]*.py", "native/values.py", "native/paths.py",
+_SOURCES = ("isa/*.py", "fp/*.py", "native/interp/[bcdfhl]*.py", "native/values.py", "native/paths.py",
             "native/registers.py", "native/memory.py", "native/floating.py", "native/runtime.py", "native/layout.py",
             "wide_*.py", "memory_access.py", "config.py", "insn.py", "state.py", "values.py", "sregs.py")
 """What the code is made from, under ``e2kemu/cpu``."""

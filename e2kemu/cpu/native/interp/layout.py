@@ -10,7 +10,7 @@ operations in the order of ``wide_semantics``' phases, an end. What they are abo
                16 u8 predicates   17 u8 counters   18 u8 records to pass over when it does not hold
     LOGIC      8 u8 sources of @p0..@p3   12 u16 the operations   18 u8 how many operations
     CONDITION  16 u8 type   17 u8 predicate   18 u8 kind of transfer   19 u8 CTPR   20 u8 wbs
-    END        see ``control.finish``
+    END        see ``finish.finish``
 
 Results wait in *slots* until the end. Slot 2 * channel is the operation's, the next one that of the second register
 of a pair; they are committed in ascending order. A bit of ``mask`` says that a slot is full.
