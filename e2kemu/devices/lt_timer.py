@@ -53,6 +53,8 @@ class LtTimer(Device):
 
     name = "e2k-lt-timer"
     size = 0x40
+    wd_run: ClassVar[int] = WD_RUN
+    wd_event: ClassVar[int] = WD_EVENT
 
     counter_limit = Reg("u32", 0x00, write="_write_limit", doc="30:9 limit, 31 reached")
     start_value = Reg("u32", 0x04, mask=COUNT_MASK, doc="30:9 value loaded by CONTROL.l_ini")
@@ -160,7 +162,7 @@ class LtTimer(Device):
     # -- the watchdog
 
     def _wd_ticks(self) -> int:
-        if not self.wd_control & WD_RUN:
+        if not self.wd_control & self.wd_run:
             return self.wd_counter_low
         return min((self._clock.now() - self.wd_start_ns) // NS_PER_TICK, self.wd_limit)
 
@@ -176,13 +178,13 @@ class LtTimer(Device):
         self._arm_wd()
 
     def _arm_wd(self) -> None:
-        if self.wd_control & WD_RUN and not self.wd_control & WD_EVENT:
+        if self.wd_control & self.wd_run and not self.wd_control & self.wd_event:
             self.wd_expiry.arm(self.wd_start_ns + self.wd_limit * NS_PER_TICK)
         else:
             self.wd_expiry.cancel()
 
     def _wd_reached(self) -> None:
-        self.wd_control |= WD_EVENT
+        self.wd_control |= self.wd_event
         trace.guest_error(f"{self.name}: the watchdog has run out")
 
     def _write_wd_low(self, value: int) -> None:

@@ -6,6 +6,7 @@ where its RAM lies (fields as in the public Linux headers for e2k):
 * rt_lcfg0: 0x0b - node present, boot strap node, has I/O;
 * rt_mlo0: low RAM, bits 15:11 first and 31:27 last 128 MiB unit;
 * rt_mhi0: RAM above 4 GiB, bits 15:0 first and 31:16 last 4 GiB unit (0: there is none).
+* rt_pcicfgb: where PCI configuration space lies, bits 20:3 its address in units of 1 GiB; zero without PCI.
 
 All others read as zero; -d guest_errors shows such reads, and all writes.
 """
@@ -24,6 +25,9 @@ LOW_UNIT_BITS = 27
 HIGH_UNIT_BITS = 32
 """rt_mhi counts in units of 4 GiB."""
 
+CONFIG_UNIT_BITS = 30
+"""rt_pcicfgb counts in units of 1 GiB."""
+
 
 class Sic(Device):
     """System registers of node 0: routing of RAM"""
@@ -35,9 +39,13 @@ class Sic(Device):
     rt_mhi0 = Reg("u32", 0x20, read="_mhi0", readonly=True, doc="RAM of node 0 above 4 GiB")
     rt_mlo0 = Reg("u32", 0x30, read="_mlo0", readonly=True, doc="RAM of node 0 below 4 GiB")
 
-    def __init__(self, low_size: int, high_base: int, high_size: int) -> None:
-        """RAM: ``low_size`` bytes from 0, ``high_size`` bytes (or 0) from ``high_base``."""
+    rt_pcicfgb = Reg("u32", 0x90, read="_pcicfgb", readonly=True, doc="PCI configuration space")
+
+    def __init__(self, low_size: int, high_base: int, high_size: int, config_base: int = 0) -> None:
+        """RAM: ``low_size`` bytes from 0, ``high_size`` bytes (or 0) from ``high_base``. PCI configuration
+        space is at ``config_base`` (0: there is none)."""
         super().__init__()
+        self._config_base = config_base
         self._low_size, self._high_base, self._high_size = low_size, high_base, high_size
 
     def _lcfg0(self) -> int:
@@ -51,6 +59,9 @@ class Sic(Device):
             return 0
         last = (self._high_base + self._high_size - 1) >> HIGH_UNIT_BITS
         return last << 16 | self._high_base >> HIGH_UNIT_BITS
+
+    def _pcicfgb(self) -> int:
+        return self._config_base >> CONFIG_UNIT_BITS << 3
 
     def mmio_read(self, offset: int, size: int) -> int:
         """A register, or zero."""

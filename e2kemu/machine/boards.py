@@ -15,6 +15,9 @@ from e2kemu.errors import OptionError
 GIB = 1 << 30
 MIB = 1 << 20
 
+ESCC_A, ESCC_B = -1, -2
+"""In ``serial_ports``: a channel of the Am85C30."""
+
 
 @dataclass(frozen=True)
 class Board:
@@ -45,8 +48,19 @@ class Board:
     bootinfo_base: int = 0x00FF_0000
 
     serial_ports: tuple[int, ...] = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
+    """Where each serial line of ``-serial`` is: a port of the I/O window with a 16550A, or ESCC_A, ESCC_B."""
     exit_port: int = 0xF4
     idle_port: int = 0xF8
+
+    iohub: bool = False
+    """The south bridge is there: PCI, ESCC, SPI with clock and flash, watchdog, reset, power (``machine/iohub.py``)."""
+    pci_config_base: int = 0x2_0000_0000
+    pci_memory_base: int = 0x8000_0000
+    pci_memory_size: int = 0x7EC0_0000
+    escc_base: int = 0x8120_0040
+    spi_base: int = 0x8120_0080
+    spi_buffer_base: int = 0x8120_00C0
+    rng_base: int = 0x8130_2000
 
     process: bool = False
     """No computer but a Linux process (``e2kemu.linux``): RAM, a CPU, no devices."""
@@ -67,6 +81,12 @@ BEFORE_FOOTERS = MappingProxyType(
 
 
 BOARDS: tuple[Board, ...] = (
+    Board(
+        "elbrus-1.1",
+        "Elbrus computer with one CPU and the IOHUB, 2026",
+        iohub=True,
+        serial_ports=(0x3F8, 0x2F8, ESCC_A, ESCC_B),
+    ),
     Board("elbrus-1.0", "Elbrus computer with one CPU, 2026", alias="elbrus", is_default=True),
     Board(
         "elbrus-0.1",

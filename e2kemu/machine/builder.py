@@ -22,10 +22,11 @@ from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.errors import ImageError, OptionError
 from e2kemu.loader import ElfImage, read_elf, read_rom
 from e2kemu.loop import MainLoop
-from e2kemu.machine.boards import MIB, Board
+from e2kemu.machine.boards import ESCC_A, ESCC_B, MIB, Board
 from e2kemu.machine.bootinfo import SIZE as BOOTINFO_SIZE
 from e2kemu.machine.bootinfo import LoadedImage, bootinfo
 from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.iohub import add_iohub
 from e2kemu.machine.machine import Machine
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
@@ -80,8 +81,11 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
         machine.sections.append(cpu.section())
         machine.space.listeners.append(cpu.invalidate)
 
+    rom.write(0, rom_image)
+
     def load_images() -> None:
-        rom.write(0, rom_image)
+        if not board.iohub:         # there it is a flash chip, which keeps what was programmed
+            rom.write(0, rom_image)
         if kernel is not None:
             for segment in kernel.segments:
                 machine.space.write_bytes(segment.address, segment.data)
@@ -149,13 +153,17 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
     ports = board.ports_base
     high_base, high_size = banks[1] if len(banks) > 1 else (0, 0)
     add(IoPorts(), ports, priority=-1)
-    add(Sic(banks[0][1], high_base, high_size), board.sic_base)
+    add(Sic(banks[0][1], high_base, high_size, board.pci_config_base if board.iohub else 0), board.sic_base)
     # the console is there even when nothing is connected to it
     for index, chardev in enumerate(config.serials or (None,)):
+        port = board.serial_ports[index]
+        if port in (ESCC_A, ESCC_B):
+            continue
         serial = Serial8250(clock, chardev)
         serial.instance_id = index
-        add(serial, ports + board.serial_ports[index])
-    add(LtTimer(clock), board.timer_base)
+        add(serial, ports + port)
+    if not board.iohub:
+        add(LtTimer(clock), board.timer_base)
     test = TestDevice(
         clock, lambda status: machine.shutdown(status, guest=True, reason="guest-shutdown"), machine.sleeper
     )
@@ -169,6 +177,8 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         disk.drive.attached = disk.id or f"virtio-mmio.{index}"
         machine.disks.append(disk.drive)
         add(blk, board.virtio_base + index * blk.size)
+    if board.iohub:
+        add_iohub(machine, board, add)
 
 
 class _IdleWindow:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from e2kemu.devices.iohub import Spmc
 from e2kemu.errors import CommandError
 from e2kemu.monitor.dispatch import HMP, INFO, QMP, Context, command, find_hmp, hmp_command, schema
 from e2kemu.monitor.hmp import CaptureMonitor, execute
@@ -79,8 +80,12 @@ def system_reset(ctx: Context) -> None:
 
 @command("system_powerdown")
 def system_powerdown(ctx: Context) -> None:
-    """Press the power button, which no machine type has yet."""
-    raise CommandError(f"machine '{ctx.vm.machine_type}' has no power button")
+    """Press the power button: the guest is told, if it wants to be."""
+    button = next((device for device in ctx.vm.devices if isinstance(device, Spmc)), None)
+    if button is None:
+        raise CommandError(f"machine '{ctx.vm.machine_type}' has no power button")
+    button.press_button()
+    ctx.vm.emit("POWERDOWN")
 
 
 @command("quit")

@@ -280,6 +280,10 @@ class _Shutdown(Qapi):
     reason: str
 
 
+class _Watchdog(Qapi):
+    action: str
+
+
 class _Migration(Qapi):
     status: str
 
@@ -293,6 +297,8 @@ for _name, _data in {
     "RESUME": None,
     "SHUTDOWN": _Shutdown,
     "RESET": _Shutdown,
+    "POWERDOWN": None,
+    "WATCHDOG": _Watchdog,
     "MIGRATION": _Migration,
     "MIGRATION_PASS": _MigrationPass,
 }.items():

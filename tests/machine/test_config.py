@@ -46,6 +46,7 @@ def test_the_defaults_are_a_machine() -> None:
 def test_machine_help_names_every_type_its_alias_and_the_default() -> None:
     assert boards.help_text().splitlines() == [
         "Supported machines are:",
+        "elbrus-1.1           Elbrus computer with one CPU and the IOHUB, 2026",
         "elbrus               Elbrus computer with one CPU, 2026 (alias of elbrus-1.0)",
         "elbrus-1.0           Elbrus computer with one CPU, 2026 (default)",
         "elbrus-0.1           Elbrus computer with one CPU, compatibility: "
