@@ -2,6 +2,9 @@
 
 import sys
 
-from e2kemu.cli import main
+from e2kemu.startup import without_collector
+
+with without_collector():
+    from e2kemu.cli import main
 
 sys.exit(main())

@@ -12,10 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.elffile import ELFFile
-
 from e2kemu.errors import ImageError
 
 ELF_MACHINES = (175, 49)
@@ -87,6 +83,11 @@ def read_rom(path: str, size: int) -> bytes:
 
 def read_elf(path: str, what: str = "kernel") -> ElfImage:
     """Read and check an ELF file. Raises ImageError with the file's name and what is wrong with it."""
+    # 35 ms that a Linux program, a start by firmware and one from a stream need not wait
+    from elftools.common.exceptions import ELFError
+    from elftools.construct import ConstructError
+    from elftools.elf.elffile import ELFFile
+
     data = read_file(path, what)
 
     def wrong(reason: str) -> ImageError:

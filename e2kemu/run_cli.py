@@ -12,9 +12,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from e2kemu import cli
-from e2kemu.cli_table import OPTIONS
-from e2kemu.loop import report
+from e2kemu.startup import without_collector
+
+with without_collector():
+    from e2kemu import cli
+    from e2kemu.cli_table import OPTIONS
+    from e2kemu.loop import report
 
 USAGE = """usage: e2kemu-run [options] program [argument ...]
 

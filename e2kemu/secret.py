@@ -20,9 +20,6 @@ import binascii
 from collections.abc import Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from e2kemu.errors import OptionError
 from e2kemu.objects import ObjectStore, Property, read_properties, user_object
 
@@ -111,6 +108,9 @@ def _from_base64(text: bytes, what: str) -> bytes:
 
 def _decrypt(data: bytes, key: bytes, iv: str | None, ident: str) -> bytes:
     """AES-256-CBC with PKCS #7 padding. Raises OptionError."""
+    from cryptography.hazmat.primitives import padding  # costs a start without secrets 10 ms
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     if len(key) != KEY_SIZE:
         raise OptionError(f"Key for secret '{ident}' has {len(key)} bytes, AES-256 needs {KEY_SIZE}")
     if iv is None:

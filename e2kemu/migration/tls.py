@@ -35,7 +35,6 @@ from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, TlsError
 from e2kemu.migration.channel import Buffer, Channel, byte_view
 from e2kemu.migration.tls_creds import Authorize, TlsCreds
-from e2kemu.migration.tls_dn import subject_of
 from e2kemu.migration.tls_errors import CUT, describe_alert, describe_error
 
 CHUNK = 256 << 10
@@ -178,6 +177,8 @@ class TlsChannel(Channel):
                 failure = TlsError(describe_error(error, self._hostname, handshake=True))
                 failure.__cause__ = error
             if done and self._authorize is not None:
+                from e2kemu.migration.tls_dn import subject_of  # cryptography costs a start without TLS 40 ms
+
                 try:
                     self._authorize(subject_of(self._ssl.getpeercert(True) or b""))
                 except E2kError as error:

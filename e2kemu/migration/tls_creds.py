@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Self
 
 from e2kemu.errors import OptionError, TlsError
-from e2kemu.migration.tls_check import check_credentials
 from e2kemu.migration.tls_errors import reason_of
 from e2kemu.migration.tls_priority import parse_priority
 from e2kemu.objects import ObjectStore, Property, read_properties, user_object
@@ -224,6 +223,8 @@ class X509Creds(TlsCreds):
         key = self._path(f"{self.endpoint}-key.pem", required=cert is not None)
         assert ca is not None
         if self.sanity_check:
+            from e2kemu.migration.tls_check import check_credentials  # cryptography costs a start without TLS 40 ms
+
             check_credentials(ca, cert, self.endpoint)
         context = self._new_context()
         _load_file("CA certificate list", ca, lambda: context.load_verify_locations(ca))

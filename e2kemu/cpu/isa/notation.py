@@ -151,7 +151,8 @@ class Op:
 ROWS: list[Op] = []
 """Every row, in order of declaration."""
 
-_taken: dict[tuple[object, ...], Op] = {}
+_taken: dict[tuple[object, ...], list[Op]] = {}
+"""Codes -> the rows that have them, in different channels or versions."""
 
 
 def _channels(spec: Channels, since: int, until: int) -> tuple[str, ...]:
@@ -170,12 +171,12 @@ def row(name: str, fmt: Alopf, cop: int, sizes: str, alc: Channels, *, since: in
     if not 0 <= cop < 128:
         raise ValueError(f"{name}: cop {cop:#x} is not 7 bits")
     if not op.alias_of:
-        for version in VERSIONS:
-            for channel in op.channels[version]:
-                key = (version, channel, fmt.long, cop, op.opc2, op.ales_lo, op.opce, op.cmpopce, op.mas_code, fmt)
-                if key in _taken:
-                    raise ValueError(f"{name}: v{version} channel {channel} is taken by {_taken[key].name}")
-                _taken[key] = op
+        same = _taken.setdefault((fmt.name, cop, op.opc2, op.ales_lo, op.opce, op.cmpopce, op.mas_code), [])
+        for other in same:
+            for version in VERSIONS:
+                for channel in set(op.channels[version]) & set(other.channels[version]):
+                    raise ValueError(f"{name}: v{version} channel {channel} is taken by {other.name}")
+        same.append(op)
     ROWS.append(op)
     return op
 

@@ -18,7 +18,7 @@ from e2kemu.cpu.isa import (  # noqa: F401  (imported for their rows)
     alc_sreg,
     alc_v7,
 )
-from e2kemu.cpu.isa.notation import ROWS, VERSIONS, Op
+from e2kemu.cpu.isa.notation import ROWS, Op
 
 BY_NAME: dict[str, tuple[Op, ...]] = {}
 """Mnemonic -> its rows (several when the encoding differs by channel or version)."""
@@ -56,20 +56,24 @@ def _codes(op: Op) -> Codes:
 
 def index(version: int) -> dict[int, tuple[Op, ...]]:
     """The rows that share channel, length, cop and opc2 in one instruction set, the most specific first."""
-    return {key: tuple(codes[-1] for codes in found) for key, found in _INDEX[version].items()}
+    return {key: tuple(found_codes[-1] for found_codes in found) for key, found in codes(version).items()}
 
 
 def codes(version: int) -> dict[int, tuple[Codes, ...]]:
     """All codes of one instruction set: channel << 16 | cop, with 0x8000 | opc2 << 7 for a long operation -> the rows
     that share them, the most specific first."""
-    return _INDEX[version]
+    found = _INDEX.get(version)
+    if found is None:
+        # when it is first wanted: a program needs one instruction set
+        found = _INDEX[version] = _build(version)
+    return found
 
 
 def lookup(version: int, channel: int, als: int, ales: int | None, mas: int = 0) -> Op | None:
     """The row of an operation: ``ales`` is None for a short one. None when no row has these codes."""
     cop = als >> 24 & 0x7F
     key = channel << 16 | cop if ales is None else 0x8000 | channel << 16 | ales >> 8 << 7 | cop
-    for mask, value, ales_lo, mas_code, op in _INDEX[version].get(key, ()):
+    for mask, value, ales_lo, mas_code, op in (_INDEX.get(version) or codes(version)).get(key, ()):
         if (
             als & mask == value
             and (ales_lo < 0 or ales_lo == (ales or 0) & 0xFF)
@@ -94,4 +98,4 @@ def _build(version: int) -> dict[int, tuple[Codes, ...]]:
 
 for _op in ROWS:
     BY_NAME[_op.name] = (*BY_NAME.get(_op.name, ()), _op)
-_INDEX = {version: _build(version) for version in VERSIONS}
+_INDEX: dict[int, dict[int, tuple[Codes, ...]]] = {}
