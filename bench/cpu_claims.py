@@ -220,10 +220,12 @@ def company(tier: str, folder: Path) -> Iterator[Claim]:
     parts: dict[str, list[float]] = {"monitor": [], "busy monitor": [], "migration": []}
     with Looping(tier, folder) as guest:
         guest.speed(lambda: time.sleep(0.05))
+        ways: dict[str, Callable[[], float]] = {
+            "monitor": lambda: guest.speed(guest.ask), "busy monitor": lambda: guest.speed(guest.ask_on),
+            "migration": guest.migrating,
+        }  # fmt: skip
         for _ in range(ROUNDS):
-            for name, measured in (("monitor", lambda: guest.speed(guest.ask)),
-                                   ("busy monitor", lambda: guest.speed(guest.ask_on)),
-                                   ("migration", guest.migrating)):
+            for name, measured in ways.items():
                 alone = guest.speed(lambda: time.sleep(0.05))
                 parts[name].append(measured() / alone)
     for name, ratios in parts.items():
