@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from e2kemu.devices.core import Device
+from e2kemu.devices.escc import Escc
+from e2kemu.devices.iohub import I2cSpi, ParallelSerial, PciHost, Spmc
+from e2kemu.devices.iohub_timer import IohubTimer
 from e2kemu.devices.ioport import IoPorts
 from e2kemu.devices.lt_timer import LtTimer
+from e2kemu.devices.pci import PciBridge
+from e2kemu.devices.rtc import Cy14b101p
 from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
+from e2kemu.devices.spi import SpiBuffer, SpiMaster
+from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_rng import VirtioRng
 
-_DEVICES: tuple[type[Device], ...] = (IoPorts, LtTimer, Serial8250, Sic, TestDevice, VirtioBlk)
+_DEVICES: tuple[type[Device], ...] = (
+    Cy14b101p, Escc, I2cSpi, IoPorts, IohubTimer, LtTimer, ParallelSerial, PciBridge, PciHost, Serial8250, Sic,
+    SpiBuffer, SpiFlash, SpiMaster, Spmc, TestDevice, VirtioBlk, VirtioRng,
+)  # fmt: skip
 
 
 def all_devices() -> dict[str, type[Device]]:
