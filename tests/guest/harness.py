@@ -165,7 +165,7 @@ class Runner(Guest):
         return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
 
 
-LIMIT = 5_000_000
+LIMIT = 300_000
 """Wide instructions that no program needs."""
 
 

@@ -114,11 +114,37 @@ TRANSFERS = {
     "a table of branches": 111, "distance": 0, "tag": 3, "opcode of ldisp": 1, "tag behind a call": 0,
 }
 
+TRAPS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "division by 0": (1 << 34, (5,)), "sdivs of the least number": (1 << 34, (5,)),
+    "diagnostic operand": (1 << 15, (0,)), "two of them": (1 << 15, (1, 4)),
+    "operand and division": (1 << 15 | 1 << 34, (1, 5)), "diagnostic condition": (1 << 14, (0,)),
+    "condition and operand": (1 << 14 | 1 << 15, (0, 1)), "of a transfer": (1 << 5, ()),
+    "unprepared transfer": (1 << 7, ()), "window": (1 << 9, (0,)), "privileged register": (1 << 1, (0,)),
+    "privileged transfer": (1 << 1, ()), "no such operation": (1 << 0, (3,)), "software trap": (1 << 26, ()),
+    "user stack": (1 << 10, (0,)),
+    "a descriptor is no number": (1 << 16, (0,)), "diagnostic transfer register": (1 << 6, ()),
+    "floating point switched off": (1 << 2, (0,)), "division of doubles by 0": (1 << 35, (5,)),
+    "misaligned": (1 << 19, (0,)), "the last one": (1 << 26, ()),
+}
+"""Name -> exceptions in TIR.exc, channels in TIR.al."""
+
+
+def traps(check: str, _: Row) -> list[int]:
+    """TIR.exc, TIR.al, distance of TIR.lo from the wide instruction, %dr10: 7 where it was executed."""
+    name = check.split('"')[1]
+    if name not in TRAPS:
+        # TIR.lo is that of the trap before
+        return [0, 0, 0, 7]
+    exceptions, channels = TRAPS[name]
+    return [exceptions, sum(1 << channel for channel in channels), 0, POISON]
+
+
 AREAS = (
     Area("speculative", with_macro(SPECULATIVE)),  # type: ignore[arg-type]
     Area("memory", memory, memory_rows()),
     Area("loops", loops),
     Area("arrays", arrays, models=("e8c", "e8c2", "e16c")),
     Area("windows", named(WINDOWS), models=("e8c", "e8c2")),
+    Area("traps", traps, linux=False),
     Area("transfers", named(TRANSFERS)),
 )
