@@ -36,9 +36,6 @@ LAST_RESET_SHIFT = 2
 RESET_POWER, RESET_SOFTWARE, RESET_WATCHDOG = 0, 1, 2
 """What "last reset" says: power-on or the system's button, software, watchdog."""
 
-CAUSES = {RESET_SOFTWARE: "guest-reset", RESET_WATCHDOG: "guest-reset"}
-"""QEMU's ShutdownCause of each."""
-
 # -- power management
 
 PM_TIMER_HZ = 3_579_545
@@ -203,8 +200,8 @@ class I2cSpi(PciEndpoint):
         post_load="_post_load",
     )  # fmt: skip
 
-    def __init__(self, on_reset: Callable[[str], None]) -> None:
-        """``on_reset(reason)`` resets the machine soon; ``reason`` is QEMU's ShutdownCause."""
+    def __init__(self, on_reset: Callable[[], None]) -> None:
+        """``on_reset()`` resets the machine soon; ``wanted`` is not zero until it has."""
         super().__init__()
         self._on_reset = on_reset
 
@@ -224,9 +221,10 @@ class I2cSpi(PciEndpoint):
             self._want(RESET_SOFTWARE)
 
     def _want(self, why: int) -> None:
-        self.wanted = why
-        if why != RESET_POWER:
-            self._on_reset(CAUSES[why])
+        # once: a guest that asks again before it is stopped is not reset twice
+        if not self.wanted:
+            self.wanted = why
+            self._on_reset()
 
     def watchdog(self) -> None:
         """The watchdog has run out: reset, unless the control register does not let it."""
@@ -239,8 +237,6 @@ class I2cSpi(PciEndpoint):
         self.check_loaded(version)
         if max(self.last_reset, self.wanted) > RESET_WATCHDOG or self.done > 1:
             raise ValueError(f"last reset {self.last_reset}, done {self.done}, wanted {self.wanted}")
-        # asked for at the source, whose machine has not come to it any more
-        self._want(self.wanted)
 
 
 class Spmc(PciEndpoint):

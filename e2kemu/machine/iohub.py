@@ -45,14 +45,14 @@ SNAPSHOT_PATIENCE = 0.05
 """Seconds after which a reset is tried again while a snapshot is made."""
 
 ON_ITS_WAY = ("finish-migrate", "postmigrate")
-"""Run states in which a reset is not ours to make: the device asks again at the other end."""
+"""Run states in which a reset is not ours to make: it is made where the guest runs on."""
 
 
 def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None]) -> None:
     """Make and map everything; ``add(device, base)`` maps a device of fixed place."""
     clock, space = machine.clock, machine.space
     host = PciHost()
-    reset = I2cSpi(lambda why: _request_reset(machine, why))
+    reset = I2cSpi(lambda: _request_reset(machine))
     add(IohubTimer(clock, lambda: _watchdog(machine, reset)), board.timer_base)
     add(VirtioRng(space), board.rng_base)
     add(host, board.pci_config_base)
@@ -77,6 +77,11 @@ def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None]
     host.add(DEVICE | SPI_FUNCTION, reset)
     host.add(DEVICE | SPMC_FUNCTION, power)
     host.add(DEVICE | SERIAL_FUNCTION, serial)
+    def resumed(event: str, data: object) -> None:
+        if event == "RESUME" and reset.wanted:
+            _request_reset(machine)
+
+    machine.listeners.append(resumed)
     for device in (host.bridge, reset, power, serial, escc, master, buffer, flash, rtc):
         device.reset()
         machine.devices.append(device)
@@ -99,14 +104,14 @@ def _watchdog(machine: Machine, reset: I2cSpi) -> None:
     reset.watchdog()
 
 
-def _request_reset(machine: Machine, why: str) -> None:
+def _request_reset(machine: Machine) -> None:
     """Reset the machine in the main loop: a CPU that asks for it stands in the middle of an instruction."""
 
     def finish() -> None:
         if machine.run_state in ON_ITS_WAY:
             return
         try:
-            machine.reset(guest=True, reason=why)
+            machine.reset(guest=True, reason="guest-reset")
         except StateError:
             machine.loop.call_later(SNAPSHOT_PATIENCE, finish)
 

@@ -64,7 +64,7 @@ def spi_master() -> SpiMaster:
 MAKE: dict[str, Callable[[], Device]] = {
     Cy14b101p.name: lambda: Cy14b101p(VirtualClock(), lambda: 1e9),
     Escc.name: Escc,
-    I2cSpi.name: lambda: with_windows(I2cSpi(lambda why: None)),
+    I2cSpi.name: lambda: with_windows(I2cSpi(lambda: None)),
     IoPorts.name: IoPorts,
     IohubTimer.name: lambda: IohubTimer(VirtualClock(), lambda: None),
     LtTimer.name: lambda: LtTimer(VirtualClock()),
