@@ -27,7 +27,7 @@ from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
 from e2kemu.cpu.native.layout import READS, WRITES, Status, Word, config_key
 from e2kemu.cpu.native.memory import ZEROED, Memory
 from e2kemu.cpu.native.paths import ACT_CALL, ACT_NONE, ACT_RETURN, UNLIKELY, Facts, Node, Unsupported
-from e2kemu.cpu.native.values import Ir
+from e2kemu.cpu.native.values import Ir, signed_text
 from e2kemu.cpu.state import UPSR, Slot
 from e2kemu.cpu.wide_control import TAG_LABEL, TAG_RETURN
 from e2kemu.cpu.wide_semantics import Ended, perform
@@ -340,10 +340,16 @@ class RegionMachine(Memory, Floating):
         for register in sorted(self.dirty):
             place = self.name(self._part("R", register, 8))
             foot.append(f"store i64 {self.name(f'load i64, ptr {self._local(register)}')}, ptr {place}")
-        for index in sorted(self.dirty_preds):
-            place = self.name(f"getelementptr i8, ptr %s, i64 {self.offsets['P'] + index}")
-            short = self.name(f"trunc i64 {self.name(f'load i64, ptr %p{index}')} to i8")
-            foot.append(f"store i8 {short}, ptr {place}")
+        for first in sorted({index & ~7 for index in self.dirty_preds}):
+            # eight at once: a call reads them so, and the host does not like to put single bytes together
+            place = self.name(f"getelementptr i8, ptr %s, i64 {self.offsets['P'] + first}")
+            changed = [index for index in self.dirty_preds if index & ~7 == first]
+            mask = (1 << 64) - 1 & ~sum(0xFF << 8 * (index & 7) for index in changed)
+            eight = self.name(f"and i64 {self.name(f'load i64, ptr {place}')}, {signed_text(mask, 64)}")
+            for index in changed:
+                value = self.name(f"load i64, ptr %p{index}")
+                eight = self.name(f"or i64 {eight}, {self.name(f'shl i64 {value}, {8 * (index & 7)}')}")
+            foot.append(f"store i64 {eight}, ptr {place}")
         for number in sorted(self.dirty_sregs):
             place = self.name(self._state("S", number))
             foot.append(f"store i64 {self.name(f'load i64, ptr %s{number}')}, ptr {place}")
