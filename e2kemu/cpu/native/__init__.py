@@ -4,7 +4,8 @@ module      what
 values      the value builder that writes LLVM IR
 region      one region of guest code as an LLVM function: the machine that translates
 layout      the memory shared between generated code and Python: context, jump cache, software TLBs
-runtime     what regions call and what calls them: slow memory paths, call and return, the dispatcher
+runtime     what native code calls: slow memory paths, call and return
+interp      the native interpreter, and the loop that runs regions and it in turn
 codegen     LLVM itself: IR text to host code, and giving it back
 translator  which code is translated, when and where it is kept
 compiling   from an address to a region; the compiling thread

@@ -64,7 +64,7 @@ ALIGNED = 0x200
 class Status(IntEnum):
     """Why generated code returned to Python."""
 
-    NEXT = 0        # another region may follow (never leaves the dispatcher)
+    NEXT = 0        # another region may follow (never leaves ``e2k_run``)
     MISS = 1        # nothing is translated for this address and configuration
     STEP = 2        # the wide instruction at PC is for the reference tier
     RAISE = 3       # a slow access raised: the wide instruction at PC did nothing
@@ -133,7 +133,7 @@ class Context:
 
     @staticmethod
     def slot(pc: int, key: int) -> int:
-        """Entry of the jump cache for an address and a configuration (as the dispatcher computes it)."""
+        """Entry of the jump cache for an address and a configuration (as ``e2k_run`` computes it)."""
         return (pc >> 3 ^ key ^ key >> 19) & JUMPS - 1
 
     def remember_jump(self, pc: int, key: int, function: int) -> None:

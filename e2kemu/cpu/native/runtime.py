@@ -1,10 +1,9 @@
-"""What regions call, and what calls them, as one LLVM module: written here once, compiled at start.
+"""What native code calls, as LLVM IR written once: part of the interpreter's host code (``interp.build``).
 
     e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned, RAM at 0, else Python
     e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
     e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
     e2k_return(state, context)                                a return (``windows.leave``, after its checks)
-    e2k_dispatch(state, context) -> Status                    region after region until something is for Python
 
 The status of a load is 0, Status.RAISE, or Status.STEP when a speculative load failed.
 """
@@ -12,7 +11,7 @@ The status of a load is 0, Status.RAISE, or Status.STEP when a speculative load 
 from __future__ import annotations
 
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
-from e2kemu.cpu.native.layout import ALIGNED, JUMP_TABLE, JUMPS, READS, TLB_ENTRIES, WRITES, Status, Word
+from e2kemu.cpu.native.layout import ALIGNED, READS, TLB_ENTRIES, WRITES, Word
 from e2kemu.cpu.state import (
     BGR,
     BR,
@@ -228,36 +227,15 @@ def _return(t: _Text) -> None:
     t.put(f"store i64 {key}, ptr {t.name(f'getelementptr i64, ptr %c, i64 {int(Word.KEY)}')}", "ret void", "}")
 
 
-def _dispatch(t: _Text) -> None:
-    t.put("define i64 @e2k_dispatch(ptr %s, ptr %c) nounwind {", "entry:",
-          f"%pcat = getelementptr i8, ptr %s, i64 {t.offsets['X'] + 8 * Slot.PC}",
-          f"%keyat = getelementptr i64, ptr %c, i64 {int(Word.KEY)}",
-          f"%flag = getelementptr i64, ptr %c, i64 {int(Word.EXIT)}", "%flagat = load i64, ptr %flag",
-          "%exitat = inttoptr i64 %flagat to ptr",
-          f"%table = getelementptr i8, ptr %c, i64 {JUMP_TABLE}", "br label %next", "next:",
-          "%exit = load volatile i64, ptr %exitat", "%stop = icmp ne i64 %exit, 0",
-          "br i1 %stop, label %stopped, label %look", "stopped:", f"ret i64 {int(Status.EXIT)}", "look:",
-          "%pc = load i64, ptr %pcat", "%key = load i64, ptr %keyat", "%h1 = lshr i64 %pc, 3",
-          "%h2 = lshr i64 %key, 19",
-          "%h3 = xor i64 %h1, %key", "%h4 = xor i64 %h3, %h2", f"%h = and i64 %h4, {JUMPS - 1}",
-          "%e = getelementptr [4 x i64], ptr %table, i64 %h", "%epc = load i64, ptr %e",
-          "%e1 = getelementptr i64, ptr %e, i64 1", "%ekey = load i64, ptr %e1", "%d1 = xor i64 %epc, %pc",
-          "%d2 = xor i64 %ekey, %key", "%d = or i64 %d1, %d2", "%same = icmp eq i64 %d, 0",
-          "br i1 %same, label %go, label %miss", "miss:", f"ret i64 {int(Status.MISS)}", "go:",
-          "%e2 = getelementptr i64, ptr %e, i64 2", "%address = load i64, ptr %e2", "%f = inttoptr i64 %address to ptr",
-          "%status = call i64 %f(ptr %s, ptr %c)", f"%more = icmp eq i64 %status, {int(Status.NEXT)}",
-          "br i1 %more, label %next, label %out", "out:", "ret i64 %status", "}")
-
-
 def module(offsets: dict[str, int]) -> str:
     """The IR text. ``offsets`` are those of the CPU state's parts."""
     parts = []
-    for write in (_load, _store, _enter, _return, _dispatch):
+    for write in (_load, _store, _enter, _return):
         text = _Text(offsets)
         write(text)
         parts += text.lines
     return "\n".join(parts) + "\n"
 
 
-EXPORTED = ("e2k_load", "e2k_store", "e2k_enter", "e2k_return", "e2k_dispatch")
+EXPORTED = ("e2k_load", "e2k_store", "e2k_enter", "e2k_return")
 """Names that regions may use."""

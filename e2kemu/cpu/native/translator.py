@@ -1,8 +1,8 @@
 """Which code is translated for LLVM, when, and where it is kept: the JIT tier of one CPU.
 
-Code is met first in the reference tier, which counts. What was met HOT times is asked of the compiling thread;
+Code is met first in the native interpreter, which counts and tells what is hot. That is asked of the compiling thread;
 when it is done the CPU's thread takes the region in at its next boundary, if the code is still what was
-translated, and puts it into the jump cache. From then on the dispatcher finds it.
+translated, and puts it into the jump cache. From then on ``e2k_run`` finds it.
 
 Who owns what: ``regions`` and everything in the context belong to the CPU's thread (or to whoever holds the CPU
 still); the compiling thread gets a job and gives a result, nothing else. A dropped region's host code is freed
@@ -12,7 +12,6 @@ when no generated code can be executing it.
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,11 +26,11 @@ from e2kemu.cpu.fp import OPERATIONS
 from e2kemu.cpu.fp.machine import PFPFR
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
-from e2kemu.cpu.native import runtime
-from e2kemu.cpu.native.codegen import Code, compile_ir, define_symbol
+from e2kemu.cpu.native.codegen import Code
 from e2kemu.cpu.native.codegen import disassemble as disassemble_host
 from e2kemu.cpu.native.compiling import Job, Region, Worker, compile_region, guest_bytes
 from e2kemu.cpu.native.floating import CONTROL, RESULT
+from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
 from e2kemu.cpu.native.paths import Observed
 from e2kemu.cpu.state import CTPR1, UPSR, Slot
@@ -66,29 +65,9 @@ class Statistics:
 _Ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)
 _Load = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 _Store = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
-_Run = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
 
 
 _PRIMITIVES = tuple(OPERATIONS.values())
-
-
-class _Shared:
-    """The runtime's code: one for the process, for all CPUs have the same layout."""
-
-    _lock = threading.Lock()
-    _code: Code | None = None
-    _dispatch: Any = None
-
-    @classmethod
-    def dispatch(cls, offsets: dict[str, int]) -> Any:
-        """The dispatcher, as a ctypes function that drops the GIL."""
-        with cls._lock:
-            if cls._code is None:
-                cls._code = compile_ir(runtime.module(offsets), level=2)
-                for name in runtime.EXPORTED:
-                    define_symbol(name, cls._code.address(name))
-                cls._dispatch = _Run(cls._code.address("e2k_dispatch"))
-            return cls._dispatch
 
 
 class Translator:
@@ -99,7 +78,7 @@ class Translator:
         self.context = Context(core.state)
         core.on_code = lambda page: self.context.forget_page(page, writes_only=True)
         core.on_protection_change.append(self._rights_changed)
-        self._dispatch = _Shared.dispatch(core.state.offsets)
+        HostCode.get()      # regions call what is in it
         self._slow_load, self._slow_store = _Load(self._load), _Store(self._store)
         words = self.context.words
         words[Word.LOAD] = ctypes.cast(self._slow_load, ctypes.c_void_p).value or 0
@@ -115,7 +94,6 @@ class Translator:
         self._heat: dict[tuple[int, Config], int] = {}
         self._graves: list[Code] = []
         self._done: deque[Region] = deque()
-        self._state_address = core.state.buffer.ctypes.data
         self._harvests: list[tuple[Any, int]] = []
         """Blocks with pages in the TLBs, and how often their dirty marks had been harvested."""
         self._maps: list[Any] = []
@@ -136,15 +114,6 @@ class Translator:
         """Grows when everything is dropped: what was asked before does not count."""
 
     # -- running -----------------------------------------------------------------------------------------
-
-    def run(self, cfg: Config, left: int) -> tuple[Status, int]:
-        """Execute generated code from the state's PC on: (Status, wide instructions left)."""
-        words = self.context.words
-        words[Word.KEY], words[Word.LEFT] = config_key(cfg), left
-        status = self._dispatch(self._state_address, self.context.address)
-        self.statistics.executed += left - words[Word.LEFT]
-        self.statistics.exits[status] = self.statistics.exits.get(status, 0) + 1
-        return Status(status), words[Word.LEFT]
 
     def boundary(self) -> None:
         """The CPU's thread is outside of generated code: take in what is ready, free what is dead."""
