@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 V = Any
 
 M48 = (1 << 48) - 1
+SIGN = 0x8000
+"""Of an 80-bit number, in the extension."""
+NO_SIGN = (1 << 64) - 1 - SIGN
 DIAGNOSTIC_BITS = 0x4000_0000_4000_0000
 """Set in a result that becomes diagnostic, per half."""
 
@@ -107,7 +110,7 @@ def puttag(ex: WideExecution, one: Staged) -> None:
 
 
 def extension(ex: WideExecution, one: Staged) -> None:
-    """movif, movfi, movx: the extension half of a register."""
+    """movif, movfi, movx, movxa, movxc: the extension half of a register."""
     m, insn, family = ex.m, one.insn, one.insn.op.family
     source = insn.src2
     assert source is not None
@@ -119,6 +122,10 @@ def extension(ex: WideExecution, one: Staged) -> None:
         return
     if family == "movif":
         found = m.and_(one.sources[1][0], 0xFFFF)
+    elif insn.op.name == "movxa":
+        found = m.and_(found, NO_SIGN)
+    elif insn.op.name == "movxc":
+        found = m.xor(found, SIGN)
     if insn.dst.kind in _REGISTERS:
         m.bits = 64
         ex.stage_extension(ex.cfg.register(insn.dst, ex.new_size), found)

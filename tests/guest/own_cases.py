@@ -1,6 +1,6 @@
 """Cases of operations that have no golden vectors, with results computed from their definitions in words.
 
-Flags are those of x86, computed with exact integers; scaled numbers with fractions; memory is bytes(1, 2, 3 ...) at MEMORY.
+Flags are those of x86, computed with exact integers; scaled numbers with fractions; memory is 1, 2, 3 ... at MEMORY.
 What is a choice of ours and not a fact has its section in docs/semantics.md or docs/semantics-control.md.
 """
 
@@ -117,7 +117,9 @@ def _moves(op: Op) -> Iterator[Case]:
     elif op.name == "getpl":
         yield case(op, {"r2": value}, {"r8": value & M32})
     elif op.name in ("movx", "movxa", "movxc"):
-        yield case(op, {"r2": value, "r2.ext": 0x4001}, {"r8": value, "r8.ext": 0x4001})
+        signs = {"movx": ((0, 0), (1, 1)), "movxa": ((0, 0), (1, 0)), "movxc": ((0, 1), (1, 0))}[op.name]
+        for before, after in ((0x4001 | a << 15, 0x4001 | b << 15) for a, b in signs):
+            yield case(op, {"r2": value, "r2.ext": before}, {"r8": value, "r8.ext": after})
     elif op.name == "movif":
         yield case(op, {"r0": value, "r2": 0xFFFF_4001}, {"r8": value, "r8.ext": 0x4001})
     elif op.name == "movfi":

@@ -424,10 +424,20 @@ def movfi(v: V, extension: V) -> V:
 
 
 @alu("movx", ALOPF2, 0x5F, "DD", "0134", since=2, opce=0xC0, family="movx")
-@alu("movxa", ALOPF2, 0x5F, "DD", "0134", since=2, opce=0xC1, family="movx")
-@alu("movxc", ALOPF2, 0x5F, "DD", "0134", since=2, opce=0xC2, family="movx")
 def movx(v: V, b: V) -> V:
     """Move an extended number: value and extension."""
+    return b
+
+
+@alu("movxa", ALOPF2, 0x5F, "DD", "0134", since=2, opce=0xC1, family="movx")
+def movxa(v: V, b: V) -> V:
+    """Move the absolute value of an extended number: the sign (bit 15 of the extension) becomes 0."""
+    return b
+
+
+@alu("movxc", ALOPF2, 0x5F, "DD", "0134", since=2, opce=0xC2, family="movx")
+def movxc(v: V, b: V) -> V:
+    """Move an extended number with its sign (bit 15 of the extension) changed."""
     return b
 
 
