@@ -1,11 +1,11 @@
 """One case per operation and more: an operation on numbers, what it must give, and what was there before.
 
-An operation reads src1, src2, src3 and the stored value from %r0, %r2, %r4, %r6 (a pair or an extension follows), writes
+An operation reads src1, src2, src3 and the stored value from %r0, %r2, %r4, %r6 (a pair or extension follows), writes
 %r8 or %pred5, and a merge looks at %pred6. ``before`` is set ahead of it, ``after`` is what must hold behind it. The
-names are those of ``CpuState``; "A:n" is an item of the array access unit, "M:n" the byte n of the memory at MEMORY.
+names are those of ``CpuState``; "A:n" is an item of the array access unit, "M:n" byte n of the memory at MEMORY.
 
-Cases come from the golden vectors of tests/data and, for operations without any, from ``own_cases``. An operation that did
-nothing would fail a case in which something of ``after`` is not the same in ``before``: ``tells`` says whether.
+Cases come from the golden vectors of tests/data and, for operations without any, from ``own_cases``. An operation that
+did nothing would fail a case in which something of ``after`` is not the same in ``before``: ``tells`` says whether.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Self-checking guest programs: building and running them, and the values they compare with.
 
-A program is ``programs/check.inc`` (which says what registers it uses), a file of its own, and data from here. The macros
-whose names start with ``T`` or are ``IS`` or ``ISP`` make one check each; the area's module tells what must come out. Between
-``loop:`` and ``NEXT`` the checks are made for every row of inputs.
+A program is ``programs/check.inc`` (which says what registers it uses), a file of its own, and data from here. The
+macros whose names start with ``T`` or are ``IS`` or ``ISP`` make one check each; the area's module tells what must come
+out. Between ``loop:`` and ``NEXT`` the checks are made for every row of inputs.
 
 The values are computed by Python integers, numpy, fractions: nothing in an area's module asks the emulator.
 """
@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from e2kemu.cpu.asm_elf import assemble_object, executable
 from e2kemu.cpu.exec import Cpu
@@ -162,6 +163,7 @@ class Runner(Guest):
         self.state.pc = file.header["e_entry"]
         self.cpu.core.syscall_hook = self._system_call
         table = file.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
         return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
 
 

@@ -1,7 +1,7 @@
 """IEEE 754 by the definition: what an operation on numbers of 32, 64 and 80 bits gives, and its flags.
 
-Finite results are exact fractions, rounded once (``tests.cpu.fp.exact``); what infinities, zeros and NaNs do is written down
-here. ``test_values.py`` compares this with numpy. The flags are those of x86 (docs/semantics.md): IE, DE, ZE, OE, UE, PE.
+Finite results are exact fractions, rounded once (``tests.cpu.fp.exact``); what infinities, zeros and NaNs do is written
+down here. ``test_values.py`` compares this with numpy. The flags are those of x86 (docs/semantics.md).
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def compare(condition: str, letter: str, a: int, b: int) -> tuple[bool, int]:
         loud = condition in ("lt", "le", "nlt", "nle") or is_signalling(letter, a) or is_signalling(letter, b)
         return condition in ("uod", "neq", "nlt", "nle"), IE if loud else 0
     x, y = _ordered(letter, a), _ordered(letter, b)
-    holds = {"eq": x == y, "lt": x < y, "le": x <= y, "uod": False, "neq": x != y, "nlt": x >= y, "nle": x > y, "od": True}
+    holds = {"eq": x == y, "lt": x < y, "le": x <= y, "uod": False, "neq": x != y, "nlt": x >= y, "nle": x > y,
+             "od": True}
     return holds[condition], _denormals(letter, a, b)
 
 

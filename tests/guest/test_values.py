@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.cpu.fp.exact import WIDTH
 from tests.guest import ieee
 from tests.guest.areas.floats import numbers
 
-FLOATS = {"s": (np.float32, "<f"), "d": (np.float64, "<d")}
-OPERATIONS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+FLOATS: dict[str, tuple[Any, str]] = {"s": (np.float32, "<f"), "d": (np.float64, "<d")}
+OPERATIONS: dict[str, Any] = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 
 @pytest.mark.parametrize("letter", "sd")
@@ -40,7 +42,7 @@ def test_roots_to_the_nearest_are_those_of_numpy(letter: str) -> None:
     rng = random.Random(f"root {letter}")
     make, form = FLOATS[letter]
     for _ in range(100):
-        a = numbers(rng, letter) & ~(1 << ieee.WIDTH[letter] - 1)
+        a = numbers(rng, letter) & ~(1 << WIDTH[letter] - 1)
         if ieee.is_nan(letter, a):
             continue
         x = make(struct.unpack(form, a.to_bytes(struct.calcsize(form), "little"))[0])

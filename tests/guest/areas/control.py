@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 
 from tests.guest.areas.integer import number
 from tests.guest.areas.words import named
@@ -26,7 +27,7 @@ SPECULATIVE = {
 }
 
 
-def with_macro(values: dict[str, int]) -> object:
+def with_macro(values: dict[str, int]) -> Callable[[str, Row], int]:
     """Values by macro and name."""
     def value(check: str, _: Row) -> int:
         macro, rest = check.split(maxsplit=1)
@@ -140,7 +141,7 @@ def traps(check: str, _: Row) -> list[int]:
 
 
 AREAS = (
-    Area("speculative", with_macro(SPECULATIVE)),  # type: ignore[arg-type]
+    Area("speculative", with_macro(SPECULATIVE)),
     Area("memory", memory, memory_rows()),
     Area("loops", loops),
     Area("arrays", arrays, models=("e8c", "e8c2", "e16c")),

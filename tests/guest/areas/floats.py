@@ -1,11 +1,11 @@
-"""Floating point by the definition of IEEE 754 (``tests.guest.ieee``): single, double, 80 bits, packed, fused; flags."""
+"""Floating point by the definition of IEEE 754 (``tests.guest.ieee``): single, double, 80 bits, packed, fused."""
 
 from __future__ import annotations
 
 import random
 import re
 
-from tests.cpu.fp.exact import DE, PE, infinity
+from tests.cpu.fp.exact import DE, SHAPES, WIDTH, infinity
 from tests.guest import ieee
 from tests.guest.harness import M32, M64, POISON, Area, Row
 
@@ -17,10 +17,10 @@ CONDITIONS = ("eq", "lt", "le", "uod", "neq", "nlt", "nle", "od")
 
 def numbers(rng: random.Random, letter: str) -> int:
     """A number of any kind; exponents mostly near to each other."""
-    width, stored = ieee.WIDTH[letter], ieee.FRACTION_BITS[letter]
+    width, stored = WIDTH[letter], ieee.FRACTION_BITS[letter]
     sign = rng.randrange(2)
     kind = rng.randrange(12)
-    bias, shift = ieee.SHAPES[letter][2], stored + (letter == "x")
+    bias, shift = SHAPES[letter][2], stored + (letter == "x")
     integer = 1 << 63 if letter == "x" else 0
     fraction = rng.choice((0, 1, (1 << stored) - 1, rng.getrandbits(stored), rng.getrandbits(stored)))
     if kind == 0:
@@ -47,7 +47,7 @@ def two(rng: random.Random, letter: str) -> tuple[int, int]:
     while True:
         a, b = numbers(rng, letter), numbers(rng, letter)
         if rng.random() < 0.2:
-            b = a ^ rng.choice((0, 1, 1 << ieee.WIDTH[letter] - 1))
+            b = a ^ rng.choice((0, 1, 1 << WIDTH[letter] - 1))
         if not (ieee.is_nan(letter, a) and ieee.is_nan(letter, b)):
             return a, b
 
@@ -104,7 +104,7 @@ def scalar(check: str, row: Row) -> list[int]:
         holds, flags = ieee.compare(match[1], letter, a, b)
         if match[3]:
             return [3 if holds else 0, control | flags]
-        value = (1 << ieee.WIDTH[letter]) - 1 if holds else 0
+        value = (1 << WIDTH[letter]) - 1 if holds else 0
     else:
         value, flags = _converted(name, {"s": row[4], "d": row[0], "i": row[7]}, mode)
         letter = re.sub(r"tr$", "", name)[-1]
@@ -113,7 +113,7 @@ def scalar(check: str, row: Row) -> list[int]:
 
 def scalar_rows() -> list[Row]:
     rng = random.Random("floats")
-    found = []
+    found: list[Row] = []
     for number in range(40):
         control = MASKED | number % 4 << 13
         integer = rng.choice((rng.getrandbits(64), (1 << 63) - 1, 1 << 63, 0, 7, M64))
@@ -129,14 +129,14 @@ def scalar_rows() -> list[Row]:
 def finite_rows() -> list[Row]:
     """Near to each other, so that the product and the third number cancel."""
     rng = random.Random("fused")
-    found = []
+    found: list[Row] = []
     for number in range(40):
         d, s = ([finite(rng, letter) for _ in range(3)] for letter in "ds")
         for letter, three in (("d", d), ("s", s)):
             if rng.random() < 0.5:
                 product, _ = ieee.arithmetic("mul", letter, three[0], three[1], 0)
                 if not ieee.is_infinite(letter, product):
-                    three[2] = product ^ 1 << ieee.WIDTH[letter] - 1
+                    three[2] = product ^ 1 << WIDTH[letter] - 1
         found.append((*d, MASKED | number % 4 << 13, *s, 0))
     return found
 
@@ -167,7 +167,7 @@ EXTENDED_OPERATION = re.compile(r"fx(add|sub|mul|div)([sdx])([sdx])")
 
 
 def extended(check: str, row: Row) -> list[int]:
-    """%dr10, its extension, FPSR. Rows: significand and exponent of a and of b; FPCR; a double, a single; an integer."""
+    """%dr10, its extension, FPSR. Rows: significand and exponent of a, of b; FPCR; a double, a single, an integer."""
     name = re.split(r"[\s,]+", check.split(maxsplit=1)[1].strip('"'))[0]
     a, b = row[0] | row[1] << 64, row[2] | row[3] << 64
     mode, precision = row[4] >> 10 & 3, PRECISION[row[4] >> 8 & 3]
@@ -195,7 +195,7 @@ def extended_rows() -> list[Row]:
     """Without denormals and numbers near the ends of the exponent where precision is less than 64 bits: x87 does not
     round those as a format of that precision would."""
     rng = random.Random("extended")
-    found = []
+    found: list[Row] = []
     for number in range(48):
         pc = (3, 3, 3, 2, 0)[number % 5]
         control = EXTENDED & ~(3 << 8) | pc << 8 | number % 4 << 10
@@ -214,7 +214,6 @@ def extended_rows() -> list[Row]:
     return found
 
 
-assert PE
 AREAS = (
     Area("floats", scalar, scalar_rows(), per_part=9),
     Area("packed_floats", packed, packed_rows(), per_part=9),

@@ -45,7 +45,7 @@ BINARY: dict[str, Callable[[int, int], int]] = {
 def operands(check: str, row: Row) -> tuple[str, list[int]]:
     """The name of the operation and its sources, from ``TO shls, %r1, %r3, %r10``: registers are those of the row."""
     name, *words = re.split(r"[\s,]+", check.split(maxsplit=1)[1].strip('"').replace(",5 ", " "))
-    found = []
+    found: list[int] = []
     for word in words or ("%dr1", "%dr2"):
         if match := re.fullmatch(r"%(d?)r([1-8])", word):
             value = row[int(match[2]) - 1]
@@ -106,7 +106,7 @@ def shifts(check: str, row: Row) -> int:
         a, spec, inserted = sources
         turned, ones = shifted("scr", a, spec & 63, width), (1 << (spec >> 6 & 63)) - 1
         return sized(turned & ~ones | inserted & ones, name)
-    return sized(shifted(name[:-1], *sources, width), name)
+    return sized(shifted(name[:-1], sources[0], sources[1], width), name)
 
 
 def shift_rows() -> list[Row]:
@@ -133,7 +133,7 @@ def divide(check: str, row: Row) -> int:
 def divide_rows() -> list[Row]:
     """No divisor is 0, and every quotient fits."""
     rng = random.Random("divide")
-    found = []
+    found: list[Row] = []
     while len(found) < 60:
         ub = rng.choice((1, 2, 3, 10, 0x80000000, 0xFFFFFFFF, rng.randrange(1, 1 << 32)))
         ua = rng.randrange(ub << 32)
@@ -163,7 +163,7 @@ def compare(check: str, row: Row) -> int:
 
 def compare_rows() -> list[Row]:
     rng = random.Random("compare")
-    found = []
+    found: list[Row] = []
     for _ in range(60):
         a = number(rng)
         b = rng.choice((a, number(rng), (a + rng.randrange(-2, 3)) & M64, a ^ 1 << 63, a ^ 1 << 31))

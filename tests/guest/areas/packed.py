@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from tests.guest.areas.integer import EDGES
 from tests.guest.harness import M64, Area, Row
 
-Lanes = npt.NDArray[np.int64]
+Lanes = npt.NDArray[Any]
+"""Python integers: sums and products do not wrap."""
 BITS = {"b": 8, "h": 16, "w": 32, "d": 64}
 LANES = (0x0000_0000_8000_0000, 0x7FFF_8000_7FFF_8000, 0x8080_8080_7F7F_7F7F, 0x00FF_FF00_0001_FFFF,
          0x0102_0408_1020_4080)
@@ -24,10 +26,10 @@ def lanes(value: int, bits: int, width: int, *, unsigned: bool = False) -> Lanes
     return np.frombuffer(value.to_bytes(width // 8, "little"), kind).astype(object)
 
 
-def joined(values: object, bits: int) -> int:
+def joined(values: Iterable[Any], bits: int) -> int:
     """Lanes -> a register."""
     mask = (1 << bits) - 1
-    return sum((int(v) & mask) << bits * i for i, v in enumerate(values))  # type: ignore[call-overload]
+    return sum((int(v) & mask) << bits * i for i, v in enumerate(values))
 
 
 def clipped(values: Lanes, bits: int, *, unsigned: bool) -> Lanes:
@@ -151,10 +153,11 @@ def three(name: str, a: int, b: int, c: int, width: int) -> int:
 
 def computed(name: str, sources: list[int], width: int) -> int:
     """The result of one operation; ``name`` without the q of the 128-bit ones."""
-    if len(sources) == 3:
-        return three(name, *sources, width)
+    a, b, *rest = sources
+    if rest:
+        return three(name, a, b, rest[0], width)
     for family in (arithmetic, shift, product, horizontal, moved, logic):
-        found = family(name, *sources, width)
+        found = family(name, a, b, width)
         if found is not None:
             return found
     raise AssertionError(name)

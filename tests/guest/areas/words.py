@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 
 from tests.guest.areas.integer import number
-from tests.guest.harness import M32, M64, POISON, Area, Row, Values
+from tests.guest.harness import M32, M64, POISON, Area, Row
 
 
-def named(values: dict[str, int]) -> Values:
+def named(values: dict[str, int]) -> Callable[[str, Row], int]:
     """Values of ``TIS name, ...`` and the like by their names."""
     def value(check: str, _: Row) -> int:
         words = check.split(maxsplit=1)[1]
@@ -55,7 +56,7 @@ TAGS = {
 
 
 def plu(check: str, row: Row) -> int:
-    """Recomputed from the text: @p0..@p2 are read, @p4..@p6 computed in order, %pred5.. written; they were bit 3 negated."""
+    """From the text: @p0..@p2 are read, @p4..@p6 computed in order, %pred5.. written, which were bit 3 negated."""
     values = {f"%pred{2 + i}": bool(row[0] >> i & 1) for i in range(3)}
     old = not row[0] & 8
     results = {f"%pred{n}": old for n in (5, 6, 7)}
