@@ -31,6 +31,7 @@ from e2kemu.machine import builder
 from e2kemu.machine import machine as core
 from e2kemu.machine.boards import DEFAULT
 from e2kemu.machine.config import DiskConfig, MachineConfig
+from e2kemu.machine.nics import parse_nic
 from e2kemu.migration.compat import migration_settings
 from e2kemu.migration.service import MigrationService
 from e2kemu.migration.snapshot import SnapshotService
@@ -110,6 +111,7 @@ class Machine(core.Machine):
         incoming: bool = False,
         accel: str = "jit",
         drives: Sequence[str] = (),
+        nics: Sequence[str] = (),
         suppress_vmdesc: bool = False,
         properties: Mapping[str, str] | None = None,
         only_migratable: bool = False,
@@ -117,7 +119,8 @@ class Machine(core.Machine):
     ) -> Machine:
         """Make a machine, stopped before its first instruction. Arguments are those of the command line;
         ``ram`` is in bytes or a text like "64M" (0: the default of the machine type). Each of ``drives`` is the
-        text of a ``-drive`` and becomes a virtio disk; ``properties`` are those of ``-global migration.NAME=VALUE``.
+        text of a ``-drive`` and becomes a virtio disk, each of ``nics`` that of a ``-nic``;
+        ``properties`` are those of ``-global migration.NAME=VALUE``.
 
         Raises OptionError and ImageError, one line each, for what cannot be built.
         """
@@ -137,6 +140,7 @@ class Machine(core.Machine):
             accel=accel,
             suppress_vmdesc=suppress_vmdesc,
             serials=(console,),
+            nics=tuple(parse_nic(text, number) for number, text in enumerate(nics)),
         )
         settings = migration_settings(
             config.board.compat,

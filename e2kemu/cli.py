@@ -21,6 +21,7 @@ from e2kemu import authz, secret, trace
 from e2kemu.chardev import Chardev, ChardevSet
 from e2kemu.chardev_mux import Mux, parse_echr
 from e2kemu.cli_disks import device_help, open_disks
+from e2kemu.cli_net import nics_of
 from e2kemu.cli_table import Given, help_text, parse, version_text
 from e2kemu.cpu.isa import models
 from e2kemu.errors import E2kError, ImageError, OptionError
@@ -40,7 +41,7 @@ from e2kemu.migration.address import Address, from_channels
 from e2kemu.migration.compat import MigrationSettings, migration_settings, parse_global
 from e2kemu.migration.service import MigrationService
 from e2kemu.migration.snapshot import SnapshotService
-from e2kemu.monitor import commands, commands_block, commands_memory, info
+from e2kemu.monitor import commands, commands_block, commands_memory, commands_net, info
 from e2kemu.monitor.commands_objects import add_from_text, object_help
 from e2kemu.monitor.dispatch import Context
 from e2kemu.monitor.hmp import HmpMonitor
@@ -49,8 +50,8 @@ from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
 REGISTERED = (
-    commands, commands_block, commands_memory, info, migration_commands, commands_old, commands_snapshot,
-    tls_creds, authz, secret,
+    commands, commands_block, commands_memory, commands_net, info, migration_commands, commands_old,
+    commands_snapshot, tls_creds, authz, secret,
 )  # fmt: skip
 """Imported for the commands and object types they declare."""
 
@@ -339,7 +340,7 @@ class _Emulator:
                 add_from_text(self._objects, text)
         drives = open_disks(given, undo.callback, incoming=config.incoming)
         disks = tuple(disk for _, disk in drives if disk is not None)
-        self._machine = self._build(replace(config, serials=serials, disks=disks))
+        self._machine = self._build(replace(config, serials=serials, disks=disks, nics=nics_of(given)))
         undo.callback(self._machine.close)
         settings = settings_of(given, config)
         with _blame("-only-migratable"):

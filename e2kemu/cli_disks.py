@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from e2kemu.block.drive import Drive, parse_drive
+from e2kemu.cli_net import CARD, is_card
 from e2kemu.cli_table import Given
 from e2kemu.errors import E2kError, OptionError
 from e2kemu.machine.config import DiskConfig
@@ -24,7 +25,10 @@ Cleanup = Callable[[Callable[[], None]], object]
 
 def device_help() -> str:
     """What ``-device help`` prints."""
-    return f'Storage devices:\nname "{DISK}", bus virtio-mmio\n'
+    return (
+        f'Storage devices:\nname "{DISK}", bus virtio-mmio\n\n'
+        f'Network devices:\nname "{CARD}", bus virtio-mmio\n'
+    )
 
 
 def open_disks(given: Given, at_end: Cleanup, *, incoming: bool) -> list[tuple[Drive, DiskConfig | None]]:
@@ -47,6 +51,8 @@ def open_disks(given: Given, at_end: Cleanup, *, incoming: bool) -> list[tuple[D
         if drive.interface == "virtio":
             used[drive.id] = DiskConfig(drive)
     for text in given.all("device"):
+        if is_card(text):
+            continue
         with _blame("-device", text):
             disk = _device(text, drives, {disk.id for disk in used.values() if disk.id})
             if disk.drive.id in used:

@@ -56,7 +56,20 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     ("Device options", (
         _row("device", "driver[,prop[=value][,...]]",
              "add device; driver virtio-blk-device: drive=id[,id=id][,serial=text]\n"
+             "virtio-net-device: netdev=id[,mac=addr][,id=id]\n"
              "('-device help' for list)", many=True),
+    )),
+    ("Network options", (
+        _row("netdev", "user|socket|stream,id=id[,...]",
+             "set up a network back end for a -device:\n"
+             "  user,id=id[,net=addr/mask][,host=addr][,dns=addr][,dhcpstart=addr]\n"
+             "    [,hostname=name][,restrict=on|off]\n"
+             "    [,hostfwd=[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport]...\n"
+             "  socket,id=id,listen=[host]:port or connect=host:port\n"
+             "  stream,id=id[,server=on|off],addr.type=inet|unix,addr.host=host,\n"
+             "    addr.port=port or addr.path=path[,reconnect-ms=ms]", many=True),
+        _row("nic", "none|[type=]user|socket|stream[,mac=addr][,model=mn][,...]",
+             "add a network card with its back end", many=True),
     )),
     ("Display options", (
         _row("display", "none", "the only display there is"),
@@ -129,7 +142,7 @@ REFUSED = {
         (True, "disk images are given with -drive", "blockdev"),
         (True, "no machine type has such a drive; use -drive if=virtio", "hda hdb hdc hdd cdrom fda fdb mtdblock"),
         (True, "no machine type has such a drive; use -drive if=virtio", "sd pflash boot"),
-        (True, "no machine type has a network card", "net netdev nic"),
+        (True, "network cards are given with -nic or -netdev and -device", "net"),
         (True, "there is no graphics", "vnc spice g k"),
         (False, "there is no graphics", "full-screen"),
         (True, "there is no debug stub", "gdb"),
@@ -146,7 +159,7 @@ REFUSED = {
 }
 """Options of QEMU that are refused: whether they take an argument, and why."""
 
-SATISFIED = {"vga": "none", "net": "none", "nic": "none", "parallel": "none"}
+SATISFIED = {"vga": "none", "net": "none", "parallel": "none"}
 """Options that are fine with this value, because there is none indeed."""
 
 OPTIONS = {name: option for _, options in SECTIONS for option in options for name in option.names}

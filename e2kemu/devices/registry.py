@@ -16,11 +16,12 @@ from e2kemu.devices.spi import SpiBuffer, SpiMaster
 from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.devices.virtio_rng import VirtioRng
 
 _DEVICES: tuple[type[Device], ...] = (
     Cy14b101p, Escc, I2cSpi, IoPorts, IohubTimer, LtTimer, ParallelSerial, PciBridge, PciHost, Serial8250, Sic,
-    SpiBuffer, SpiFlash, SpiMaster, Spmc, TestDevice, VirtioBlk, VirtioRng,
+    SpiBuffer, SpiFlash, SpiMaster, Spmc, TestDevice, VirtioBlk, VirtioNet, VirtioRng,
 )  # fmt: skip
 
 

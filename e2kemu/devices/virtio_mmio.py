@@ -236,12 +236,17 @@ class VirtioMmio(Device):
             return
         if value in self._working:
             return  # whoever works on the queue goes on until it is empty
-        queue = self.queues[value]
+        self.serve(value)
+
+    def serve(self, number: int) -> None:
+        """The driver has put chains into a queue: carry them all out. A device with input queues, whose chains wait
+        until there is something for the guest (``give``), overrides this for them."""
+        queue = self.queues[number]
         event_idx = bool(self.features & F_EVENT_IDX)
-        self._working.add(value)
+        self._working.add(number)
         try:
             while (chain := queue.pop()) is not None:
-                queue.push(chain, self.handle(value, chain))
+                queue.push(chain, self.handle(number, chain))
                 if event_idx:
                     queue.set_avail_event()
             if queue.should_interrupt(event_idx):
@@ -251,7 +256,36 @@ class VirtioMmio(Device):
         except _DeviceResetError:
             pass  # nobody waits for this request any more
         finally:
-            self._working.discard(value)
+            self._working.discard(number)
+
+    def accepts(self, number: int) -> bool:
+        """The driver is there and has set up that queue."""
+        return self.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK and bool(self.queues[number].ready)
+
+    def give(self, number: int, data: bytes) -> bool:
+        """Put ``data`` into the next chain of an input queue; False: there is none.
+
+        A chain that is too short gets nothing and stays for the next; the data is lost.
+        """
+        queue = self.queues[number]
+        event_idx = bool(self.features & F_EVENT_IDX)
+        try:
+            chain = queue.pop()
+            if chain is None:
+                return False
+            if chain.writable_size < len(data):
+                trace.guest_error(f"{self.name}: {len(data)} bytes for a buffer of {chain.writable_size}")
+                queue.unpop()
+                return True
+            chain.write(0, data)
+            queue.push(chain, len(data))
+            if event_idx:
+                queue.set_avail_event()
+            if queue.should_interrupt(event_idx):
+                self._interrupt(USED_BUFFER)
+        except VirtioError as error:
+            self.needs_reset(str(error))
+        return True
 
     # -- interrupts
 

@@ -150,6 +150,10 @@ class Virtqueue:
         self.last_avail = (self.last_avail + 1) & 0xFFFF
         return chain
 
+    def unpop(self) -> None:
+        """The chain of the last ``pop`` has not been used: it is the next one again."""
+        self.last_avail = (self.last_avail - 1) & 0xFFFF
+
     def _chain(self, head: int) -> Chain:
         readable: list[Buffer] = []
         writable: list[Buffer] = []

@@ -28,6 +28,7 @@ from e2kemu.machine.bootinfo import LoadedImage, bootinfo
 from e2kemu.machine.config import MachineConfig
 from e2kemu.machine.iohub import add_iohub
 from e2kemu.machine.machine import Machine
+from e2kemu.machine.nics import add_nics
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
 
@@ -177,6 +178,7 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         disk.drive.attached = disk.id or f"virtio-mmio.{index}"
         machine.disks.append(disk.drive)
         add(blk, board.virtio_base + index * blk.size)
+    add_nics(machine, board, add)
     if board.iohub:
         add_iohub(machine, board, add)
 

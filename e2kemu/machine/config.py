@@ -12,6 +12,7 @@ from e2kemu.cpu.isa.models import MODELS
 from e2kemu.errors import OptionError
 from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
 from e2kemu.memory.dirty import PAGE_SIZE
+from e2kemu.net.config import NetdevConfig
 
 ACCELERATORS = ("jit", "interp", "reference")
 """Executors of guest code: "jit" translates hot code to host code with LLVM and leaves the rest to "interp", an
@@ -28,12 +29,22 @@ class DiskConfig:
 
 
 @dataclass(frozen=True)
+class NicConfig:
+    """One network card: the back end it is plugged into, its hardware address (None: by its number), its id."""
+
+    netdev: NetdevConfig | None
+    mac: bytes | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """One machine. Empty or None means the default of the machine type.
 
     ``ram_size`` is in bytes; ``paused`` is -S; ``incoming`` means that the state comes by migration;
     ``suppress_vmdesc`` leaves the vmdescription out of streams; ``serials`` are the character devices of the
-    serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows.
+    serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows; ``nics`` the
+    network cards, whose windows follow.
     """
 
     machine: str = DEFAULT.name
@@ -55,6 +66,7 @@ class MachineConfig:
     """What a board that is a process is told beside: ``linux.options.ProcessOptions``."""
     serials: tuple[Chardev | None, ...] = field(default=(), compare=False)
     disks: tuple[DiskConfig, ...] = field(default=(), compare=False)
+    nics: tuple[NicConfig, ...] = ()
 
     @property
     def board(self) -> Board:
@@ -95,7 +107,7 @@ class MachineConfig:
             raise OptionError(f"invalid accelerator {self.accel}")
         if len(self.serials) > len(board.serial_ports):
             raise OptionError(f"too many serial devices, max {len(board.serial_ports)}")
-        if len(self.disks) > board.virtio_slots:
+        if len(self.disks) + len(self.nics) > board.virtio_slots:
             raise OptionError(f"too many virtio devices, max {board.virtio_slots}")
 
 

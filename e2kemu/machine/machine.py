@@ -19,6 +19,7 @@ from e2kemu.chardev import Chardev
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.core import Device
 from e2kemu.devices.test_device import Sleeper
+from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.errors import E2kError, StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
@@ -66,6 +67,7 @@ class Machine:
         self.devices: list[Device] = []
         self.disks: list[Drive] = []
         """What the disk devices use; active (locked by us) at least while the guest runs."""
+        self.nics: list[VirtioNet] = []
         self.sections: list[Any] = []
         """SaveHandlers beside those of the clock and the devices: the CPUs'."""
         self.on_reset: list[Callable[[], None]] = []
@@ -319,7 +321,7 @@ class Machine:
         return [*filter(None, reasons), *filter(None, (disk.migration_blocker for disk in self.disks)), *more]
 
     def close(self) -> None:
-        """End the vCPU threads. The caller does not hold the machine lock."""
+        """End the vCPU threads, unplug the network cards. The caller does not hold the machine lock."""
         self._throttle.set(0)
         with self._gate.condition:
             self._gate.open = False
@@ -327,6 +329,8 @@ class Machine:
             thread.close()
         self._gate.threads.clear()
         self._threads = []
+        for nic in self.nics:
+            nic.unplug()
 
     # -- looking inside
 

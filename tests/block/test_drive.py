@@ -202,7 +202,7 @@ def test_wrong_devices_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     for device, reason in (
         ("virtio-blk-device,drive=d1", "Property 'virtio-blk-device.drive' can't find value 'd1'"),
         ("virtio-blk-device", "drive property not set"),
-        ("virtio-net-device", "'virtio-net-device' is not a valid device model name"),
+        ("virtio-gpu-device", "'virtio-gpu-device' is not a valid device model name"),
         ("virtio-blk-device,drive=d0,foo=1", "Property 'virtio-blk-device.foo' not found"),
         ("virtio-blk-device,drive=d0,serial=123456789012345678901", "serial '123456789012345678901' is longer"),
     ):

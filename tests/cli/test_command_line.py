@@ -165,7 +165,7 @@ def test_every_refused_option_of_qemu_says_why(refused: Refused) -> None:
     assert refused("-initrd", "x").startswith("-initrd x: ")
     assert refused("-snapshot") == "-snapshot: not supported"
     assert refused("-vga", "std") == "-vga std: not supported"
-    assert refused("-nic", "user") == "-nic user: no machine type has a network card"
+    assert refused("-net", "user") == "-net user: network cards are given with -nic or -netdev and -device"
 
 
 def test_options_that_ask_for_what_is_not_there_are_fine(tmp_path: Path) -> None:

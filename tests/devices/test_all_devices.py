@@ -28,6 +28,7 @@ from e2kemu.devices.spi import SpiBuffer, SpiMaster
 from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.devices.virtio_rng import VirtioRng
 from e2kemu.errors import StreamError
 from e2kemu.memory.ram import RAMBlock
@@ -79,6 +80,7 @@ MAKE: dict[str, Callable[[], Device]] = {
     Spmc.name: lambda: with_windows(Spmc(VirtualClock(), lambda: None)),
     TestDevice.name: lambda: TestDevice(VirtualClock(), lambda status: None, Nobody),
     VirtioBlk.name: lambda: VirtioBlk(AddressSpace(), DISK),
+    VirtioNet.name: lambda: VirtioNet(AddressSpace(), VirtualClock(), None, b"\x52\x54\0\x12\x34\x56"),
     VirtioRng.name: lambda: VirtioRng(AddressSpace()),
 }
 """How to make one of each: what a device is connected to is not its state."""
