@@ -42,11 +42,11 @@ def distance(later: int, earlier: int) -> int:
 class State(Enum):
     """Where a connection is; the value is the word in ``info usernet``."""
 
-    CONNECTING = "SYN_SENT"
+    CONNECTING = "CONNECTING"
     """The guest wants it, the host's connect is under way."""
     SYN_RECEIVED = "SYN_RECEIVED"
     """The guest wants it, it has our SYN and has not acknowledged it."""
-    SYN_SENT = "SYN_SENT "
+    SYN_SENT = "SYN_SENT"
     """A client of the host wants it (port forwarding), the guest has not answered."""
     OPEN = "ESTABLISHED"
     LINGERING = "TIME_WAIT"

@@ -345,7 +345,7 @@ class UserBackend(NetBackend):
             forwarded = connection.label == "HOST_FORWARD"
             ends = (connection.guest, connection.remote)
             source, destination = reversed(ends) if forwarded else ends
-            what = f"TCP[{connection.state.value.strip()}]"
+            what = f"TCP[{connection.state.value}]"
             add(what, connection.host.fileno(), source, destination, connection.queued)
         for flow in self.udp.flows.values():
             add("UDP", flow.host.fileno(), flow.guest, flow.peer, (0, 0))

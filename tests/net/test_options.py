@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,88 @@ def test_a_machine_moves_with_its_card(rom: str, tmp_path: Path) -> None:
         assert target.space.read(0x81301304, 2) == 0x5734
     with Machine.build(ram="32M", bios=rom, incoming=True) as other, pytest.raises(Exception, match="virtio-net"):
         other.load(stream)
+
+
+class Rings:
+    """A driver in a machine: four buffers to receive, one frame sent at a time; queue 1 has its areas 0x8000 further."""
+
+    def __init__(self, machine: Machine, base: int = 0x81301000) -> None:
+        self.machine, self.base, self.sent = machine, base, 0
+        for status in (0, 1, 3):
+            self.poke(0x70, status)
+        for half, features in ((0, 1 << 5), (1, 1)):
+            self.poke(0x24, half)
+            self.poke(0x20, features)
+        self.poke(0x70, 11)
+        for queue in (0, 1):
+            self.poke(0x30, queue)
+            self.poke(0x38, 4)
+            for offset, address in ((0x80, 0x1000), (0x90, 0x2000), (0xA0, 0x3000)):
+                self.poke(offset, address + 0x8000 * queue)
+            self.poke(0x44, 1)
+        self.poke(0x70, 15)
+        for head in range(4):
+            descriptor = struct.pack("<QIHH", 0x20000 + 2048 * head, 2048, 2, 0)
+            machine.space.write_bytes(0x1000 + 16 * head, descriptor)
+        machine.space.write_bytes(0x2000, struct.pack("<HH4H", 0, 4, 0, 1, 2, 3))
+        self.poke(0x50, 0)
+
+    def poke(self, offset: int, value: int) -> None:
+        self.machine.space.write(self.base + offset, 4, value)
+
+    def send(self, frame: bytes) -> None:
+        space = self.machine.space
+        space.write_bytes(0x30000, bytes(12) + frame)
+        space.write_bytes(0x9000, struct.pack("<QIHH", 0x30000, 12 + len(frame), 0, 0))
+        self.sent += 1
+        space.write_bytes(0xA000, struct.pack("<HH4H", 0, self.sent, 0, 0, 0, 0))
+        self.poke(0x50, 1)
+
+    def received(self) -> list[bytes]:
+        space, found = self.machine.space, []
+        for number in range(space.read(0x3002, 2)):
+            head, size = struct.unpack("<II", space.read_bytes(0x3004 + 8 * number, 8))
+            found.append(space.read_bytes(0x20000 + 2048 * head, size)[12:])
+        return found
+
+
+def test_two_emulators_exchange_frames_over_a_socket_and_one_of_them_moves(rom: str, tmp_path: Path) -> None:
+    place = f"addr.type=unix,addr.path={tmp_path}/wire"
+    client = f"stream,{place},reconnect-ms=10,mac=52:54:00:00:00:02"
+
+    def pump(machines: list[Machine], until: Callable[[], object]) -> None:
+        for _ in range(1000):
+            if until():
+                return
+            for machine in machines:
+                machine.loop.run_once(0.002)
+        raise AssertionError("it did not happen")
+
+    with Machine.build(ram="32M", bios=rom, nics=[f"stream,server=on,{place}"]) as here:
+        here.clock.start()  # the machine's time runs, its CPU does not
+        one = Rings(here)
+        with Machine.build(ram="32M", bios=rom, nics=[client]) as source:
+            source.clock.start()
+            two = Rings(source)
+            pump([here, source], lambda: "connection from" in here.nics[0].backend.describe())  # type: ignore[union-attr]
+            one.send(b"to the other".ljust(200, b"."))
+            two.send(b"and back".ljust(300, b"."))
+            pump([here, source], lambda: one.received() and two.received())
+            assert two.received() == [b"to the other".ljust(200, b".")]
+            assert one.received() == [b"and back".ljust(300, b".")]
+            source.clock.stop()
+            source.save(str(tmp_path / "stream"))
+        with Machine.build(ram="32M", bios=rom, incoming=True, nics=[client]) as target:
+            target.load(str(tmp_path / "stream"))
+            pump([here, target], lambda: "connection from" in here.nics[0].backend.describe())  # type: ignore[union-attr]
+            target.clock.start()
+            target.emit("RESUME")
+            pump([here, target], lambda: len(one.received()) == 2)
+            assert one.received()[1][6:14] == bytes.fromhex("525400000002") + b"\x80\x35", "it says where it is now"
+            one.send(b"found you".ljust(100, b"."))
+            two.machine = target
+            pump([here, target], lambda: len(two.received()) == 2)
+            assert two.received()[1] == b"found you".ljust(100, b".")
 
 
 def test_set_link_in_qmp(rom: str) -> None:
