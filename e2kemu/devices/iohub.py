@@ -226,12 +226,13 @@ class I2cSpi(PciEndpoint):
             self.wanted = why
             self._on_reset()
 
-    def watchdog(self) -> None:
-        """The watchdog has run out: reset, unless the control register does not let it."""
+    def watchdog(self) -> bool:
+        """The watchdog has run out: reset, unless the control register does not let it. Returns whether it does."""
         if self.reset_control & (WATCHDOG_TO_HARD | WATCHDOG_TO_SOFT):
             self._want(RESET_WATCHDOG)
-        else:
-            trace.guest_error(f"{self.name}: the watchdog has run out, and may not reset the machine")
+            return True
+        trace.guest_error(f"{self.name}: the watchdog has run out, and may not reset the machine")
+        return False
 
     def _post_load(self, version: int) -> None:
         self.check_loaded(version)

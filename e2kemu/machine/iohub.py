@@ -100,8 +100,7 @@ def _serial(machine: Machine, port: int) -> Chardev | None:
 
 
 def _watchdog(machine: Machine, reset: I2cSpi) -> None:
-    machine.emit("WATCHDOG", {"action": "reset"})
-    reset.watchdog()
+    machine.emit("WATCHDOG", {"action": "reset" if reset.watchdog() else "none"})
 
 
 def _request_reset(machine: Machine) -> None:

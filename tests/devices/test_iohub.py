@@ -441,6 +441,11 @@ def test_a_watchdog_that_is_stopped_or_in_interrupt_mode_does_not(rig: Rig) -> N
     assert timer.wd_irq.level is False
     rig.machine.loop.run_once(0)
     assert rig.events == []
+    rig.write(I2C_SPI | 0x60, 0x14)                # software only
+    start_watchdog(rig, 1)
+    rig.pass_time(2 * 10**9)
+    rig.machine.loop.run_once(0)
+    assert rig.events == ["WATCHDOG"]
 
 
 def test_software_reset_is_made_soon_and_told_afterwards(rig: Rig) -> None:
