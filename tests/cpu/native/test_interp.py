@@ -156,8 +156,8 @@ def test_hot_places_are_told_only_to_the_translator() -> None:
     quiet = interpreted(text=LOOP.replace("COUNT", "20000"))
     quiet.cpu.run(50_000)
     assert Status.HOT not in exits(quiet)
-    told = Guest(LOOP.replace("COUNT", "20000"))
-    told.cpu.run(50_000)
+    told = Guest(LOOP.replace("COUNT", "20000"))        # more than ``HOT`` times
+    told.cpu.run(60_000)
     assert exits(told)[Status.HOT] >= 1
 
 

@@ -24,8 +24,10 @@ from e2kemu.cpu.windows import Trap
 RECORDS = 1 << 19
 """Records kept: 16 MiB, of which only what is used is there."""
 
-HOT = 512
-"""Times that a place is come to before it is hot; asked again at each power of two from there on."""
+HOT = 1 << 14
+"""Times that a place is come to before it is hot; asked again at each power of two from there on. To translate a region
+costs tens of milliseconds, a million wide instructions of the interpreter: what is translated sooner makes
+short programs slower."""
 
 _Run = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p)
 _tables: dict[int, Tables] = {}
