@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from e2kemu.cpu.isa.cu import CS0_OPS, CS1_OPS
 from e2kemu.machine.config import ACCELERATORS
 from tests.guest.areas import AREAS
-from tests.guest.harness import Area, chain, run
+from tests.guest.harness import PROGRAMS, Area, chain, run
 
 RUNS = [pytest.param(area, model, id=f"{area.name}-{model}") for area in AREAS for model in area.models]
 
@@ -19,6 +21,24 @@ RUNS = [pytest.param(area, model, id=f"{area.name}-{model}") for area in AREAS f
 @pytest.mark.parametrize(("area", "model"), RUNS)
 def test_a_program_finds_what_was_computed_elsewhere(area: Area, model: str, accel: str) -> None:
     assert run(area, model, accel) == "ok"
+
+
+NOT_OF_PROGRAMS = {"icall", "hcall", "iret", "hret", "glaunch", "puttsd", "gettsd", "vfbg"}
+"""Operations of virtual machines, of type descriptors, of protected mode: nobody says what they do; they trap."""
+
+
+def test_every_operation_of_the_control_unit_is_in_a_program() -> None:
+    text = "\n".join(path.read_text() for path in PROGRAMS.iterdir())
+    names = {op.name for op in (*CS0_OPS, *CS1_OPS)} - NOT_OF_PROGRAMS
+    names |= {"ct", "rbranch", "abn", "abp", "abg", "abgc", "rbgc", "alc", "bap", "eap", "incr", "loop_mode", "srp",
+              "slrp", "crp", "andp", "landp", "movep", "pass", "movab", "movah", "movaw", "movad", "fapb", "mas"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
+    assert len(names) >= 40
+
+
+def test_the_programs_make_many_checks() -> None:
+    checks = sum(len(part.expected()) for area in AREAS for part in area.parts())
+    assert checks > 20_000
 
 
 PROCESSES = [("e8c", accel) for accel in ACCELERATORS] + [("e8c2", ACCELERATORS[0]), ("e16c", ACCELERATORS[0])]

@@ -140,12 +140,21 @@ def traps(check: str, _: Row) -> list[int]:
     return [exceptions, sum(1 << channel for channel in channels), 0, POISON]
 
 
+CONTROL = {
+    "event number": 0x5A, "recovery point": 0, "cleared": 0, "recovery point of a loop": 0,
+    "beside hints and barriers": 31, "vfrpsz": 3, "settr": 3,
+    "g24 after abgc 3": 27, "g24 after abgc 7": 31, "g24 after rbgc": 24, "behind fills": 6,
+    "a register of the caller": 6, "behind barriers": 6,
+}
+
 AREAS = (
     Area("speculative", with_macro(SPECULATIVE)),
     Area("memory", memory, memory_rows()),
     Area("loops", loops),
     Area("arrays", arrays, models=("e8c", "e8c2", "e16c")),
     Area("windows", named(WINDOWS), models=("e8c", "e8c2")),
+    Area("control", named(CONTROL)),
+    Area("control6", named(CONTROL), models=("e16c",)),
     Area("traps", traps, linux=False),
     Area("transfers", named(TRANSFERS)),
 )
