@@ -103,7 +103,7 @@ def test_a_machine_moves_with_its_card(rom: str, tmp_path: Path) -> None:
 
 
 class Rings:
-    """A driver in a machine: four buffers to receive, one frame sent at a time; queue 1 has its areas 0x8000 further."""
+    """A driver in a machine: four buffers to receive, a frame sent at a time; queue 1 has its areas 0x8000 further."""
 
     def __init__(self, machine: Machine, base: int = 0x81301000) -> None:
         self.machine, self.base, self.sent = machine, base, 0
