@@ -81,7 +81,7 @@ def loops(check: str, row: Row) -> int:
 
 def memory_rows() -> list[Row]:
     rng = random.Random("memory")
-    return [(at, number(rng), 0, 0) for at in range(16)]
+    return [(at, number(rng), number(rng), 0) for at in range(16)]
 
 
 INPUT = struct.pack("<8Q", 0x8877665544332211, 0x1020304050607080, 3, 4, 5, 6, 7, 8)
@@ -140,6 +140,21 @@ def traps(check: str, _: Row) -> list[int]:
     return [exceptions, sum(1 << channel for channel in channels), 0, POISON]
 
 
+def memory128(check: str, row: Row) -> int:
+    """Rows: an offset, two numbers; the low 16 bits of the first one are a mask of bytes."""
+    at, first, second = row[:3]
+    data = struct.pack("<4Q", 0x8877665544332211, 0x00FFEEDDCCBBAA99, 0x1020304050607080, 0x0123456789ABCDEF)
+    stored = second.to_bytes(8, "little") + first.to_bytes(8, "little")
+    chosen = bytes(byte if first >> i & 1 else 0 for i, byte in enumerate(stored))
+    low, high = struct.unpack("<QQ", chosen)
+    return named({
+        "low half": int.from_bytes(data[at : at + 8], "little"),
+        "high half": int.from_bytes(data[at + 8 : at + 16], "little"), "first of a pair": 0x8877665544332211,
+        "second of a pair": 0x00FFEEDDCCBBAA99, "first stored": first, "second stored": second, "chosen low": low,
+        "chosen high": high, "locked sum": first + second & M64,
+    })(check, row)
+
+
 CONTROL = {
     "event number": 0x5A, "recovery point": 0, "cleared": 0, "recovery point of a loop": 0,
     "beside hints and barriers": 31, "vfrpsz": 3, "settr": 3,
@@ -150,6 +165,7 @@ CONTROL = {
 AREAS = (
     Area("speculative", with_macro(SPECULATIVE)),
     Area("memory", memory, memory_rows()),
+    Area("memory128", memory128, memory_rows(), models=("e8c2", "e16c")),
     Area("loops", loops),
     Area("arrays", arrays, models=("e8c", "e8c2", "e16c")),
     Area("windows", named(WINDOWS), models=("e8c", "e8c2")),
