@@ -108,6 +108,13 @@ class Channel(ABC):
         """
         return
 
+    def be_prompt(self) -> None:
+        """From now on little may queue up in either direction: somebody waits for what is written next.
+
+        TCP has buffers of many MiB; others are small anyway. Any thread; returns at once; never raises.
+        """
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Release everything. Any thread; wakes blocked calls, never raises, again is no error."""

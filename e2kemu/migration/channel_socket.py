@@ -50,6 +50,13 @@ PEER_WRITES = 64 << 10
 FAREWELL_SECONDS = 1.0
 """What ``close`` gives the network to carry our last words to such a peer."""
 
+PROMPT_UNSENT = 128 << 10
+"""Bytes that may wait to be sent on a prompt connection."""
+
+PROMPT_WINDOW = 1 << 20
+"""Bytes that may be under way to us, or wait here to be read, on a prompt connection: a hundred MiB a second over ten
+milliseconds of round trip."""
+
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER, on, for no time."""
 
@@ -85,6 +92,14 @@ class SocketChannel(DescriptorChannel):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         except OSError:
             pass  # closed already
+
+    def be_prompt(self) -> None:
+        try:
+            if self._socket.family != socket.AF_UNIX:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PROMPT_UNSENT)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, PROMPT_WINDOW)
+        except OSError:
+            pass  # closed already, or not TCP
 
     def _wake(self) -> None:
         try:

@@ -27,7 +27,7 @@ from e2kemu.migration.options import (
     explanations,
 )
 from e2kemu.migration.service import MigrationService
-from e2kemu.monitor.dispatch import Context, command, hmp_command, info_command
+from e2kemu.monitor.dispatch import Context, command, declare_event, hmp_command, info_command
 from e2kemu.monitor.schema import UNSET, Qapi, UnsetType
 
 
@@ -128,6 +128,21 @@ class MigrationInfo(Qapi):
     socket_address: list[dict[str, Any]] | UnsetType = UNSET
 
 
+class MigrationEvent(Qapi):
+    """MIGRATION: a change of the status."""
+
+    status: MigrationStatus
+
+
+class MigrationPassEvent(Qapi):
+    """MIGRATION_PASS: the dirty log was looked at."""
+
+    pass_: int
+
+
+declare_event("MIGRATION", MigrationEvent)
+declare_event("MIGRATION_PASS", MigrationPassEvent)
+
 CHOICES = {row.name: _enum(row.name.title().replace("-", ""), row.choices) for row in PARAMETERS if row.choices}
 """QAPI's types of the parameters that have few values."""
 
@@ -136,7 +151,7 @@ def _parameter_type(row: Parameter, *, setting: bool) -> Any:
     kind: Any = type(row.default)
     if row.choices:
         kind = CHOICES[row.name]
-    elif setting and kind is str:
+    elif kind is str:
         kind = str | None  # null takes the value back
     return kind | UnsetType if setting else kind
 

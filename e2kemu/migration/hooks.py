@@ -14,6 +14,8 @@ A notifier hears of every change of a migration's status, with the reason of a f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -47,6 +49,16 @@ class RamHooks(Protocol):
 
         Raises StreamError.
         """
+
+
+@contextmanager
+def around_pages(hooks: RamHooks | None, out: Writer, phase: RamPhase) -> Iterator[None]:
+    """The block writes the pages of a body. Without an exception the transport has the last word."""
+    if hooks is not None:
+        hooks.before_iterate(out, phase)
+    yield
+    if hooks is not None:
+        hooks.after_iterate(out, phase)
 
 
 OUTGOING = "outgoing"

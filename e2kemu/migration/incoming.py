@@ -22,6 +22,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from e2kemu import trace
@@ -48,6 +49,7 @@ from e2kemu.migration.registry import Registry
 from e2kemu.migration.returnpath import Message, ReturnPathWriter
 from e2kemu.migration.state import MigrationState
 from e2kemu.migration.stream import Configuration
+from e2kemu.migration.xbzrle import prepare as prepare_xbzrle
 from e2kemu.trace import Log
 
 DESCRIPTION_SECONDS = 20.0
@@ -79,33 +81,39 @@ class _Bytes:
         return size
 
 
+@dataclass(frozen=True)
+class IncomingOptions:
+    """What capabilities and parameters say when a source has come."""
+
+    wrap: Callable[[Channel], Channel]
+    """set_incoming_channel with its credentials."""
+    switchover_ack: bool = False
+    postcopy: bool = False
+    blocktime: bool = False
+    xbzrle: bool = False
+    decompress_threads: int = 2
+
+
 class IncomingMigration:
-    """One migration into ``machine``. ``wrap`` is set_incoming_channel with its credentials."""
+    """One migration into ``machine``. ``options`` is asked when a source has come, and raises E2kError."""
 
     def __init__(
         self,
         machine: MigratableMachine,
         state: MigrationState,
         listener: Listener,
-        wrap: Callable[[Channel], Channel],
+        options: Callable[[], IncomingOptions],
         *,
-        switchover_ack: bool = False,
-        postcopy: bool = False,
-        blocktime: bool = False,
-        decompress_threads: int = 2,
         exit_on_error: bool = True,
         format: StreamFormat = NEWEST,
     ) -> None:
         self._format = format
-        self._decompress_threads = decompress_threads
-        self._postcopy_allowed = postcopy
-        self._blocktime = blocktime
+        self._ask_options = options
+        self._options = IncomingOptions(lambda channel: channel)
         self._postcopy: PostcopyDestination | None = None
         self._machine = machine
         self._state = state
         self._listener = listener
-        self._wrap = wrap
-        self._switchover_ack = switchover_ack
         self._exit_on_error = exit_on_error
         self._channel: Channel | None = None
         self._closed = False
@@ -189,23 +197,26 @@ class IncomingMigration:
         stack.callback(raw.close)
         self._listener.close()
         self._state.move(status.ACTIVE)
-        channel = self._wrap(raw)
+        self._options = options = self._ask_options()
+        channel = options.wrap(raw)
         self._channel = channel
         stack.callback(channel.close)
         self._log(f"load from {channel.describe()}")
         self._received = received = GlobalState(optional=not self._format.store_global_state)
-        ram = RamLoader(self._machine.ram_blocks, self._decompress_threads)
+        if options.xbzrle:
+            prepare_xbzrle()  # compiled at the first record that time might be a part of the downtime
+        ram = RamLoader(self._machine.ram_blocks, options.decompress_threads)
         ram.hooks = channel.ram_hooks
-        if self._postcopy_allowed:
+        if options.postcopy:
             self._postcopy = PostcopyDestination(
-                self._machine, self._state, ram, self._start_guest, blocktime=self._blocktime
+                self._machine, self._state, ram, self._start_guest, blocktime=options.blocktime
             )
         configuration = Configuration(self._machine.machine_type, self._machine.uuid)
         registry = Registry([*self._machine.save_handlers(), received])
 
         def loader(reader: StreamReader) -> StreamLoader:
             return StreamLoader(
-                reader, configuration, registry, ram, self, postcopy=self._postcopy_allowed, format=self._format,
+                reader, configuration, registry, ram, self, postcopy=options.postcopy, format=self._format,
                 patience=self._patience,
             )
 
@@ -303,7 +314,7 @@ class IncomingMigration:
         if self._channel is None or not self._channel.supports_return_path:
             return  # a stream that was recorded: nobody waits for an answer
         self._return_path = ReturnPathWriter(self._channel)
-        if self._switchover_ack:
+        if self._options.switchover_ack:
             # No device of ours asks for time before the switchover: agree at once.
             self._answer(Message.SWITCHOVER_ACK)
 

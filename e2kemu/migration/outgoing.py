@@ -1,10 +1,10 @@
 """The source's conductor: one live migration from ``migrate`` to ``completed``, ``failed`` or ``cancelled``.
 
-Phases, each a method, all in the thread "migration out":
+Phases, all in the thread "migration out" (the third and fourth are ``precopy.py``'s and ``switchover.py``'s):
 
     connect     channel, TLS                                                     status setup
     setup       header, return path, list of RAM blocks                          status setup
-    iterate     rounds over the dirty pages until the rest fits the downtime     status active
+    precopy     rounds over the dirty pages until the rest fits the downtime     status active
     switchover  the guest stops; [pre-switchover]; last pages, devices           status device
     confirm     the destination says that it has everything; the source gives the guest away
     finish      run state postmigrate                                            status completed
@@ -30,7 +30,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,34 +41,22 @@ from e2kemu.migration.block import BLOCK_IDSTR, BLOCK_INSTANCE, BLOCK_SECTION_ID
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.coders import page_coders
 from e2kemu.migration.compat import NEWEST, StreamFormat
-from e2kemu.migration.disk_protocol import take_back
-from e2kemu.migration.globalstate import GlobalState
-from e2kemu.migration.hooks import RamHooks, RamPhase
-from e2kemu.migration.machine_protocol import MigratableMachine, SaveHandler
+from e2kemu.migration.machine_protocol import MigratableMachine
 from e2kemu.migration.meter import Meter
 from e2kemu.migration.options import Capabilities, MigrationParameters
-from e2kemu.migration.postcopy import PING_COMMITTED, PING_WILL_COMMIT, PONG_HOLDING, advise
+from e2kemu.migration.postcopy import PING_COMMITTED, PONG_HOLDING, advise
 from e2kemu.migration.postcopy_source import Link, PostcopySource
-from e2kemu.migration.qemufile import WINDOW, StreamWriter
-from e2kemu.migration.ram import BATCH_PAGES, PAGE_RECORD, Flag, RamSaver
-from e2kemu.migration.registry import (
-    RAM_IDSTR,
-    RAM_INSTANCE,
-    RAM_SECTION_ID,
-    RAM_VERSION,
-    Registry,
-    send_section,
-    vmdescription,
-)
+from e2kemu.migration.precopy import Precopy
+from e2kemu.migration.qemufile import StreamWriter
+from e2kemu.migration.ram import RamSaver
+from e2kemu.migration.registry import RAM_IDSTR, RAM_INSTANCE, RAM_SECTION_ID, RAM_VERSION, vmdescription
 from e2kemu.migration.returnpath import ReturnPath
 from e2kemu.migration.state import MigrationState
 from e2kemu.migration.statistics import Statistics
 from e2kemu.migration.stream import Command, Configuration, ElementType, FrameWriter
+from e2kemu.migration.switchover import Switchover
 from e2kemu.migration.throttle import AutoConverge
 from e2kemu.trace import Log
-
-ITERATION_SECONDS = 0.05
-"""The longest one PART section may take (QEMU: MAX_WAIT, 50 ms)."""
 
 ANSWER_SECONDS = 2.0
 """How long after the first PING a peer that did not have to answer is given to do so."""
@@ -111,7 +98,6 @@ class OutgoingMigration:
         self._peer_may_answer = peer_may_answer
         self._blocks = blocks
         self._format = format
-        self._hooks: RamHooks | None = None
         self._ram: RamSaver | None = None
         self.statistics = Statistics(expected_downtime_ms=parameters.downtime_limit)
         self.statistics.disk = None if blocks is None else blocks.counters
@@ -124,7 +110,6 @@ class OutgoingMigration:
         self._switch = threading.Event()  # go over to postcopy
         self._postcopy: PostcopySource | None = None
         self._converge: AutoConverge | None = None
-        self._rest = 0  # what was to be sent after the last look at the dirty log
         self._final = False  # everything is written and nobody else will tell: too late to cancel
         self._thread = threading.Thread(target=self._run, name="migration out", daemon=True)
 
@@ -260,10 +245,9 @@ class OutgoingMigration:
         self._log("completed")
 
     def _transfer(self, channel: Channel, undo: ExitStack, always: ExitStack) -> None:
-        self._check()
+        self.check()
         out = StreamWriter(channel)
         frames = FrameWriter(out, self._format)
-        self._hooks = channel.ram_hooks
         configuration = self._configuration()
         ram = RamSaver(self._machine, self.statistics.ram, lambda: self._parameters.zero_page_detection)
         ram.coders = page_coders(
@@ -272,15 +256,20 @@ class OutgoingMigration:
         if self._capabilities["auto-converge"]:
             self._converge = AutoConverge(self._parameters, self.statistics, self._machine.set_throttle)
             always.callback(self._converge.stop)
+        ram.passed = self._announce_pass
         self._ram = ram
+        hooks, blocks = channel.ram_hooks, self._blocks
         self._setup(channel, frames, configuration, ram)
         self._move(status.ACTIVE)
-        self._iterate(frames, ram)
+        Precopy(frames, ram, blocks, hooks, self._converge, self.statistics, self._parameters, self).run()
+        switchover = Switchover(self._machine, frames, ram, blocks, hooks, self.statistics, self.check)
+        self._switch_over(switchover, undo)
         if self._switch.is_set():
-            self._run_postcopy(channel, frames, ram, undo)
+            self._run_postcopy(channel, frames, ram, switchover, undo)
             return
-        description = self._switchover(frames, ram, undo)
-        self._confirm(channel, frames, vmdescription(configuration, description))
+        descriptions = switchover.send_rest(announced=self._return_path is not None)
+        self._log(f"guest stopped, all pages sent ({frames.out.transferred} bytes)")
+        self._confirm(channel, frames, vmdescription(configuration, descriptions))
 
     # -- setup
 
@@ -310,179 +299,65 @@ class OutgoingMigration:
             ) as out:
                 self._blocks.save_setup(out)
         ram.start_tracking()
-        self._announce_pass()
         with frames.section_start(
             ElementType.SECTION_START, RAM_SECTION_ID, RAM_IDSTR, RAM_INSTANCE, RAM_VERSION
         ) as out:
-            ram.save_setup(out, self._hooks_in_setup)
+            ram.save_setup(out, channel.ram_hooks)
         frames.out.flush()
         if self._return_path is not None:
             self._return_path.start()
         self.statistics.setup_time = time.monotonic() - begin
 
-    # -- iterate
-
-    def _iterate(self, frames: FrameWriter, ram: RamSaver) -> None:
-        meter = Meter(self.statistics, self._parameters)
-        self._rest = ram.remaining
-        sending_on = False  # the rest fits the downtime limit, but it gets smaller still
-        while True:
-            self._check()
-            meter.update(frames.out)
-            if self._blocks is not None and self._send_blocks(frames, self._blocks, meter):
-                continue
-            if self._may_switch():
-                return
-            if self._converge is not None and self._converge.sync_is_due():
-                self._sync(ram)
-            fits = ram.remaining <= meter.threshold and not sending_on and self._acknowledged()
-            if fits or not ram.remaining:
-                gaining = self._sync(ram)
-                fits = ram.remaining <= meter.threshold and self._acknowledged()
-                if fits and not gaining:
-                    return
-                sending_on = fits
-                if not ram.remaining:
-                    self._interrupt.wait(WINDOW)
-                    continue
-            self._send_part(frames, ram)
-            if frames.out.rate.budget(self._parameters.max_bandwidth) <= 0:
-                self._interrupt.wait(frames.out.rate.remaining_time())
-
-    def _send_blocks(self, frames: FrameWriter, blocks: BlockSaver, meter: Meter) -> bool:
-        """A part of the disks, unless what is left of them fits into half of the downtime. Returns whether."""
-        meter.reserved = 0
-        left = blocks.sync()
-        if blocks.copied and left <= meter.threshold / 2:
-            meter.reserved = left
-            return False
-        budget = frames.out.rate.budget(self._parameters.max_bandwidth)
-        if budget <= 0:
-            # A chunk may be more than a window takes: what was too much is waited for as well.
-            debt = -budget / self._parameters.max_bandwidth
-            self._interrupt.wait(frames.out.rate.remaining_time() + debt)
-            return True
-        with frames.section_more(ElementType.SECTION_PART, BLOCK_SECTION_ID) as out:
-            blocks.save_part(out, budget, time.monotonic() + ITERATION_SECONDS)
-        frames.out.flush()
-        self.statistics.transferred = frames.out.transferred
-        return True
-
-    def _send_part(self, frames: FrameWriter, ram: RamSaver) -> None:
-        deadline = time.monotonic() + ITERATION_SECONDS
-        rate = frames.out.rate
-        with frames.section_more(ElementType.SECTION_PART, RAM_SECTION_ID) as out:
-            self._before(out, RamPhase.ROUND)
-            while True:
-                budget = rate.budget(self._parameters.max_bandwidth)
-                if budget <= 0 or not ram.save_pages(out, budget):
-                    break
-                self.statistics.transferred = out.transferred
-                if time.monotonic() >= deadline or self._interrupt.is_set():
-                    break
-            self._after(out, RamPhase.ROUND)
-            out.be64(Flag.EOS)
-        frames.out.flush()
-        self.statistics.transferred = frames.out.transferred
-
-    def _sync(self, ram: RamSaver) -> bool:
-        """Look at the dirty log. Returns whether there will be less to send next time, if nothing changes: since
-        the last look no more than half as much was added as was sent."""
-        before = ram.remaining
-        dirtied = ram.sync()
-        sent, added = self._rest - before, ram.remaining - before
-        self._rest = ram.remaining
-        if self._converge is not None:
-            self._converge.synced(dirtied)
-        self._announce_pass()
-        return ram.remaining > 0 and 2 * added <= sent
-
     def _announce_pass(self) -> None:
         if self._capabilities["events"]:
             self._machine.emit("MIGRATION_PASS", {"pass": self.statistics.ram.dirty_sync_count})
 
-    def _acknowledged(self) -> bool:
+    # -- what the rounds ask
+
+    def check(self) -> None:
+        """Raises when the user has cancelled, or the peer has given up or says too early that it has everything."""
+        path = self._return_path
+        if path is not None and path.verdict == 0:
+            raise ChannelError("RP: the destination confirmed the migration before everything was sent")
+        if self._interrupt.is_set():
+            if path is not None and path.problem is not None:
+                raise path.problem
+            raise _CancelledError("migration cancelled")
+
+    def sleep(self, seconds: float) -> None:
+        """Returns earlier when the migration is to end."""
+        self._interrupt.wait(seconds)
+
+    def interrupted(self) -> bool:
+        """The migration is to end."""
+        return self._interrupt.is_set()
+
+    def may_go_first(self) -> bool:
+        """Postcopy is wanted, and there is somebody at the other end who can ask for pages."""
+        path = self._return_path
+        return self._switch.is_set() and path is not None and path.answered
+
+    def acknowledged(self) -> bool:
         """The destination agrees to the switchover, if it was to be asked."""
         if not self._capabilities["switchover-ack"]:
             return True
         return self._return_path is not None and self._return_path.acknowledged
 
-    # -- switchover
+    # -- the guest stops
 
-    def _switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> list[dict[str, Any]]:
-        """Stop the guest, send all the rest; returns the descriptions of the devices."""
-        self._begin_switchover(frames, ram, undo)
-        if self._return_path is not None:
-            frames.command(Command.PING, PING_WILL_COMMIT.to_bytes(4, "big"))
-        with frames.section_more(ElementType.SECTION_END, RAM_SECTION_ID) as out:
-            self._before(out, RamPhase.FINISH)
-            while ram.save_pages(out, BATCH_PAGES * PAGE_RECORD):
-                self.statistics.transferred = out.transferred
-                self._check()
-            self._after(out, RamPhase.FINISH)
-            out.be64(Flag.EOS)
-        descriptions = self._send_devices(frames)
-        frames.out.flush()
-        self._log(f"guest stopped, all pages sent ({frames.out.transferred} bytes)")
-        return descriptions
-
-    def _leave_disks(self, frames: FrameWriter, undo: ExitStack) -> None:
-        """Send the rest of the disks, if they are copied; then the destination may have the shared ones."""
-        if self._blocks is not None:
-            with frames.section_more(ElementType.SECTION_END, BLOCK_SECTION_ID) as out:
-                self._blocks.save_end(out)
-            self._check()
-        undo.callback(take_back, self._machine.disks)
-        for disk in self._machine.disks:
-            disk.inactivate()
-
-    def _begin_switchover(self, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> None:
-        """Stop the guest; what is dirty now is all there is."""
-        self._stop_guest(undo)
-        ram.guest_stopped = True
+    def _switch_over(self, switchover: Switchover, undo: ExitStack) -> None:
+        switchover.stop_guest(undo)
         if self._capabilities["pause-before-switchover"]:
             self._move(status.PRE_SWITCHOVER)
             self._continue.wait()
-            self._check()
+            self.check()
         self._move(status.DEVICE)
-        frames.switchover_start()
-        self._leave_disks(frames, undo)
-        ram.sync()
-        self._announce_pass()
+        switchover.begin(undo)
 
-    def _stop_guest(self, undo: ExitStack) -> None:
-        machine = self._machine
-        self.statistics.stopped_at = time.monotonic()
-        with machine.quiesced():  # nobody stops or starts it between the look and the stop
-            self._run_state = machine.run_state
-            machine.stop("finish-migrate")
-        if self._run_state == "running":
-            undo.callback(machine.start)
-        else:
-            undo.callback(machine.set_run_state, self._run_state)
-
-    def _handlers(self) -> list[SaveHandler]:
-        optional = not self._format.store_global_state
-        return [*self._machine.save_handlers(), GlobalState(self._run_state, optional=optional)]
-
-    def _send_devices(self, frames: FrameWriter) -> list[dict[str, Any]]:
-        descriptions = []
-        for section_id, handler in Registry(self._handlers()).numbered():
-            descriptions.append(send_section(frames, section_id, handler))
-            frames.out.flush_if_full()
-            self._check()
-        return descriptions
-
-    # -- postcopy
-
-    def _may_switch(self) -> bool:
-        """Postcopy is wanted, and there is somebody at the other end who can ask for pages."""
-        path = self._return_path
-        return self._switch.is_set() and path is not None and path.answered
-
-    def _run_postcopy(self, channel: Channel, frames: FrameWriter, ram: RamSaver, undo: ExitStack) -> None:
+    def _run_postcopy(
+        self, channel: Channel, frames: FrameWriter, ram: RamSaver, switchover: Switchover, undo: ExitStack
+    ) -> None:
         assert self._return_path is not None
-        self._begin_switchover(frames, ram, undo)
         self._postcopy = postcopy = PostcopySource(
             self._state,
             self.statistics,
@@ -492,7 +367,7 @@ class OutgoingMigration:
             release=self._capabilities["release-ram"],
         )
         postcopy.send_discards(frames)
-        postcopy.send_package(frames, self._send_devices)
+        postcopy.send_package(frames, switchover.send_devices)
         self._move(status.POSTCOPY_DEVICE)
         link = Link(channel, frames, self._return_path)
         postcopy.until_loaded(link)
@@ -514,7 +389,7 @@ class OutgoingMigration:
 
     def _confirm(self, channel: Channel, frames: FrameWriter, description: bytes) -> None:
         """Write the end, then wait for the destination's word where there is one to wait for."""
-        self._check()
+        self.check()
         frames.end(description)
         path = self._return_path
         with self._lock:
@@ -563,18 +438,6 @@ class OutgoingMigration:
 
     # -- small things
 
-    def _before(self, out: StreamWriter, phase: RamPhase) -> None:
-        if self._hooks is not None:
-            self._hooks.before_iterate(out, phase)
-
-    def _after(self, out: StreamWriter, phase: RamPhase) -> None:
-        if self._hooks is not None:
-            self._hooks.after_iterate(out, phase)
-
-    def _hooks_in_setup(self, out: StreamWriter) -> None:
-        self._before(out, RamPhase.SETUP)
-        self._after(out, RamPhase.SETUP)
-
     def _close_channel(self, channel: Channel) -> None:
         channel.shutdown()
         if self._return_path is not None:
@@ -585,16 +448,6 @@ class OutgoingMigration:
         """Go to ``to``, unless the user has cancelled."""
         self._log(to)
         if not self._state.try_move(to):
-            raise _CancelledError("migration cancelled")
-
-    def _check(self) -> None:
-        """Raises when the user has cancelled, or the peer has given up or says too early that it has everything."""
-        path = self._return_path
-        if path is not None and path.verdict == 0:
-            raise ChannelError("RP: the destination confirmed the migration before everything was sent")
-        if self._interrupt.is_set():
-            if path is not None and path.problem is not None:
-                raise path.problem
             raise _CancelledError("migration cancelled")
 
     def _cause(self, error: E2kError) -> E2kError:

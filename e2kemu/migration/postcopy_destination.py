@@ -203,6 +203,7 @@ class PostcopyDestination:
         self._ram.place_in(arrivals)
         arrivals.begin()
         self._link, self._live = link, True
+        link.channel.be_prompt()
         self._state.move(status.POSTCOPY_DEVICE)
         loading = threading.Thread(target=self._load_package, args=(package, link), name="package", daemon=True)
         asking = threading.Thread(target=self._ask, name="page requests", daemon=True)
@@ -272,6 +273,7 @@ class PostcopyDestination:
                 continue
             finally:
                 listener.close()
+            channel.be_prompt()
             self._link = incoming_link(channel)
             self._state.move(status.POSTCOPY_RECOVER)
             return

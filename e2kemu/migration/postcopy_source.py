@@ -149,6 +149,7 @@ class PostcopySource:
     def until_loaded(self, link: Link) -> None:
         """Send pages until the destination has all state. Raises E2kError: the guest is still ours."""
         self._ram.postcopy = True
+        link.channel.be_prompt()
         link.frames.out.flush()
         path = link.path
         while PING_LOADED not in path.pongs:
@@ -259,6 +260,7 @@ class PostcopySource:
             except E2kError as error:
                 self._pause(link, error)
                 continue
+            link.channel.be_prompt()
             self._meter = self._make_meter()
             self._state.move(status.POSTCOPY_ACTIVE)
             self._log(f"recovered, {self._ram.remaining} bytes left")

@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from e2kemu.memory.dirty import PAGE_BITS, PAGE_SIZE
+from e2kemu.migration.hooks import RamHooks, RamPhase, around_pages
 from e2kemu.migration.machine_protocol import MigratableBlock, MigratableMachine
 from e2kemu.migration.qemufile import FLUSH_AT, StreamWriter
 from e2kemu.migration.statistics import RamCounters
@@ -181,6 +182,8 @@ class RamSaver:
         self._store = np.empty((BATCH_PAGES, PAGE_RECORD), dtype=np.uint8)
         self._dirtied_since = 0
         self._rate_since = time.monotonic()
+        self.passed: Callable[[], None] = lambda: None
+        """Called after each look at the dirty log."""
         self.guest_stopped = False
         self.postcopy = False
         """The guest has gone: what is sent now was left behind."""
@@ -191,14 +194,14 @@ class RamSaver:
 
     # -- sections
 
-    def save_setup(self, out: StreamWriter, behind: Callable[[StreamWriter], None] | None = None) -> None:
-        """Body of START: the list of blocks. ``behind`` may write records of its own before the end."""
+    def save_setup(self, out: StreamWriter, hooks: RamHooks | None = None) -> None:
+        """Body of START: the list of blocks. ``hooks`` may write records of their own before the end."""
         out.be64(self._counters.total | Flag.MEM_SIZE)
         for state in self._blocks:
             out.string8(state.block.idstr)
             out.be64(state.block.size)
-        if behind is not None:
-            behind(out)
+        with around_pages(hooks, out, RamPhase.SETUP):
+            pass
         out.be64(Flag.EOS)
 
     def save_pages(self, out: StreamWriter, limit: int) -> bool:
@@ -287,6 +290,7 @@ class RamSaver:
                 state.block.harvest_dirty()
         self._rate_since = time.monotonic()
         self._counters.dirty_sync_count += 1
+        self.passed()
 
     def sync(self) -> int:
         """Add the pages written since the last time; measure the dirty rate when a second has passed.
@@ -310,6 +314,7 @@ class RamSaver:
         if period:
             counters.dirty_pages_rate = int(self._dirtied_since / (now - self._rate_since))
             self._rate_since, self._dirtied_since = now, 0
+        self.passed()
         return counters.remaining - before
 
     # -- records

@@ -25,7 +25,7 @@ from e2kemu.migration.block import BlockSaver
 from e2kemu.migration.channel import Channel, Waker
 from e2kemu.migration.compat import DEFAULTS, MigrationSettings
 from e2kemu.migration.hooks import MigrationEvent, Notifier
-from e2kemu.migration.incoming import IncomingMigration
+from e2kemu.migration.incoming import IncomingMigration, IncomingOptions
 from e2kemu.migration.machine_protocol import MigratableMachine
 from e2kemu.migration.options import Capabilities, MigrationParameters
 from e2kemu.migration.outgoing import OutgoingMigration
@@ -70,7 +70,7 @@ class MigrationService:
         self._blocker_keys = itertools.count()
         self.outgoing_state = MigrationState(OUTGOING)
         self.incoming_state = MigrationState(INCOMING)
-        self.capabilities = Capabilities(self.busy)
+        self.capabilities = Capabilities(self._switches_held)
         self.parameters = MigrationParameters()
         settings.apply(self.capabilities, self.parameters)
         for direction, state in ((hooks.OUTGOING, self.outgoing_state), (hooks.INCOMING, self.incoming_state)):
@@ -82,6 +82,12 @@ class MigrationService:
     def busy(self) -> bool:
         """A migration is in progress, in either direction, or a snapshot."""
         return self._exclusive or self.outgoing_state.running() or self.incoming_state.running()
+
+    def _switches_held(self) -> bool:
+        """A destination's capabilities may change until a source has come."""
+        return self.busy() and (
+            self._exclusive or self.outgoing_state.running() or self.incoming_state.status != status.SETUP
+        )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -305,22 +311,30 @@ class MigrationService:
                 raise StateError("'-incoming' was not specified on the command line")
             if self.incoming_state.status not in (status.NONE, status.FAILED):
                 raise StateError("The incoming migration has already been started")
-            creds = credentials(self.parameters, self._objects, "server")
+            credentials(self.parameters, self._objects, "server")  # what is wrong now is told now
             listener = listen(address, get_fd)
             self._incoming = IncomingMigration(
                 self._machine,
                 self.incoming_state,
                 listener,
-                lambda channel: set_incoming_channel(channel, creds),
-                switchover_ack=self.capabilities["switchover-ack"],
-                postcopy=self.capabilities["postcopy-ram"],
-                blocktime=self.capabilities["postcopy-blocktime"],
-                decompress_threads=int(self.parameters["decompress-threads"]),
+                self._incoming_options,
                 exit_on_error=exit_on_error,
                 format=self.settings.format,
             )
             self.incoming_state.move(status.SETUP)
             self._incoming.start()
+
+    def _incoming_options(self) -> IncomingOptions:
+        """As things are when a source has come: until then everything may be switched. Raises OptionError."""
+        creds, capabilities = credentials(self.parameters, self._objects, "server"), self.capabilities
+        return IncomingOptions(
+            lambda channel: set_incoming_channel(channel, creds),
+            switchover_ack=capabilities["switchover-ack"],
+            postcopy=capabilities["postcopy-ram"],
+            blocktime=capabilities["postcopy-blocktime"],
+            xbzrle=capabilities["xbzrle"],
+            decompress_threads=int(self.parameters["decompress-threads"]),
+        )
 
     # -- both
 

@@ -383,6 +383,9 @@ class TlsChannel(Channel):
     def abandon(self) -> None:
         self._inner.abandon()
 
+    def be_prompt(self) -> None:
+        self._inner.be_prompt()
+
     def close(self) -> None:
         with self._close_lock:
             if self._closed:

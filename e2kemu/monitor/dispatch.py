@@ -284,14 +284,6 @@ class _Watchdog(Qapi):
     action: str
 
 
-class _Migration(Qapi):
-    status: str
-
-
-class _MigrationPass(Qapi):
-    pass_: int
-
-
 for _name, _data in {
     "STOP": None,
     "RESUME": None,
@@ -299,7 +291,5 @@ for _name, _data in {
     "RESET": _Shutdown,
     "POWERDOWN": None,
     "WATCHDOG": _Watchdog,
-    "MIGRATION": _Migration,
-    "MIGRATION_PASS": _MigrationPass,
 }.items():
     declare_event(_name, _data)

@@ -190,6 +190,12 @@ def _fits(value: object, kind: Any) -> bool:
     return wanted in actual.get(type(value), set())
 
 
+def _member_type(field: msgspec.structs.FieldInfo) -> Any:
+    """The type of a member; None as the default is how a handler calls what is left out, and no value."""
+    options = [option for option in _alternatives(field.type) if option is not types.NoneType]
+    return options[0] if field.default is None and len(options) == 1 else field.type
+
+
 class Schema:
     """Collects what ``query-qmp-schema`` tells: QAPI introspection records."""
 
@@ -221,11 +227,11 @@ class Schema:
 
     def _type(self, kind: Any) -> str:
         kind = _plain(kind)
-        options = [option for option in _alternatives(kind) if option is not types.NoneType]
+        options = _alternatives(kind)
         if kind in (None, types.NoneType):
             return self._add("empty", "object", members=[])
         if len(options) > 1:
-            names = [self._type(option) for option in options]
+            names = [self._null() if option is types.NoneType else self._type(option) for option in options]
             name = "Or".join(re.sub(r"\W", "", part).title() for part in names)
             return self._add(name, "alternate", members=[{"type": part} for part in names])
         kind = options[0]
@@ -241,13 +247,17 @@ class Schema:
         name, json = BUILTINS.get(kind, ("any", "value"))
         return self._add(name, "builtin", **{"json-type": json})
 
+    def _null(self) -> str:
+        """JSON's null as an alternative to something else."""
+        return self._add("null", "builtin", **{"json-type": "null"})
+
     def _struct(self, kind: type[msgspec.Struct]) -> str:
         name = kind.__name__
         if name not in self._entries:
             self._add(name, "object", members=[])  # first, in case the type contains itself
             members: list[dict[str, Any]] = []
             for field in msgspec.structs.fields(kind):
-                member: dict[str, Any] = {"name": field.encode_name, "type": self._type(field.type)}
+                member: dict[str, Any] = {"name": field.encode_name, "type": self._type(_member_type(field))}
                 if not field.required:
                     member["default"] = None
                 members.append(member)

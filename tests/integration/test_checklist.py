@@ -265,6 +265,10 @@ def _cancel_pre_switchover(bench: Bench) -> None:
     _then_migrates(source, destination)
 
 
+def _statuses_told(emulator: Emulator) -> list[str]:
+    return [event["data"]["status"] for event in emulator.monitor.get_events() if event["event"] == "MIGRATION"]
+
+
 @row("cancel/src/after/cancelling")
 def _cancel_cancelling(bench: Bench) -> None:
     source, destination = bench.pair()
@@ -276,7 +280,8 @@ def _cancel_cancelling(bench: Bench) -> None:
     for _ in range(3):
         source.qmp("migrate_cancel")
     assert source.wait_migration()["status"] == "cancelled"
-    events = [event["data"]["status"] for event in source.monitor.get_events() if event["event"] == "MIGRATION"]
+    # the status is there before its event is
+    events = source.wait_for(lambda: _statuses_told(source), lambda told: "cancelled" in told, 30, "the last event")
     assert events == ["setup", "active", "cancelling", "cancelled"]
     destination.wait_migration("failed")
     _then_migrates(source, destination)

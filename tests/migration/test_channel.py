@@ -537,3 +537,49 @@ def duplex_stress(left: Channel, right: Channel, seed: int, size: int = 6_000_00
         results = {key: worker.result() for key, worker in workers.items()}
     assert results["send", seed] == results["receive", seed + 1]
     assert results["send", seed + 1] == results["receive", seed]
+
+
+def written_unread(source: Channel) -> int:
+    """Bytes that ``source`` takes although nobody reads; the connection is of no use afterwards."""
+    taken = 0
+
+    def fill() -> None:
+        nonlocal taken
+        piece = bytes(1 << 16)
+        while True:
+            source.writev([piece])
+            taken += len(piece)
+
+    writer, last = Background(fill), -1
+    while taken != last:
+        last = taken
+        time.sleep(0.3)
+    assert writer.alive
+    source.shutdown()
+    with pytest.raises(ChannelError):
+        writer.result()
+    return taken
+
+
+def test_on_a_prompt_connection_little_queues_up() -> None:
+    """What is asked for in a postcopy waits behind what was written before."""
+    taken = {}
+    for prompt in (False, True):
+        source, destination = connected("tcp:127.0.0.1:0")
+        with source, destination:
+            for channel in (source, destination) if prompt else ():
+                channel.be_prompt()
+            taken[prompt] = written_unread(source)
+    assert 0 < taken[True] <= 2 << 20
+    assert taken[True] < taken[False]
+
+
+def test_every_channel_may_be_asked_to_be_prompt(tmp_path: Path) -> None:
+    source, destination = connected(f"unix:{tmp_path}/sock")
+    with source, destination:
+        for channel in (source, destination):
+            channel.be_prompt()
+        source.writev([b"hello"])
+        assert destination.read(5) == b"hello"
+        source.close()
+        source.be_prompt()

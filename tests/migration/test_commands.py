@@ -220,3 +220,21 @@ def test_names_complete(desk: Desk) -> None:
     assert complete(desk.ctx, "migrate_set_parameter downtime") == ["downtime-limit"]
     assert complete(desk.ctx, "migrate_set_parameter zero-page-detection l") == ["legacy"]
     assert set(complete(desk.ctx, "migrate_set_str_parameter tls-")) == {"tls-creds", "tls-hostname", "tls-authz"}
+
+
+def test_a_destinations_capabilities_may_be_switched_until_a_source_comes(desk: Desk, there: Desk) -> None:
+    there.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
+    for one in (desk, there):
+        for name in ("postcopy-ram", "xbzrle"):
+            assert one.hmp(f"migrate_set_capability {name} on") == ""
+    port = there.qmp("query-migrate")["socket-address"][0]["port"]
+    # the discard and the package are refused by a destination that was not told before
+    desk.qmp("migrate-set-parameters", max_bandwidth=1, downtime_limit=0)
+    desk.qmp("migrate", uri=f"tcp:127.0.0.1:{port}")
+    desk.side.wait_status("active")
+    there.side.service.incoming_state.wait_until(lambda status: status == "active", 30)
+    for one in (desk, there):
+        assert one.hmp("migrate_set_capability xbzrle off") == "Error: There's a migration process in progress\n"
+    desk.qmp("migrate-start-postcopy")
+    assert there.side.wait_incoming() == "completed"
+    assert desk.side.service.wait(30) == "completed"

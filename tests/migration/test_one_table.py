@@ -107,7 +107,7 @@ def test_all_lists_of_capabilities_are_the_table(desk: Desk) -> None:
 
 @MANY
 def test_a_parameter_is_the_same_everywhere(desk: Desk, row: Parameter) -> None:
-    kinds = {bool: "bool", int: "int", str: "str"}
+    kinds = {bool: "bool", int: "int", str: "StrOrNull"}
     arguments, _ = declared("migrate-set-parameters")
     _, result = declared("query-migrate-parameters")
     kind = members(result)[row.name]

@@ -32,6 +32,23 @@ def other_pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def test_a_destination_that_listens_already_may_still_be_told_to_want_tls(side: MakeSide, pki: Path) -> None:
+    source, destination = side(4 * MIB, LapWriter(16)), side(4 * MIB, incoming=True)
+    give_tls(destination, pki, "server")
+    destination.service.parameters.set({"tls-creds": ""})
+    target = destination.listen(exit_on_error=False)
+    destination.service.parameters.set({"tls-creds": "tls0"})
+    source.machine.start()
+    source.service.migrate(target)
+    assert source.service.wait(30) == "failed"
+    assert destination.wait_incoming() == "failed"
+    assert "TLS" in destination.service.query()["error-desc"]
+    give_tls(source, pki, "client")
+    target = destination.listen()
+    source.service.migrate(target)
+    assert source.service.wait(30) == "completed"
+
+
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 def test_a_running_guest_migrates_over_mutual_tls(
     side: MakeSide, pki: Path, tmp_path: Path, transport: str
