@@ -228,10 +228,13 @@ class Cpu:
             if flag[1]:
                 flag[1] = 0
                 translator.boundary()
-            if translator.eager and not translator.has(state.X[_PC], Config.of(state)):
-                translator.translate_now(state.X[_PC], Config.of(state))
-            status, left = interpreter.run(left, regions=regions)
-            translator.note(status, interpreter.take_count())
+            if state.X[_PC] & 7:
+                status = Status.STEP    # a kernel chose it: native code has no place for it
+            else:
+                if translator.eager and not translator.has(state.X[_PC], Config.of(state)):
+                    translator.translate_now(state.X[_PC], Config.of(state))
+                status, left = interpreter.run(left, regions=regions)
+                translator.note(status, interpreter.take_count())
             regions = True
             if left <= 0:
                 break       # what follows is none of this run's business, not even that it may be illegal

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 from e2kemu.cpu import arrays, windows
 from e2kemu.cpu.isa.registers import BY_NAME
@@ -64,6 +65,7 @@ class Layout:
     size: int
 
 
+@cache
 def layout(pointer_size: int) -> Layout:
     """The frame of a 64- or 32-bit program."""
     stack = siginfo.SIZE + 2 * pointer_size
@@ -133,7 +135,7 @@ def take_off(state: CpuState, memory: windows.Memory, data: bytes, pointer_size:
     at = layout(pointer_size)
     s = state.S
     words = struct.unpack_from("<11Q", data, at.context)
-    s[CR0_HI] = words[1]                   # a handler may have chosen where to go on
+    s[CR0_HI] = words[1] & ~7              # a handler may have chosen where to go on; the register has no lower bits
     state.pc = windows.leave(state, memory)
     s[SBR], s[USD_LO], s[USD_HI] = words[4:7]
     ctprs = struct.unpack_from("<3Q", data, at.extra + 24)
@@ -144,7 +146,6 @@ def take_off(state: CpuState, memory: windows.Memory, data: bytes, pointer_size:
     for index, g in enumerate(_GLOBALS):
         state.R[g], state.E[g], state.T[g] = values[2 * index], values[2 * index + 1], tags[index] & 15
     units = data[at.own + 16 + 8 * len(values) + 16 :][: 8 * len(state.A)]
-    for index, word in enumerate(struct.unpack(f"<{len(state.A)}Q", units)):
-        state.A[index] = word
+    state.A[:] = memoryview(units).cast("Q")
     mask: int = struct.unpack_from("<Q", data, at.mask)[0]
     return mask

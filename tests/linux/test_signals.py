@@ -160,6 +160,37 @@ def test_a_stopped_program_stops_the_emulator_and_goes_on(tmp_path: Path) -> Non
     assert (process.returncode, out) == (2, b"before\nafter\n")
 
 
+@pytest.mark.parametrize("accel", ["jit", "interp", "reference"])
+def test_a_handler_that_is_not_at_a_wide_instruction_raises_sigill(accel: str, tmp_path: Path) -> None:
+    code = send(handle(Code(), 10, handler="handler + 4"), 10).exit(1)
+    code.function("handler").leave()
+    done = run(code.build(tmp_path), options=("-accel", accel))
+    assert done.returncode == 128 + 4
+    assert b"exc_illegal_instr_addr" in done.stderr
+
+
+def test_what_a_handler_writes_into_the_low_bits_of_cr0_is_not_kept(tmp_path: Path) -> None:
+    code = send(handle(Code(), 10), 10).exit(1)
+    code.function("handler")("addd,0 0, after, %dr5")("addd,0 %dr5, 5, %dr5")("std,2 %dr5, [ %dr2 + 48 ]").leave()
+    code(".align 8")("after:").exit(4)
+    assert run(code.build(tmp_path)).returncode == 4
+
+
+def test_handlers_nest_on_both_stacks_and_everything_comes_back(tmp_path: Path) -> None:
+    code = Code().space("depth", 8).space("ss", 24).space("alt", 0x4000)
+    code.store("ss", "alt").store("ss + 16", 0x4000).call("sigaltstack", "ss", 0)
+    handle(handle(code, 10, SIGINFO | 0x40000000, "nest"), 12, SIGINFO | ONSTACK, "bottom")
+    code("addd,0 0, 0x77, %dg18")
+    send(code, 10).number("%dg18").load("depth", "%dr1").number("%dr1").exit(0)
+    code.function("nest").load("depth", "%dr5")("addd,0 %dr5, 1, %dr5")("std,2 %dr5, [ 0 + depth ]")
+    code("addd,0 0, %dr5, %dg18").branch("deepest", "cmpedb %dr5, 20")
+    send(code, 10).leave()
+    send(code("deepest:"), 12).leave()
+    # the alternate stack cannot be changed while it is in use
+    code.function("bottom").call("sigaltstack", "ss", 0).number("%dr16").leave()
+    assert numbers(run(code.build(tmp_path)).stdout) == [(1 << 64) - 1, 0x77, 20]
+
+
 def test_every_exception_of_the_cpu_has_a_signal_and_a_frame_has_its_layout() -> None:
     assert len(FAULTS) >= 25
     assert all(4 <= signo <= 11 for signo, _ in FAULTS.values())
