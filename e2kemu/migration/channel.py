@@ -108,6 +108,13 @@ class Channel(ABC):
         """
         return
 
+    def delivered(self) -> bool:
+        """Nothing that was written is still on its way, as far as one can tell: the peer's system has it all.
+
+        Any thread; returns at once; never raises.
+        """
+        return True
+
     def be_prompt(self) -> None:
         """From now on little may queue up in either direction: somebody waits for what is written next.
 

@@ -93,6 +93,14 @@ class SocketChannel(DescriptorChannel):
         except OSError:
             pass  # closed already
 
+    def delivered(self) -> bool:
+        unsent = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket, termios.TIOCOUTQ, unsent)
+        except (OSError, ValueError):
+            pass  # closed or reset: who reads finds out
+        return not any(unsent)
+
     def be_prompt(self) -> None:
         try:
             if self._socket.family != socket.AF_UNIX:
@@ -126,16 +134,9 @@ class SocketChannel(DescriptorChannel):
 
     def _wait_sent(self) -> None:
         """Until the peer's system has all that was written, for a second at most."""
-        unsent = bytearray(4)
         end = time.monotonic() + FAREWELL_SECONDS
-        try:
-            while time.monotonic() < end:
-                fcntl.ioctl(self._socket, termios.TIOCOUTQ, unsent)
-                if not any(unsent):
-                    return
-                time.sleep(0.01)
-        except OSError:
-            pass  # reset meanwhile
+        while not self.delivered() and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def _poll(waker: Waker | None, sock: socket.socket, events: int, seconds: float | None = None) -> None:

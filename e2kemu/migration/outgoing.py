@@ -20,7 +20,7 @@ the broken pipe that comes after it.
 Return path: with capability ``return-path`` the migration completes only when the destination has
 confirmed. Without it the source asks all the same wherever an emulator may be at the other end (a socket),
 and waits for the word of a peer that has answered. A peer that only listens is done when all is written, as
-in QEMU; one that goes away before that has not got the guest.
+in QEMU, and has come to its system; one that goes away before that has not got the guest.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ from e2kemu.trace import Log
 
 ANSWER_SECONDS = 2.0
 """How long after the first PING a peer that did not have to answer is given to do so."""
+
+DELIVERY_SECONDS = 0.1
+"""How often it is asked whether a peer that has not answered has what was written."""
 
 CAUSE_SECONDS = 1.0
 """How long a broken write waits for the return path to tell the reason."""
@@ -400,7 +403,7 @@ class OutgoingMigration:
         frames.out.flush()
         self.statistics.transferred = frames.out.transferred
         written = time.monotonic()
-        if path is not None and self._believes(path):
+        if path is not None and self._believes(path, channel):
             path.wait(ReturnPath.over)
             if path.problem is not None:
                 raise path.problem
@@ -429,12 +432,17 @@ class OutgoingMigration:
             if holding:
                 raise
 
-    def _believes(self, path: ReturnPath) -> bool:
-        """Whether to wait for the verdict of ``path``: the peer must answer, has, or is gone."""
+    def _believes(self, path: ReturnPath, channel: Channel) -> bool:
+        """Whether to wait for the verdict of ``path``: the peer must answer, has, or is gone. Not before all has come
+        to its system: in a network that is silent nobody can answer."""
         if self._capabilities["return-path"]:
             return True
         patience = max(0.0, path.opened + ANSWER_SECONDS - time.monotonic())
-        return path.wait(lambda path: path.answered, patience)
+        while not path.wait(lambda path: path.answered, patience):
+            if channel.delivered():
+                return False
+            patience = DELIVERY_SECONDS
+        return True
 
     # -- small things
 

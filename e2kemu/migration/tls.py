@@ -383,6 +383,9 @@ class TlsChannel(Channel):
     def abandon(self) -> None:
         self._inner.abandon()
 
+    def delivered(self) -> bool:
+        return self._inner.delivered()
+
     def be_prompt(self) -> None:
         self._inner.be_prompt()
 

@@ -8,11 +8,14 @@ import random
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from e2kemu.migration.stream_reader import walk
-from tests.migration.conftest import MakeSide, Peer, paused_source
+from tests.migration.conftest import MakeSide, Peer, Side, paused_source
 from tests.migration.damage import damage, load_error
 from tests.migration.toy import PAGE, LapWriter, ToyMachine
 
@@ -377,3 +380,54 @@ def test_sections_that_do_not_fit_are_named(recorded: bytes) -> None:
     assert "MIG_CMD 0x63 unknown (len 0x4)" in changed(ping.start + 1, b"\0\x63")
     assert "POSTCOPY_ADVISE needs capability postcopy-ram, which is off" in changed(ping.start + 1, b"\0\x03")
     assert "OPEN_RETURN_PATH received with bad length - expecting 0, got 4" in changed(ping.start + 1, b"\0\x01")
+
+
+# -- a peer that never answers
+
+
+@contextmanager
+def silent_peer() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
+    """Its URI, and what accepts the connection there. Its system takes a few KiB and no more."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"tcp:127.0.0.1:{server.getsockname()[1]}", lambda: server.accept()[0]
+
+
+def wait_device(source: Side) -> None:
+    source.wait_status("device")
+    # Longer than somebody who may be silent is waited for.
+    assert not source.service.outgoing_state.wait_until(lambda status: status != "device", 3.0)
+
+
+def heavy(side: MakeSide) -> Side:
+    """A machine whose memory fits into our system's buffers, but not into that of ``silent_peer``."""
+    source = side(64 * PAGE)
+    source.machine.ram.view[:] = np.random.default_rng(7).integers(0, 256, 64 * PAGE, np.uint8)
+    return source
+
+
+def test_what_has_not_come_to_a_silent_peer_is_not_given_away(side: MakeSide) -> None:
+    source = heavy(side)
+    source.machine.start()
+    with silent_peer() as (uri, accept):
+        source.service.migrate(uri)
+        with accept():
+            wait_device(source)
+            source.service.cancel()
+            assert source.wait_status("cancelled", "completed", "failed") == "cancelled"
+    assert source.machine.run_state == "running"
+
+
+def test_a_silent_peer_that_takes_all_is_done(side: MakeSide) -> None:
+    source = heavy(side)
+    with silent_peer() as (uri, accept):
+        source.service.migrate(uri)
+        with accept() as connection:
+            wait_device(source)
+            while source.status() == "device" and connection.recv(1 << 16):
+                pass
+            while connection.recv(1 << 16):
+                pass
+    assert source.service.wait(30) == "completed"
