@@ -13,7 +13,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import capstone
 import llvmlite.binding as llvm
 
 _lock = threading.Lock()
@@ -95,13 +94,13 @@ def _text_size(data: bytes) -> int:
 
 def disassemble(address: int, size: int) -> list[str]:
     """Host code as text, a line each instruction: address, mnemonic, operands."""
+    import capstone  # only for -d out_asm: it takes its time to load
+
+    modes = {"x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+             "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)}
     machine = platform.machine()
-    if machine not in _CAPSTONE:
+    if machine not in modes:
         return [f"{address:#x}: {size} bytes of {machine} code"]
-    engine = capstone.Cs(*_CAPSTONE[machine])
+    engine = capstone.Cs(*modes[machine])
     return [f"{one.address:#x}:  {one.mnemonic} {one.op_str}".rstrip()
             for one in engine.disasm(ctypes.string_at(address, size), address)]
-
-
-_CAPSTONE = {"x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
-             "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)}

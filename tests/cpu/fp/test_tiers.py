@@ -50,7 +50,7 @@ def fill(guest: Guest, rng: random.Random, dirty: float, masks: int) -> None:
 
 
 @given(st.integers(0, 1 << 48), st.sampled_from((0.0, 0.0, 0.1)), st.sampled_from((63, 63, 31, 0, 59)))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_executor_leaves_the_same_state(seed: int, dirty: float, masks: int) -> None:
     rng = random.Random(seed)
     insns = wide(rng)

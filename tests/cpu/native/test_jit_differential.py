@@ -10,7 +10,7 @@ import pytest
 from e2kemu.cpu.native.layout import Status
 from tests.cpu.native.programs import Tiers
 
-PROGRAMS, LENGTH, STATES = 20, 12, 44
+PROGRAMS, LENGTH, STATES = 14, 12, 60
 """Times four test cases: more than ten thousand wide instructions."""
 
 
