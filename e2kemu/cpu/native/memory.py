@@ -14,7 +14,7 @@ from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, W
 from e2kemu.cpu.native.paths import LIKELY, Unsupported
 from e2kemu.cpu.native.registers import Registers
 from e2kemu.cpu.native.values import Ir
-from e2kemu.cpu.state import BGR, BR, CR1_LO, EMPTY_TAG, WD, WINDOW_END, Slot
+from e2kemu.cpu.state import BGR, BR, CR0_HI, CR1_LO, EMPTY_TAG, WD, WINDOW_END, Slot
 from e2kemu.cpu.wide_control import TAG_LABEL, TAG_RETURN
 from e2kemu.cpu.windows import TYPE_REGISTER_UNTIL
 
@@ -195,6 +195,8 @@ class Memory(Registers):
         self.if_(self.xor(self.eq(tag, TAG_LABEL), 1), other)
 
     def prepare_return(self) -> None:
+        # whoever wrote CR0.hi may have chosen an address at which nothing can be
+        self._step_if(self.xor(self.eq(self.and_(self.sreg(CR0_HI), 7), 0), 1))
         self._step_if(self.boolean(f"icmp eq i64 {self._chain()}, 0"))
         bottom = self.name(f"load i64, ptr {self.name(self._state('X', Slot.BOTTOM))}")
         # a direct load: the cached CR1.lo does not exist

@@ -296,3 +296,22 @@ def test_a_watchpoint_stops_behind_the_wide_instruction_that_touches_it(accel: s
     assert guest.state["r0"] == (1 << 16) + 1
     guest.cpu.core.unwatch(0x40044, 1, READ)
     assert guest.cpu.run(100_000) == "limit"
+
+
+@pytest.mark.parametrize("accel", ["jit", "interp", "reference"])
+def test_a_return_to_where_no_wide_instruction_can_be_is_a_trap(accel: str) -> None:
+    guest = Guest("""
+    { setwd wsz=8, nfx=1; setbn rbs=4, rsz=3, rcur=0; disp %ctpr1, callee }
+    { call %ctpr1, wbs=4 }
+    { addd 0, 0, %dr0 }
+    callee:
+    { setwd wsz=4, nfx=1; rrd %cr0.hi, %dr0 }
+    { addd %dr0, 4, %dr0 }
+    { rwd %dr0, %cr0.hi }
+    { return %ctpr3; nop 4 }
+    { ct %ctpr3 }
+    """, accel=accel)
+    if accel == "jit":
+        translator_of(guest).eager = True
+    assert guest.cpu.run(1000) == "fatal"
+    assert guest.cpu.fatal_reason.startswith("exc_illegal_instr_addr")

@@ -242,7 +242,7 @@ def condition(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: i
                     return step(s, c, u, w, t, left, mask, h)
             elif tag == TAG_RETURN:
                 below_base = base - (load64(s + S_CR1_LO) >> 32 & 254)
-                if load64(s + CHAIN) == 0 or load64(s + BOTTOM) > below_base:
+                if load64(s + CHAIN) == 0 or load64(s + BOTTOM) > below_base or load64(s + S_CR0_HI) & 7 != 0:
                     return step(s, c, u, w, t, left, mask, h)
             elif (tag != TAG_LABEL and tag != TAG_NUMERIC) or target & 7:
                 return step(s, c, u, w, t, left, mask, h)
