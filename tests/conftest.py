@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.migration.certs import make_pki
 from e2kemu.process import Emulator
 
 StartEmulator = Callable[..., Emulator]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # once, before the workers: every emulator of every test would make it, and say so where a test reads its stderr
+    if not hasattr(config, "workerinput"):
+        HostCode.get()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
