@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.errors import E2kError
 from e2kemu.migration.certs import make_pki
 from e2kemu.process import FINAL, Emulator
@@ -162,6 +163,7 @@ def main() -> int:
     """Entry point of ``python -m e2kemu.demo``; the exit status."""
     console = Console()
     begin = time.monotonic()
+    HostCode.get()      # once for both emulators: the first use on a host takes a moment
     with tempfile.TemporaryDirectory(prefix="e2kemu-demo-") as directory:
         try:
             run(console, Path(directory))
