@@ -30,10 +30,11 @@ lint: $(STAMP)
 firmware: $(STAMP)
 	$(BIN)/e2kemu-as -cpu v3 --raw firmware/boot.s --base 0x100000000 -o e2kemu/firmware_images/boot.bin
 
-# For the night: a million sources and a million pieces of code.
+# For the night: a million sources, a million pieces of code, a hundred thousand wide instructions in every tier.
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.asm --count 1000000
 	$(BIN)/python -m tests.fuzz.code --count 1000000
+	$(BIN)/python -m tests.fuzz.tiers --count 100000
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

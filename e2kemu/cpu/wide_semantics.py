@@ -69,6 +69,7 @@ class Staged:
     tag: V = 0
     mark: V = 0             # a store under a diagnostic predicate
     fmt: V = None           # of an access that a record describes
+    ready: bool = False     # phase 1 came to its end: a translator may find that it always traps
 
 
 class WideExecution:
@@ -170,8 +171,9 @@ class WideExecution:
                     self.cfg.register(Operand(operand.kind, value), size)
 
     def _guarded(self, one: Staged, body: Callable[[WideExecution, Staged], None]) -> None:
-        self.m.bits = 64
-        self.m.if_(one.condition, lambda: body(self, one))
+        if one.ready:
+            self.m.bits = 64
+            self.m.if_(one.condition, lambda: body(self, one))
 
     # -- guards ----------------------------------------------------------------------------------
 
@@ -259,6 +261,9 @@ class WideExecution:
                 operand = getattr(insn, slot)
                 if operand is None:
                     continue
+                if letter == "Q" and operand.kind not in (Kind.R, Kind.B, Kind.G):
+                    m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} of a constant")
+                    return
                 if letter == "Q":
                     pair = [self.cfg.register(Operand(operand.kind, operand.value + i), self.cfg.size) for i in (0, 1)]
                     one.sources += [(m.reg(register), m.tag(register, 15)) for register in pair]
@@ -269,6 +274,7 @@ class WideExecution:
         m.bits = WIDTHS.get(op.sizes[0], 64)
         family = "memory" if (op.load or op.store) and not op.family else op.family
         _FAMILIES.get(family, WideExecution._compute)(self, one)
+        one.ready = True
 
     def any_tag(self, tags: list[V]) -> V:
         total: V = 0
