@@ -140,7 +140,9 @@ def getsp(ex: WideExecution, one: Staged) -> None:
     m.bits = 64
     lo, hi = m.sreg(USD_LO), m.sreg(USD_HI)
     base = m.and_(m.add(lo, delta), M48)
-    if delta != 0:
+    # a register that holds 0 moves it by 0, which counts when another getsp of the wide instruction moves it as well
+    source = one.insn.src2
+    if delta != 0 or (source is not None and source.kind in (Kind.R, Kind.B, Kind.G)):
         size = m.lshr(hi, 32)
         new_size = m.add(size, delta)
         m.trap_if(m.xor(m.ult(new_size, 1 << 32), 1), traps.EXC_USER_STACK_BOUNDS)

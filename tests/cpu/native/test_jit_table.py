@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from e2kemu.cpu.asm import assemble
 from e2kemu.cpu.decode import decode
 from e2kemu.cpu.encode import encode
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
@@ -60,3 +61,13 @@ def test_an_operation_that_always_traps_where_it_happens_is_left_alone_elsewhere
     for seed in range(20):
         pairs.compare(decode(data, 3, CODE), seed, (0.0, 0.3)[seed & 1])
     assert pairs.outcomes.total() == 20
+
+
+@pytest.mark.parametrize("accel", ACCELERATORS)
+def test_the_stack_moves_as_the_last_of_two_getsp_says_even_by_nothing(accel: str) -> None:
+    data = assemble("{ getsp,0 _f16s 0x5809, %dr8; getsp,3 %r5, %dg10 }", version=4, base=CODE).data
+    pairs = Pairs(MODEL_OF[4], accel)
+    pairs.load(data)
+    for seed in range(60):
+        pairs.compare(decode(data, 4, CODE), seed, (None, 0.0)[seed & 1])
+    assert pairs.outcomes["done"] > 20
