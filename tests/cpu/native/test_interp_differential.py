@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 
@@ -20,10 +19,8 @@ from e2kemu.errors import ImageError
 from tests.cpu.guest import CODE
 from tests.cpu.native.interp_cases import MODEL_OF, Twins, random_wide, usable
 from tests.cpu.test_every_operation import instruction
+from tests.framework.seeds import chosen_seed
 from tests.fuzz.code import random_bundle
-
-SEED = int(os.environ.get("E2KEMU_SEED", "20261123"))
-"""Another one looks at other cases; ``python -m tests.fuzz.tiers`` does without end."""
 
 BUNDLES = 200
 """Random wide instructions for each instruction set, executed from four states."""
@@ -39,8 +36,7 @@ def newest(version: int) -> list[Op]:
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_operation_does_natively_what_the_oracle_does(part: int) -> None:
-    seed = SEED
-    print(f"seed {seed}")
+    seed = chosen_seed()
     rng = random.Random(f"{seed}/{part}")
     done: set[str] = set()
     met: set[str] = set()
@@ -66,8 +62,7 @@ def test_every_operation_does_natively_what_the_oracle_does(part: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_random_wide_instructions_do_natively_what_the_oracle_does(version: int) -> None:
-    seed = SEED
-    print(f"seed {seed}")
+    seed = chosen_seed()
     rng = random.Random(f"{seed}/{version}")
     twins, rows = Twins(MODEL_OF[version]), usable(version)
     kinds: Counter[str] = Counter()
@@ -87,8 +82,7 @@ def test_random_wide_instructions_do_natively_what_the_oracle_does(version: int)
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_wide_instructions_of_random_syllables_are_done_right_or_left_alone(version: int) -> None:
-    seed = SEED
-    print(f"seed {seed}")
+    seed = chosen_seed()
     rng = random.Random(f"{seed}/{version}")
     twins = Twins(MODEL_OF[version])
     kinds: Counter[str] = Counter()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
 from e2kemu.cpu.native.layout import Status
 from tests.cpu.native.programs import Tiers
-
-SEED = int(os.environ.get("E2KEMU_SEED", "20261123"))
-"""Another one looks at other cases; ``python -m tests.fuzz.tiers`` does without end."""
+from tests.framework.seeds import chosen_seed
 
 PROGRAMS, LENGTH, STATES = 14, 12, 60
 """Times four test cases: more than ten thousand wide instructions."""
@@ -19,8 +16,7 @@ PROGRAMS, LENGTH, STATES = 14, 12, 60
 
 @pytest.mark.parametrize("part", range(4))
 def test_regions_do_what_the_oracle_does(part: int) -> None:
-    seed = SEED
-    print(f"seed {seed}")
+    seed = chosen_seed()
     rng = random.Random(f"{seed}/{part}")
     executed = native = 0
     for _ in range(PROGRAMS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
@@ -17,17 +16,14 @@ from e2kemu.machine.config import ACCELERATORS
 from tests.cpu.guest import CODE
 from tests.cpu.native.interp_cases import MODEL_OF, random_wide, usable
 from tests.cpu.native.jit_cases import Pairs
-
-SEED = int(os.environ.get("E2KEMU_SEED", "20261123"))
-"""Another one looks at other cases; ``python -m tests.fuzz.tiers`` does without end."""
+from tests.framework.seeds import chosen_seed
 
 BUNDLES, STATES = 60, 6
 
 
 @pytest.mark.parametrize("version", sorted(MODEL_OF))
 def test_a_region_of_one_wide_instruction_does_what_the_oracle_does(version: int) -> None:
-    seed = SEED
-    print(f"seed {seed}")
+    seed = chosen_seed()
     rng = random.Random(f"{seed}/{version}")
     pairs, rows = Pairs(MODEL_OF[version], "jit"), usable(version)
     for _ in range(BUNDLES):
