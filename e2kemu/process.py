@@ -13,15 +13,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from qemu.qmp.legacy import QEMUMonitorProtocol
+from qemu.qmp.protocol import StateError as NotConnected
+from qemu.qmp.qmp_client import ExecInterruptedError
 
 T = TypeVar("T")
 
 FINAL = ("completed", "failed", "cancelled", "none")
 """States of query-migrate in which no migration is under way."""
+
+
+class EmulatorEnded(RuntimeError):
+    """The process has ended where it was needed alive; ``status`` is its exit status."""
+
+    def __init__(self, name: str, status: int, stderr: str) -> None:
+        super().__init__(f"{name} exited with {status}: {stderr}")
+        self.status = status
 
 
 class Emulator:
@@ -51,11 +62,10 @@ class Emulator:
         self.close()
 
     def connect(self, timeout: float = 30.0) -> None:
-        """Connect to the QMP socket. Raises RuntimeError when the process ended or does not listen."""
+        """Connect to the QMP socket. Raises EmulatorEnded, or RuntimeError when the process does not listen."""
         deadline = time.monotonic() + timeout
         while self._qmp is None:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"{self.name} exited with {self.process.returncode}: {self.stderr()}")
+            self._check_alive()
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} does not answer on {self._socket}")
             if not self._socket.exists():
@@ -78,9 +88,24 @@ class Emulator:
         return self._qmp
 
     def qmp(self, command: str, **arguments: object) -> Any:
-        """Execute a QMP command; ``_`` in its argument names stands for ``-``. Raises on an error reply."""
+        """Execute a QMP command; ``_`` in its argument names stands for ``-``.
+
+        Raises the ``ExecuteError`` of qemu.qmp on an error reply, EmulatorEnded when the process ends or has ended.
+        """
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
-        return self.monitor.cmd(command, **named)
+        try:
+            return self.monitor.cmd(command, **named)
+        except (ExecInterruptedError, NotConnected):
+            # The connection goes a moment before the process. When that stays alive, it is the connection that broke.
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+            self._check_alive()
+            raise
+
+    def _check_alive(self) -> None:
+        status = self.process.poll()
+        if status is not None:
+            raise EmulatorEnded(self.name, status, self.stderr())
 
     def hmp(self, line: str) -> str:
         """Execute a line of the human monitor and return what it prints."""
@@ -136,13 +161,12 @@ class Emulator:
         return self.process.wait(timeout)
 
     def wait_for(self, ask: Callable[[], T], enough: Callable[[T], bool], timeout: float, what: str) -> T:
-        """Ask until it is enough. Raises TimeoutError, or RuntimeError when the process ended."""
+        """Ask until it is enough. Raises TimeoutError, or EmulatorEnded."""
         deadline = time.monotonic() + timeout
         while not enough(seen := ask()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}: waited {timeout} s for {what}, saw {str(seen)[-400:]!r}")
-            if self.process.poll() is not None:
-                raise RuntimeError(f"{self.name} exited with {self.process.returncode}: {self.stderr()}")
+            self._check_alive()
             time.sleep(0.02)
         return seen
 
