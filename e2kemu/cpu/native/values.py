@@ -1,8 +1,7 @@
 """The value builder that writes LLVM IR: meanings become SSA instructions.
 
-A value is a Python ``int`` (known now) or a ``str``, the name of an SSA value: an ``i64``, or an ``i128`` when it can
-have more than 64 bits. As in ``source_values`` a name remembers how many bits it can have, so that masks
-are left out where they change nothing. A one-bit value also remembers the ``i1`` it was made from.
+A name is that of an SSA value: an ``i64``, or an ``i128`` when it can have more than 64 bits. Masks are left out
+where they change nothing. A one-bit value also remembers the ``i1`` it was made from.
 
 Semantics that LLVM leaves undefined are made defined here: division by zero and the one overflow of
 signed division. Shift counts are below the width, as the rules of ``cpu/values.py`` demand.
@@ -10,9 +9,10 @@ signed division. Shift counts are below the width, as the rules of ``cpu/values.
 
 from __future__ import annotations
 
+from e2kemu.cpu.folding import Code, FoldingValues
 from e2kemu.cpu.values import PyValues
 
-Ir = int | str
+Ir = Code
 """A value: known now, or the name of an SSA value."""
 
 _FOLD = PyValues()
@@ -24,15 +24,17 @@ def signed_text(number: int, bits: int) -> str:
     return str(number - (1 << bits) if number >> (bits - 1) else number)
 
 
-class LlvmValues:
-    """Collects lines of IR. ``bits`` is the width of the operation at hand."""
+def _container(width: int) -> int:
+    """The bits of the type that values of ``width`` have."""
+    return 128 if width > 64 else 64
+
+
+class LlvmValues(FoldingValues):
+    """Collects lines of IR."""
 
     def __init__(self) -> None:
-        self.bits = 64
-        self.lines: list[str] = []
+        super().__init__()
         self._count = 0
-        self.width: dict[str, int] = {}
-        """Upper bound of the bits of a name; 64 when it is not there."""
         self.bit: dict[str, str] = {}
         """Name of a one-bit value -> the i1 behind it."""
         self.intrinsics: set[str] = set()
@@ -65,15 +67,11 @@ class LlvmValues:
         self.bit[name] = i1
         return name
 
-    def width_of(self, a: Ir) -> int:
-        """The most bits ``a`` can have."""
-        return a.bit_length() if isinstance(a, int) else self.width.get(a, 64)
-
     def as_bits(self, a: Ir, container: int) -> str:
         """``a`` as IR text of type i64 or i128; bits that do not fit are dropped."""
         if isinstance(a, int):
             return signed_text(a, container)
-        have = 128 if self.width_of(a) > 64 else 64
+        have = self._widths(a)
         if have == container:
             return a
         if have < container:
@@ -86,8 +84,7 @@ class LlvmValues:
             return "true" if a else "false"
         known = self.bit.get(a)
         if known is None:
-            container = 128 if self.width_of(a) > 64 else 64
-            known = self.name(f"icmp ne i{container} {a}, 0", 1)
+            known = self.name(f"icmp ne i{self._widths(a)} {a}, 0", 1)
         return known
 
     def narrow(self, a: Ir, bits: int) -> str:
@@ -100,132 +97,71 @@ class LlvmValues:
         return text if bits == 64 else self.name(f"trunc i64 {text} to i{bits}", bits)
 
     def _widths(self, *values: Ir) -> int:
-        return 128 if max(map(self.width_of, values)) > 64 else 64
+        return _container(max(map(self.width_of, values)))
 
-    def _result(self, operation: str, a: Ir, b: Ir, bits: int, container: int) -> str:
-        """``operation`` on two values, its result being at most ``bits`` wide."""
+    def _binary(self, operation: str, a: Ir, b: Ir, bits: int, container: int) -> str:
+        """``operation`` on two values in a container, its result being at most ``bits`` wide."""
         left, right = self.as_bits(a, container), self.as_bits(b, container)
         return self.name(f"{operation} i{container} {left}, {right}", bits)
 
     def _modulo(self, operation: str, a: Ir, b: Ir, width: int) -> Ir:
         """An operation modulo 2**width."""
-        container = 128 if width > 64 else 64
-        left, right = self.as_bits(a, container), self.as_bits(b, container)
-        made = self.name(f"{operation} i{container} {left}, {right}", container)
-        return self._cut(made, width)
+        container = _container(width)
+        return self._cut(self._binary(operation, a, b, container, container), width)
 
     def _cut(self, a: str, width: int) -> Ir:
         """The low ``width`` bits of a name of width 64 or 128."""
         if width in (64, 128):
             return a
-        container = 128 if width > 64 else 64
+        container = _container(width)
         return self.name(f"and i{container} {a}, {signed_text((1 << width) - 1, container)}", width)
 
-    # -- Values ----------------------------------------------------------------------------------------
+    # -- operations ------------------------------------------------------------------------------------
 
-    def const(self, number: int, bits: int | None = None) -> Ir:
-        return number & (1 << (bits or self.bits)) - 1
-
-    def add(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.add(a, b, width)
-        if a == 0 or b == 0:
-            return self.trunc(b if a == 0 else a, width)
+    def make_add(self, a: Ir, b: Ir, width: int) -> Ir:
         return self._modulo("add", a, b, width)
 
-    def sub(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.sub(a, b, width)
-        if b == 0:
-            return self.trunc(a, width)
+    def make_sub(self, a: Ir, b: Ir, width: int) -> Ir:
         return self._modulo("sub", a, b, width)
 
-    def mul(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.mul(a, b, width)
+    def make_mul(self, a: Ir, b: Ir, width: int) -> Ir:
         return self._modulo("mul", a, b, width)
 
-    def and_(self, a: Ir, b: Ir) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return a & b
-        if a == 0 or b == 0:
-            return 0
-        for known, other in ((a, b), (b, a)):
-            if isinstance(known, int):
-                width = self.width_of(other)
-                if known & (1 << width) - 1 == (1 << width) - 1:
-                    return other
+    def make_and(self, a: Ir, b: Ir, width: int) -> Ir:
         if a in self.bit and b in self.bit:
             return self.boolean(f"and i1 {self.bit[a]}, {self.bit[b]}")
-        width = min(self.width_of(a), self.width_of(b))
-        container = 128 if width > 64 else 64
-        left, right = self.as_bits(a, container), self.as_bits(b, container)
-        return self.name(f"and i{container} {left}, {right}", width)
+        return self._binary("and", a, b, width, _container(width))
 
-    def or_(self, a: Ir, b: Ir) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return a | b
-        if a == 0 or b == 0:
-            return b if a == 0 else a
-        width = max(self.width_of(a), self.width_of(b))
-        if 1 in (a, b) and width == 1:
-            return 1
+    def make_or(self, a: Ir, b: Ir, width: int) -> Ir:
         if a in self.bit and b in self.bit:
             return self.boolean(f"or i1 {self.bit[a]}, {self.bit[b]}")
-        return self._result("or", a, b, width, self._widths(a, b))
+        return self._binary("or", a, b, width, _container(width))
 
-    def xor(self, a: Ir, b: Ir) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return a ^ b
-        if a == 0 or b == 0:
-            return b if a == 0 else a
+    def make_xor(self, a: Ir, b: Ir, width: int) -> Ir:
         if (a in self.bit or a == 1) and (b in self.bit or b == 1):
             return self.boolean(f"xor i1 {self.as_i1(a)}, {self.as_i1(b)}")
-        return self._result("xor", a, b, max(self.width_of(a), self.width_of(b)), self._widths(a, b))
+        return self._binary("xor", a, b, width, _container(width))
 
-    def not_(self, a: Ir, bits: int | None = None) -> Ir:
-        return self.xor(a, (1 << (bits or self.bits)) - 1)
+    def make_shl(self, a: Ir, count: Ir, width: int) -> Ir:
+        container = _container(width)
+        made = self._binary("shl", a, count, container, container)
+        if not isinstance(count, int) or self.width_of(a) + count > width:
+            return self._cut(made, width)
+        return self._small(made, container, self.width_of(a) + count)
 
-    def shl(self, a: Ir, count: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(count, int):
-            return _FOLD.shl(a, count, width)
-        if count == 0 or a == 0:
-            return self.trunc(a, width)
-        container = 128 if width > 64 else 64
-        made = self.name(f"shl i{container} {self.as_bits(a, container)}, {self.as_bits(count, container)}", container)
-        if isinstance(count, int) and self.width_of(a) + count <= width:
-            self.width[made] = self.width_of(a) + count
-            if self.width[made] <= 64 < container:
-                self.width[made] = container
-                return self.name(f"trunc i128 {made} to i64", self.width_of(a) + count)
-            return made
-        return self._cut(made, width)
+    def make_lshr(self, a: Ir, count: Ir, width: int) -> Ir:
+        container = self._widths(a)
+        return self._small(self._binary("lshr", a, count, container, container), container, width)
 
-    def lshr(self, a: Ir, count: Ir, bits: int | None = None) -> Ir:
-        if isinstance(a, int) and isinstance(count, int):
-            return a >> count
-        if count == 0 or a == 0:
-            return a
-        width = self.width_of(a)
-        container = 128 if width > 64 else 64
-        if isinstance(count, int) and count >= width:
-            return 0
-        left = max(width - count, 1) if isinstance(count, int) else width
-        made = self.name(f"lshr i{container} {self.as_bits(a, container)}, {self.as_bits(count, container)}", left)
-        if container == 128 and left <= 64:
-            self.width[made] = 128
-            return self.name(f"trunc i128 {made} to i64", left)
+    def _small(self, made: str, container: int, width: int) -> str:
+        """What was made in a container is known to have only ``width`` bits."""
+        if width <= 64 < container:
+            return self.name(f"trunc i128 {made} to i64", width)
+        self.width[made] = width
         return made
 
-    def ashr(self, a: Ir, count: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(count, int):
-            return _FOLD.ashr(a, count, width)
-        container = 128 if width > 64 else 64
+    def make_ashr(self, a: Ir, count: Ir, width: int) -> Ir:
+        container = _container(width)
         value = self._signed(a, width, container)
         made = self.name(f"ashr i{container} {value}, {self.as_bits(count, container)}", container)
         return self._cut(made, width)
@@ -243,15 +179,11 @@ class LlvmValues:
         up = self.name(f"shl i{container} {text}, {container - width}", container)
         return self.name(f"ashr i{container} {up}, {container - width}", container)
 
-    def udiv(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.udiv(a, b)
-        return self.name(f"udiv i64 {self.as_bits(a, 64)}, {self._divisor(b)}", self.width_of(a))
+    def make_udiv(self, a: Ir, b: Ir, width: int) -> Ir:
+        return self.name(f"udiv i64 {self.as_bits(a, 64)}, {self._divisor(b)}", width)
 
-    def urem(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.urem(a, b)
-        return self.name(f"urem i64 {self.as_bits(a, 64)}, {self._divisor(b)}", bits or self.bits)
+    def make_urem(self, a: Ir, b: Ir, width: int) -> Ir:
+        return self.name(f"urem i64 {self.as_bits(a, 64)}, {self._divisor(b)}", width)
 
     def _divisor(self, b: Ir) -> str:
         if isinstance(b, int):
@@ -259,11 +191,11 @@ class LlvmValues:
         zero = self.name(f"icmp eq i64 {self.as_bits(b, 64)}, 0", 1)
         return self.name(f"select i1 {zero}, i64 1, i64 {self.as_bits(b, 64)}")
 
-    def sdiv(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        return self._divide_signed(a, b, bits or self.bits)[0]
+    def make_sdiv(self, a: Ir, b: Ir, width: int) -> Ir:
+        return self._divide_signed(a, b, width)[0]
 
-    def srem(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        return self._divide_signed(a, b, bits or self.bits)[1]
+    def make_srem(self, a: Ir, b: Ir, width: int) -> Ir:
+        return self._divide_signed(a, b, width)[1]
 
     def _divide_signed(self, a: Ir, b: Ir, width: int) -> tuple[Ir, Ir]:
         """Quotient and remainder; -1 as divisor is done by negation, which has no overflow."""
@@ -278,100 +210,65 @@ class LlvmValues:
         rest = self.name(f"srem i64 {x}, {divisor}")
         return self._cut(quotient, width), self._cut(rest, width)
 
-    def eq(self, a: Ir, b: Ir) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return int(a == b)
+    def make_eq(self, a: Ir, b: Ir) -> Ir:
         for known, other in ((a, b), (b, a)):
             if known == 0 and other in self.bit:
                 return self.xor(other, 1)
         container = self._widths(a, b)
         return self.boolean(f"icmp eq i{container} {self.as_bits(a, container)}, {self.as_bits(b, container)}")
 
-    def ult(self, a: Ir, b: Ir) -> Ir:
-        if isinstance(a, int) and isinstance(b, int):
-            return int(a < b)
+    def make_ult(self, a: Ir, b: Ir) -> Ir:
         container = self._widths(a, b)
         return self.boolean(f"icmp ult i{container} {self.as_bits(a, container)}, {self.as_bits(b, container)}")
 
-    def slt(self, a: Ir, b: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int) and isinstance(b, int):
-            return _FOLD.slt(a, b, width)
-        container = 128 if width > 64 else 64
+    def make_slt(self, a: Ir, b: Ir, width: int) -> Ir:
         if width in (8, 16, 32):
             return self.boolean(f"icmp slt i{width} {self.narrow(a, width)}, {self.narrow(b, width)}")
+        container = _container(width)
         x, y = self._signed(a, width, container), self._signed(b, width, container)
         return self.boolean(f"icmp slt i{container} {x}, {y}")
 
-    def select(self, condition: Ir, if_true: Ir, if_false: Ir) -> Ir:
-        if isinstance(condition, int):
-            return if_true if condition else if_false
-        if if_true == if_false:
-            return if_true
+    def make_select(self, condition: str, if_true: Ir, if_false: Ir, width: int) -> Ir:
         if (if_true, if_false) == (1, 0) and self.width_of(condition) == 1:
             return condition
-        width = max(self.width_of(if_true), self.width_of(if_false))
         i1 = self.as_i1(condition)
         if width == 1:
             return self.boolean(f"select i1 {i1}, i1 {self.as_i1(if_true)}, i1 {self.as_i1(if_false)}")
-        container = self._widths(if_true, if_false)
+        container = _container(width)
         a, b = self.as_bits(if_true, container), self.as_bits(if_false, container)
         return self.name(f"select i1 {i1}, i{container} {a}, i{container} {b}", width)
 
-    def trunc(self, a: Ir, bits: int) -> Ir:
-        if self.width_of(a) <= bits:
-            return a
-        if isinstance(a, int):
-            return a & (1 << bits) - 1
-        if bits == 64:
-            return self.as_bits(a, 64)
-        return self.and_(a, (1 << bits) - 1)
+    def make_trunc(self, a: str, bits: int) -> Ir:
+        return self.as_bits(a, 64) if bits == 64 else self.and_(a, (1 << bits) - 1)
 
-    def zext(self, a: Ir, bits: int) -> Ir:
-        return a
-
-    def sext(self, a: Ir, from_bits: int, bits: int) -> Ir:
-        if isinstance(a, int):
-            return _FOLD.sext(a, from_bits, bits)
-        if self.width_of(a) < from_bits:
-            return a
-        container = 128 if bits > 64 else 64
+    def make_sext(self, a: str, from_bits: int, bits: int) -> Ir:
+        container = _container(bits)
         return self._cut(self._signed(a, from_bits, container), bits)
 
-    def _counting(self, intrinsic: str, a: Ir, width: int, tail: str = "") -> str:
-        container = 128 if width > 64 else 64
-        name = f"llvm.{intrinsic}.i{container}"
-        parameter = ", i1" if tail else ""
-        self.intrinsics.add(f"declare i{container} @{name}(i{container}{parameter})")
-        made = self.name(f"call i{container} @{name}(i{container} {self.as_bits(a, container)}{tail})", container)
+    def _llvm_function(self, name: str, a: str, container: int, tail: str = "") -> str:
+        """The result of LLVM's function of one value; ``tail``: a second argument, an i1."""
+        full = f"llvm.{name}.i{container}"
+        self.intrinsics.add(f"declare i{container} @{full}(i{container}{', i1' if tail else ''})")
+        return self.name(f"call i{container} @{full}(i{container} {self.as_bits(a, container)}{tail})", container)
+
+    def _count_of(self, made: str, container: int) -> str:
         return made if container == 64 else self.name(f"trunc i128 {made} to i64")
 
-    def clz(self, a: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int):
-            return _FOLD.clz(a, width)
-        container = 128 if width > 64 else 64
-        made = self._counting("ctlz", a, width, ", i1 false")
+    def make_clz(self, a: str, width: int) -> Ir:
+        container = _container(width)
+        made = self._count_of(self._llvm_function("ctlz", a, container, ", i1 false"), container)
         if width != container:
             made = self.name(f"sub i64 {made}, {container - width}")
         self.width[made] = 8
         return made
 
-    def popcount(self, a: Ir, bits: int | None = None) -> Ir:
-        if isinstance(a, int):
-            return a.bit_count()
-        made = self._counting("ctpop", a, max(bits or self.bits, self.width_of(a)))
+    def make_popcount(self, a: str, width: int) -> Ir:
+        container = _container(max(width, self.width_of(a)))
+        made = self._count_of(self._llvm_function("ctpop", a, container), container)
         self.width[made] = 8
         return made
 
-    def bitreverse(self, a: Ir, bits: int | None = None) -> Ir:
-        width = bits or self.bits
-        if isinstance(a, int):
-            return _FOLD.bitreverse(a, width)
-        container = 128 if width > 64 else 64
-        name = f"llvm.bitreverse.i{container}"
-        self.intrinsics.add(f"declare i{container} @{name}(i{container})")
-        made = self.name(f"call i{container} @{name}(i{container} {self.as_bits(a, container)})", container)
-        if width != container:
-            made = self.name(f"lshr i{container} {made}, {container - width}", width)
-        return made
+    def make_bitreverse(self, a: str, width: int) -> Ir:
+        container = _container(width)
+        made = self._llvm_function("bitreverse", a, container)
+        return made if width == container else self.name(f"lshr i{container} {made}, {container - width}", width)
