@@ -16,6 +16,13 @@ Each message is one line that names the culprit; it is printed as it is after ``
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """``text`` for a message: names that others have chosen may hold anything, a message is one printable line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class E2kError(Exception):
     """Base of all errors that e2kemu raises on purpose: ``str(error)`` is one line for a person."""
 
@@ -33,14 +40,15 @@ class GuestError(E2kError):
 
 
 class StreamError(E2kError):
-    """A migration stream is malformed.
+    """A migration stream is malformed; what its message quotes from it is made printable.
 
     ``section`` is the idstr of the section being read ("" outside of any), ``offset`` the byte
     position in the stream at which the trouble was found (None when not known).
     """
 
     def __init__(self, message: str, *, section: str = "", offset: int | None = None) -> None:
-        where = f" in section '{section}'" if section else ""
+        message = one_line(message)
+        where = f" in section '{one_line(section)}'" if section else ""
         at = f" at offset {offset:#x}" if offset is not None else ""
         super().__init__(f"{message}{where}{at}")
         self.message = message

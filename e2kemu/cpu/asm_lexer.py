@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from e2kemu.errors import ImageError
+from e2kemu.errors import ImageError, one_line
 
 Token = tuple[str, Any, int]
 
@@ -34,8 +34,7 @@ class Diagnostic:
     reason: str
 
     def __str__(self) -> str:
-        reason = self.reason if self.reason.isprintable() else self.reason.encode("unicode_escape").decode()
-        return f"{self.place.file}:{self.place.line}:{self.place.column}: error: {reason}"
+        return f"{self.place.file}:{self.place.line}:{self.place.column}: error: {one_line(self.reason)}"
 
     def render(self) -> str:
         """The complaint, the source line and a caret under the culprit."""

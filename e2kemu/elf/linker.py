@@ -21,7 +21,7 @@ from struct import unpack_from
 from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, Value, merge_flags
 from e2kemu.elf.format import LAYOUTS, align_up
 from e2kemu.elf.layout import Piece, assign, gather
-from e2kemu.elf.model import DATA, Relocation, Section, Symbol, one_line
+from e2kemu.elf.model import DATA, Relocation, Section, Symbol
 from e2kemu.elf.relocations import (
     GOT_VALUES,
     NEEDS_GOT,
@@ -35,7 +35,7 @@ from e2kemu.elf.relocations import (
 )
 from e2kemu.elf.symbols import Definition, Names
 from e2kemu.elf.writer import Executable, ObjectFile
-from e2kemu.errors import ImageError
+from e2kemu.errors import ImageError, one_line
 
 GOT_SYMBOL = "_GLOBAL_OFFSET_TABLE_"
 LINKER = "the linker"

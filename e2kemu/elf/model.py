@@ -50,13 +50,6 @@ KNOWN_TYPES = {
 """sh_type likewise."""
 
 
-def one_line(text: str) -> str:
-    """``text`` for a message: names in broken files may hold anything, a message is one printable line."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 @dataclass(eq=False, slots=True)
 class Symbol:
     """A symbol. ``section`` is where it is defined, or why it is in no section.

@@ -27,9 +27,9 @@ from e2kemu.elf.constants import (
     machine_of_flags,
 )
 from e2kemu.elf.format import LAYOUTS
-from e2kemu.elf.model import Relocation, Section, Symbol, one_line
+from e2kemu.elf.model import Relocation, Section, Symbol
 from e2kemu.elf.writer import ObjectFile
-from e2kemu.errors import ImageError
+from e2kemu.errors import ImageError, one_line
 
 ARCHIVE_MAGIC = b"!<arch>\n"
 THIN_MAGIC = b"!<thin>\n"

@@ -32,8 +32,8 @@ from e2kemu.elf.constants import (
     machine_named,
 )
 from e2kemu.elf.format import LAYOUTS, SectionHeader, Segment, StringTable, SymbolRecord, align_up
-from e2kemu.elf.model import DATA, KNOWN_FLAGS, KNOWN_TYPES, MAX_CONTENTS, Section, Symbol, one_line
-from e2kemu.errors import ImageError
+from e2kemu.elf.model import DATA, KNOWN_FLAGS, KNOWN_TYPES, MAX_CONTENTS, Section, Symbol
+from e2kemu.errors import ImageError, one_line
 
 
 class ElfFile:

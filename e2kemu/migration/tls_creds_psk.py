@@ -23,10 +23,10 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from e2kemu.errors import OptionError, TlsError
+from e2kemu.errors import OptionError, TlsError, one_line
 from e2kemu.migration import tls_psk_shim as psk
 from e2kemu.migration.tls_creds import FFDHE3072, TlsCreds
-from e2kemu.migration.tls_errors import alert_of, printable, reason_of
+from e2kemu.migration.tls_errors import alert_of, reason_of
 from e2kemu.objects import ObjectStore, Property, user_object
 
 KEYS = "keys.psk"
@@ -87,7 +87,7 @@ class PskCreds(TlsCreds):
         self._keys_path = path
         self._keys = read_keys(path)
         if self.endpoint == "client" and os.fsencode(self.username) not in self._keys:
-            raise OptionError(f"Username {printable(self.username)} not found in PSK file {path}")
+            raise OptionError(f"Username {one_line(self.username)} not found in PSK file {path}")
         self.make_context(self.endpoint)  # dh-params.pem is wrong now or never
 
     def make_context(self, side: str) -> ssl.SSLContext:
@@ -116,13 +116,13 @@ class PskCreds(TlsCreds):
         if not isinstance(cause, ssl.SSLError):
             return error
         why = None
-        own = printable(self.username)
+        own = one_line(self.username)
         if self.endpoint == "client" and alert_of(cause) in _ALERTS_TO_CLIENT:
             return TlsError(f"{error} (the server may have another key of PSK user '{own}', or none)")
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = f"The server has a certificate and not the key of PSK user '{own}'"
         elif isinstance(context, _Context) and context.user is not None:
-            name = printable(os.fsdecode(context.user))
+            name = one_line(os.fsdecode(context.user))
             if context.user not in self._keys:
                 why = f"PSK user '{name}' is not in {self._keys_path}"
             elif reason_of(cause) in _OTHER_KEY:

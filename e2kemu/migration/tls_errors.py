@@ -98,8 +98,3 @@ def describe_error(error: ssl.SSLError, hostname: str | None, *, handshake: bool
     name = reason_of(error)
     text = describe_alert(error) or _REASONS.get(name) or (name.replace("_", " ").lower() or str(error))
     return f"TLS handshake failed: {text}" if handshake else text
-
-
-def printable(text: str) -> str:
-    """``text``, which a stranger has chosen, on one line and without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)

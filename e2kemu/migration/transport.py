@@ -7,14 +7,13 @@ says so, whatever the channel is. What else a channel may need one day belongs h
 from __future__ import annotations
 
 from e2kemu.authz import find_authz
-from e2kemu.errors import OptionError, TlsError
+from e2kemu.errors import OptionError, TlsError, one_line
 from e2kemu.migration import tls_creds_anon, tls_creds_psk
 from e2kemu.migration.address import Address, ExecAddress
 from e2kemu.migration.channel import Channel
 from e2kemu.migration.options import MigrationParameters
 from e2kemu.migration.tls import wrap_client, wrap_server
 from e2kemu.migration.tls_creds import Authorize, TlsCreds, find_creds
-from e2kemu.migration.tls_errors import printable
 from e2kemu.objects import ObjectStore
 
 KINDS = (tls_creds_anon, tls_creds_psk)
@@ -43,7 +42,7 @@ def _authorization(objects: ObjectStore, ident: str) -> Authorize:
 
     def authorize(name: str) -> None:
         if not find_authz(objects, ident).is_allowed(name):
-            raise TlsError(f"TLS x509 authz check for {printable(name)} is denied")
+            raise TlsError(f"TLS x509 authz check for {one_line(name)} is denied")
 
     return authorize
 

@@ -164,6 +164,16 @@ def test_subsections_travel_only_when_needed_and_may_nest(bits: int) -> None:
     assert (there.x, there.sub, there.deep, there.other) == (9, bits & 1, deep, bits & 4)
 
 
+@pytest.mark.parametrize("strange", ["\n", "\x1c", "\x85", "\u2028", "\0"])
+def test_what_a_stream_error_quotes_is_one_printable_line(strange: str) -> None:
+    name = f"dev/{strange}".encode()
+    obj = SimpleNamespace(x=0, sub=0, deep=0, other=0)
+    with pytest.raises(StreamError, match=r"VM subsection 'dev/\\") as raised:
+        loaded(nested(), b"\x09\x05" + bytes([len(name)]) + name + b"\0\0\0\1", obj)
+    assert str(raised.value).isprintable()
+    assert str(StreamError("bad", section=f"a{strange}")).isprintable()
+
+
 def test_the_bytes_of_a_subsection() -> None:
     data = saved(nested(), SimpleNamespace(x=9, sub=1, deep=0, other=0))
     assert data == b"\x09" + b"\x05\x07dev/sub" + b"\0\0\0\2" + b"\x01"

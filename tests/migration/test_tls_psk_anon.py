@@ -162,7 +162,7 @@ def test_other_key_and_unknown_user_are_refused_and_both_say_why(
 def test_user_name_of_a_stranger_stays_on_one_line(keys: Path, tmp_path: Path) -> None:
     (tmp_path / "keys.psk").write_text("#0a1b5b:00\n")
     client = psk(tmp_path, "client", username="\n\x1b[")
-    assert "PSK user '??[' is not in" in attempt(client, psk(keys, "server")).server
+    assert r"PSK user '\n\x1b[' is not in" in attempt(client, psk(keys, "server")).server
 
 
 @pytest.mark.parametrize("version", VERSIONS)
