@@ -25,7 +25,7 @@ from typing import Any
 
 from e2kemu.block.drive import Drive, parse_drive
 from e2kemu.chardev import Chardev
-from e2kemu.cpu.core import READ, WRITE
+from e2kemu.cpu.rights import READ, WRITE
 from e2kemu.errors import ChannelError, OptionError, StateError
 from e2kemu.machine import builder
 from e2kemu.machine import machine as core

@@ -33,6 +33,7 @@ from e2kemu.cpu.isa.traps import (
     EXC_PRIV_ACTION,
     EXC_WINDOW_BOUNDS,
 )
+from e2kemu.cpu.rights import EXECUTE, READ, WRITE
 from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, WD, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
 from e2kemu.cpu.windows import M48, Trap
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 
 M64 = (1 << 64) - 1
 PAGE = 12
-
-READ, WRITE, EXECUTE = 1, 2, 4
-"""What may be done with a page; 0: it is not there, or nobody may."""
 
 LONGEST_WIDE = 64
 """Bytes of the longest wide instruction."""

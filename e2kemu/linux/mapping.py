@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from e2kemu.cpu.core import EXECUTE, READ, WRITE
+from e2kemu.cpu.rights import EXECUTE, READ, WRITE
 from e2kemu.memory.ram import RAMBlock
 
 PAGE_BITS = 12

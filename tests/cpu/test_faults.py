@@ -16,11 +16,11 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from e2kemu.cpu import direct
-from e2kemu.cpu.core import EXECUTE, READ, WRITE
 from e2kemu.cpu.encode import encode
 from e2kemu.cpu.insn import AluInsn, Kind, Operand, Wide
 from e2kemu.cpu.isa.table import by_name
 from e2kemu.cpu.isa.traps import BY_BIT, BY_NAME
+from e2kemu.cpu.rights import EXECUTE, READ, WRITE
 from e2kemu.cpu.windows import Trap
 from tests.cpu.guest import CODE, DATA, STACKS, Guest
 from tests.cpu.tiers import both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2kemu.cpu.core import READ, WRITE
+from e2kemu.cpu.rights import READ, WRITE
 from e2kemu.wire import BytesReader, Writer
 from tests.cpu.guest import CODE, STACKS, Guest
 from tests.cpu.test_faults import Pages

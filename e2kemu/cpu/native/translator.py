@@ -21,7 +21,7 @@ import numpy as np
 
 from e2kemu import trace
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import PAGE, READ, WRITE, Core
+from e2kemu.cpu.core import PAGE, Core
 from e2kemu.cpu.fp import OPERATIONS
 from e2kemu.cpu.fp.machine import PFPFR
 from e2kemu.cpu.insn import Wide
@@ -33,6 +33,7 @@ from e2kemu.cpu.native.floating import CONTROL, RESULT
 from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
 from e2kemu.cpu.native.paths import Observed
+from e2kemu.cpu.rights import READ, WRITE
 from e2kemu.cpu.state import CTPR1, UPSR, Slot
 
 HOT = 12

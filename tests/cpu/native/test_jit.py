@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import READ, WRITE
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
+from e2kemu.cpu.rights import READ, WRITE
 from tests.cpu.guest import CODE, Guest
 
 LOOP = """
