@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 from e2kemu.cpu import sregs
 from e2kemu.cpu.config import GLOBAL, Config
-from e2kemu.cpu.core import CLOCKS, PAGE, Core
+from e2kemu.cpu.core import CLOCKS, Core
+from e2kemu.cpu.guest_memory import PAGE
 from e2kemu.cpu.fp import FpOperation
 from e2kemu.cpu.fp import machine as fp_machine
 from e2kemu.cpu.insn import Wide
@@ -439,7 +440,7 @@ class SourceMachine(SourceValues):
 
     def _fast(self, address: Src, size: int) -> tuple[str, str]:
         """The test for an aligned access to the RAM at 0, "" when it cannot hit; and the item there."""
-        limit = self.core.ram_limit
+        limit = self.core.flat_limit
         if not limit:
             return "", ""
         shift = size.bit_length() - 1

@@ -17,7 +17,8 @@ from e2kemu import trace
 from e2kemu.cpu import arrays, direct, windows
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import PAGE, Core, NoTrapTable, enter_privileged
+from e2kemu.cpu.codepages import CodePages
+from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
@@ -43,12 +44,13 @@ class Cpu:
     """One CPU on an address space. ``clock`` gives virtual time in ns (%clkr counts it)."""
 
     def __init__(self, index: int, model: CpuModel, space: AddressSpace,
-                 clock: Callable[[], int] | None = None, accel: str = "jit") -> None:
+                 clock: Callable[[], int] | None = None, accel: str = "jit", code: CodePages | None = None) -> None:
+        """``code``: the machine's pages with code, when other CPUs share them."""
         self.index, self.model, self.accel = index, model, accel
         self.state = CpuState(model)
-        self.core = Core(self.state, space)
+        self.core = Core(self.state, space, code)
         self.reference = Reference(self.core)
-        self.translator = Translator(self.core, self.reference.fetch) if accel in ("jit", "interp") else None
+        self.translator = Translator(self.core, self.reference.decoded) if accel in ("jit", "interp") else None
         """What native code of both kinds stands on, and with accel "jit" the translator of what is hot; None: the
         reference tier executes everything."""
         self.interpreter: Interpreter | None = None
@@ -131,18 +133,16 @@ class Cpu:
         Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
         """
         core = self.core
-        if core.generation != core.space.generation:
-            core.attach_memory()
-            self._drop_blocks()
-            self.reference.bind()
-            if self.translator is not None:
-                self.translator.attach_memory()
         if self.translator is not None:
             self.translator.fresh_memory()
         left = NO_LIMIT if limit is None else limit
         flag = core.exit_flag
         met_tag = False
         while True:
+            if core.stale:
+                self._attach_memory()
+            while core.drops:
+                self.invalidate(*core.drops.popleft())
             if self.idle_until is not None:
                 flag[0] = 0
                 return "idle"
@@ -188,28 +188,41 @@ class Cpu:
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
                 return "breakpoint"
 
+    def _attach_memory(self) -> None:
+        """The map of memory has changed, or the MMU was switched on or off."""
+        self.core.attach_memory()
+        self._drop_blocks()
+        self.reference.bind()
+        if self.translator is not None:
+            self.translator.attach_memory()
+
     def step(self, count: int = 1) -> str:
         """Execute ``count`` wide instructions; returns as ``run``."""
         return self.run(count)
 
     def _blocks(self, left: int) -> int:
         """The fast loop: closed blocks until an exit request or the end of the budget."""
-        reference, state, flag = self.reference, self.state, self.core.exit_flag
+        core, reference, state, flag = self.core, self.reference, self.state, self.core.exit_flag
         pc = state.X[_PC]
         table: Table | None = reference.table(Config.of(state))
         while not flag[0] and left > 0:
             if table is None:
                 table = reference.table(Config.of(state))
-            block = table.closed.get(pc)
-            if block is None:
-                block = reference.closed(table, pc)
-            if block.length > left:
-                block = table.single.get(pc) or reference.single(table, pc)
+            try:
+                block = None if core.paging else table.closed.get(pc)
+                if block is None:
+                    block = reference.closed(table, pc)
+                if block.length > left:
+                    block = reference.single(table, pc)
+            except Trap as trap:
+                raise Left(pc, left - 1, trap) from None
             result = block.run(left)
             if result is None:
                 result = self._tagged(table, pc, left)
             pc, table, left = result
             state.X[_PC] = pc
+            if core.stale:
+                break
         return left
 
     def _execute(self, left: int) -> int:
@@ -244,7 +257,7 @@ class Cpu:
                 continue
             pc = state.X[_PC]
             if status in (Status.PAGE, Status.CROSS, Status.FULL):
-                if interpreter.resolve(status, pc, [place for place, _ in translator.by_page.get(pc >> PAGE, ())]):
+                if interpreter.resolve(status, pc, translator.places(pc)):
                     continue
             elif status == Status.RAISE:
                 assert translator.pending is not None
@@ -254,17 +267,17 @@ class Cpu:
                 continue
             table = reference.table(Config.of(state))
             try:
-                block = table.single.get(pc) or reference.single(table, pc)
+                block = reference.single(table, pc)
                 state.X[_PC], _, left = block.run(left) or self._tagged(table, pc, left)
             except Trap as trap:
                 raise Left(pc, left - 1, trap) from None
-            if self.core.watch_hit is not None:
+            if self.core.watch_hit is not None or self.core.stale:
                 break
         return left
 
     def _tagged(self, table: Table, pc: int, left: int) -> tuple[int, Table | None, int]:
         """One wide instruction with tags."""
-        block = table.tagged.get(pc) or self.reference.tagged(table, pc)
+        block = self.reference.tagged(table, pc)
         result = block.run(left)
         assert result is not None
         return result
@@ -285,11 +298,11 @@ class Cpu:
         for hook in tuple(self._hooks):
             hook(self, pc)
         if self.breakpoints or self.core.watches:
-            block = table.single.get(pc) or reference.single(table, pc)
+            block = reference.single(table, pc)
         else:
-            block = table.opened.get(pc) or reference.opened(table, pc)
+            block = reference.opened(table, pc)
             if block.length > left:
-                block = table.single.get(pc) or reference.single(table, pc)
+                block = reference.single(table, pc)
         result = block.run(left) or self._tagged(table, pc, left)
         state.X[_PC] = result[0]
         return result[2]

@@ -8,6 +8,9 @@ device, the loader or migration (``invalidate``). Kinds of blocks:
     open     the same without the loop: when something watches block by block
     single   one wide instruction: single steps, breakpoints, the last few of a limit
     tagged   one wide instruction with tags: after a clean block has met one
+
+While the MMU translates, a block is kept for its address *and* the physical page it was found in (``key``), and stays
+within that page: processes with other code at the same address do not disturb one another.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from typing import Any
 from e2kemu import trace
 from e2kemu.cpu.block_source import Bail, Left, SourceMachine
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import PAGE, Core
+from e2kemu.cpu.core import Core
 from e2kemu.cpu.decode import DecodeError, check, decode
 from e2kemu.cpu.disasm import disassemble
 from e2kemu.cpu.fp.machine import trapped
+from e2kemu.cpu.guest_memory import LONGEST_WIDE, PAGE, PAGE_MASK
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.traps import EXC_ILLEGAL_OPCODE
 from e2kemu.cpu.values import divide_signed, remainder_signed, reverse_bits
@@ -38,9 +42,9 @@ Run = Callable[[int], "tuple[int, Table | None, int] | None"]
 
 @dataclass(slots=True)
 class Block:
-    """A translated block. ``pages`` are those its bytes lie in."""
+    """A translated block. ``pages`` are the physical ones its bytes lie in."""
 
-    pc: int
+    key: int
     run: Run
     length: int
     pages: tuple[int, ...]
@@ -48,7 +52,7 @@ class Block:
 
 
 class Table:
-    """Blocks of one configuration and kind, by address."""
+    """Blocks of one configuration and kind, by ``Reference.key``."""
 
     __slots__ = ("cfg", "closed", "opened", "single", "tagged")
 
@@ -108,7 +112,7 @@ class Reference:
     # -- dropping ------------------------------------------------------------------------------------
 
     def invalidate(self, address: int, size: int) -> None:
-        """Bytes from ``address`` on changed: drop the blocks made from their pages."""
+        """Bytes from a physical address on changed: drop the blocks made from their pages."""
         if not self.by_page or size <= 0:
             return
         first, last = address >> PAGE, address + size - 1 >> PAGE
@@ -117,9 +121,9 @@ class Reference:
         else:
             pages = [page for page in self.by_page if first <= page <= last]
         for page in pages:
-            for table, pc in self.by_page.pop(page):
+            for table, key in self.by_page.pop(page):
                 for kind in table.kinds():
-                    if kind.pop(pc, None) is not None:
+                    if kind.pop(key, None) is not None:
                         self.count -= 1
             self.core.unmark_code(page)
 
@@ -138,7 +142,10 @@ class Reference:
 
     def fetch(self, pc: int) -> Wide:
         """Decode the wide instruction at ``pc``. Raises Trap when there is none or it is illegal."""
-        data = self.core.code_at(pc)
+        return self.decoded(self.core.code_at(pc), pc)
+
+    def decoded(self, data: memoryview | bytes, pc: int) -> Wide:
+        """The wide instruction that ``data`` begins with. Raises Trap when it is illegal."""
         try:
             wide = decode(data, self.core.state.model.version, pc)
         except DecodeError as error:
@@ -148,33 +155,52 @@ class Reference:
             raise Trap(EXC_ILLEGAL_OPCODE, reason)
         return wide
 
+    def key(self, pc: int) -> int:
+        """What a block at ``pc`` is kept by: the address, and where it is while the MMU translates. Raises Trap."""
+        core = self.core
+        if not core.paging:
+            return pc
+        page = pc >> PAGE
+        key = pc | core.frame(page) << 64
+        if pc & PAGE_MASK > PAGE_MASK + 1 - LONGEST_WIDE:
+            key |= core.frame_or_none(page + 1) + 1 << 128      # it may go on there
+        return key
+
     def closed(self, table: Table, pc: int) -> Block:
-        """Translate the usual block at ``pc``. Raises Trap when not even its first wide instruction decodes."""
-        return self._keep(table, table.closed, self._translate(table, pc, clean=True, closed=True))
+        """The usual block at ``pc``. Raises Trap when not even its first wide instruction decodes."""
+        key = self.key(pc)
+        return table.closed.get(key) or self._keep(
+            table, table.closed, self._translate(table, key, pc, clean=True, closed=True))
 
     def opened(self, table: Table, pc: int) -> Block:
         """As ``closed``, without loops inside."""
-        return self._keep(table, table.opened, self._translate(table, pc, clean=True, closed=False))
+        key = self.key(pc)
+        return table.opened.get(key) or self._keep(
+            table, table.opened, self._translate(table, key, pc, clean=True, closed=False))
 
     def single(self, table: Table, pc: int) -> Block:
         """One wide instruction."""
-        return self._keep(table, table.single, self._translate(table, pc, clean=True, closed=False, limit=1))
+        key = self.key(pc)
+        return table.single.get(key) or self._keep(
+            table, table.single, self._translate(table, key, pc, clean=True, closed=False, limit=1))
 
     def tagged(self, table: Table, pc: int) -> Block:
         """One wide instruction, with tags."""
-        return self._keep(table, table.tagged, self._translate(table, pc, clean=False, closed=False, limit=1))
+        key = self.key(pc)
+        return table.tagged.get(key) or self._keep(
+            table, table.tagged, self._translate(table, key, pc, clean=False, closed=False, limit=1))
 
     def _keep(self, table: Table, kind: dict[int, Block], block: Block) -> Block:
         if self.count >= BLOCKS_KEPT:
             self.clear()
-        kind[block.pc] = block
+        kind[block.key] = block
         self.count += 1
         for page in block.pages:
-            self.by_page.setdefault(page, set()).add((table, block.pc))
+            self.by_page.setdefault(page, set()).add((table, block.key))
             self.core.mark_code(page)
         return block
 
-    def _translate(self, table: Table, pc: int, *, clean: bool, closed: bool, limit: int = 48) -> Block:
+    def _translate(self, table: Table, key: int, pc: int, *, clean: bool, closed: bool, limit: int = 48) -> Block:
         wides: list[Wide] = []
         machine = self._make(table, pc, wides, clean=clean, closed=closed, limit=limit)
         if machine.loops and machine.first_written:
@@ -192,15 +218,22 @@ class Reference:
         if trace.mask & (trace.Log.IN_ASM | trace.Log.OP):
             self._log(wides[: machine.count], text)
         used = wides[: machine.count]
-        pages = {page for wide in used
+        pages = {self.core.frame(page) for wide in used
                  for page in range(wide.address >> PAGE, (wide.address + wide.size - 1 >> PAGE) + 1)}
-        return Block(pc, names["block"], machine.count, tuple(pages), tuple(wide.address for wide in used))
+        return Block(key, names["block"], machine.count, tuple(pages), tuple(wide.address for wide in used))
 
     def _make(self, table: Table, start: int, wides: list[Wide], *, clean: bool, closed: bool, limit: int,
               assumed: dict[int, int] | None = None) -> SourceMachine:
         machine = SourceMachine(self.core, start, table.cfg, clean=clean, closed=closed, limit=limit, assumed=assumed)
         pc, cfg, index = start, table.cfg, 0
+        first, last = 0, 1 << 64
+        if self.core.paging:
+            first = start & ~PAGE_MASK
+            last = first + PAGE_MASK + 1 - LONGEST_WIDE     # behind it a wide instruction may go on in another page
         while True:
+            if index and not first <= pc <= last:
+                machine.finish_at(pc, cfg)
+                return machine
             if index == len(wides):
                 try:
                     wides.append(self.fetch(pc))

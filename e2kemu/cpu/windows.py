@@ -16,7 +16,7 @@ another one meanwhile); what somebody else writes there keeps the tag of what wa
 from __future__ import annotations
 
 import struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, WINDOW_DOUBLES
 from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS, EXC_WINDOW_BOUNDS
@@ -44,6 +44,9 @@ from e2kemu.cpu.state import (
     Slot,
 )
 
+if TYPE_CHECKING:
+    from e2kemu.cpu.mmu import PageFault
+
 TYPE_REGISTER_UNTIL = BY_NAME["tr"].until
 """Last instruction set with a type register."""
 
@@ -63,14 +66,17 @@ class Trap(Exception):
     """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log.
 
     ``address`` is that of the access or of the instruction, of a page that is missing or forbids it. ``tir`` is
-    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44.
+    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44. ``fault`` is what the MMU has to say of
+    a page.
     """
 
-    def __init__(self, exc: int, detail: str = "", address: int | None = None, tir: int = 0) -> None:
+    def __init__(self, exc: int, detail: str = "", address: int | None = None, tir: int = 0,
+                 fault: PageFault | None = None) -> None:
         super().__init__(exc, detail)
         self.exc = exc
         self.detail = detail
         self.address = address
+        self.fault = fault
         self.tir = tir or 1 << exc
 
 

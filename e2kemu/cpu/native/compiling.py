@@ -17,8 +17,9 @@ from typing import Protocol
 
 from e2kemu import trace
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import PAGE, Core
+from e2kemu.cpu.core import Core
 from e2kemu.cpu.disasm import disassemble
+from e2kemu.cpu.guest_memory import LONGEST_WIDE, PAGE
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.native.codegen import Code, compile_ir
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY
@@ -35,6 +36,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets another thread run."""
 
 Fetch = Callable[[int], "Wide | None"]
+Frames = dict[int, int] | None
+PAGE_SIZE = 1 << PAGE
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class Job:
     observed: Observed
     plain: bool = False     # without assumptions
     epoch: int = 0
+    frames: Frames = None
+    """The physical page of each virtual page that may be looked at; None: they are the same."""
 
 
 @dataclass(slots=True)
@@ -57,13 +62,16 @@ class Region:
     key: int
     code: Code | None
     address: int
-    pages: tuple[int, ...]
+    pages: dict[int, int]
+    """The virtual pages of its code, and the physical ones."""
     source: list[tuple[int, bytes]]
     wides: int
     assumed: Assumed
     plain: bool
     seconds: float
     epoch: int = 0
+    frames: Frames = None
+    """The job's."""
     nodes: frozenset[tuple[int, Config]] = frozenset()
     """Where paths meet in it: entering there is its business."""
     misfits: int = 0
@@ -106,29 +114,42 @@ class Worker:
             del translator
 
 
-def guest_bytes(core: Core, address: int, size: int) -> bytes:
-    """Guest memory as it is; b"" where there is none."""
-    flat = core.space.find(address)
-    if flat is None or flat.block is None or address + size > flat.end:
-        return b""
-    at = flat.block_offset + address - flat.start
-    return bytes(flat.block.mem[at : at + size])
+def guest_bytes(core: Core, frames: Frames, address: int, size: int) -> bytes:
+    """``size`` bytes of code at a virtual address; less where there is no more, or where pages are not known.
+
+    ``frames``: the physical page of each virtual page that may be looked at; None: they are the same.
+    """
+    data = b""
+    while size > 0:
+        count = min(size, PAGE_SIZE - (address & PAGE_SIZE - 1))
+        frame = address >> PAGE if frames is None else frames.get(address >> PAGE)
+        if frame is None:
+            break
+        flat = core.space.find(frame << PAGE)
+        if flat is None or flat.block is None:
+            break
+        at = flat.block_offset + (frame << PAGE) + (address & PAGE_SIZE - 1) - flat.start
+        data += bytes(flat.block.mem[at : at + count])
+        address, size = address + count, size - count
+    return data
 
 
-def compile_region(core: Core, fetch_at: Callable[[int], Wide], job: Job, level: int) -> Region:
-    """Translate the region asked for."""
+def compile_region(core: Core, decoded: Callable[[bytes, int], Wide], job: Job, level: int) -> Region:
+    """Translate the region asked for. ``decoded``: the wide instruction that bytes begin with, at an address, or Trap."""
     began = time.perf_counter()
     cache: dict[int, Wide | None] = {}
     source: dict[int, bytes] = {}
 
     def fetch(pc: int) -> Wide | None:
         if pc not in cache:
-            # taken before decoding: what is installed is compared with it
-            source[pc] = guest_bytes(core, pc, 64) or guest_bytes(core, pc, 8)
-            try:
-                cache[pc] = fetch_at(pc)
-            except Trap:
-                cache[pc] = None
+            cache[pc] = None
+            # what is installed is compared with it
+            data = source[pc] = guest_bytes(core, job.frames, pc, LONGEST_WIDE)
+            if data and not pc & 7:
+                try:
+                    cache[pc] = decoded(data, pc)
+                except Trap:
+                    pass
         return cache[pc]
 
     leaders = find_leaders(job.pc, job.observed.likely, fetch)
@@ -145,13 +166,13 @@ def compile_region(core: Core, fetch_at: Callable[[int], Wide], job: Job, level:
     text = machine.text("region")
     code = compile_ir(text, level=level)
     used = [wide for address, _ in machine.addresses if (wide := cache[address]) is not None]
-    pages = {page for wide in used
+    pages = {page: page if job.frames is None else job.frames[page] for wide in used
              for page in range(wide.address >> PAGE, (wide.address + wide.size - 1 >> PAGE) + 1)}
     listing = [f"{wide.address:#018x}:  {line}" for wide in used for line in disassemble(wide)] \
         if trace.mask & trace.Log.IN_ASM else []
-    return Region(job.pc, job.cfg, config_key(job.cfg), code, code.address("region"), tuple(sorted(pages)),
+    return Region(job.pc, job.cfg, config_key(job.cfg), code, code.address("region"), pages,
                   [(wide.address, source[wide.address][: wide.size]) for wide in used],
-                  machine.total, machine.assumed, job.plain, time.perf_counter() - began, job.epoch,
+                  machine.total, machine.assumed, job.plain, time.perf_counter() - began, job.epoch, job.frames,
                   frozenset(machine.nodes),
                   text=text if trace.mask & trace.Log.OP else "", listing=listing)
 

@@ -4,10 +4,11 @@
     words    64 x u64                 ``Word``
     reads    TLB_ENTRIES x 2 x u64    software TLB of loads: tag, addend
     writes   TLB_ENTRIES x 2 x u64    the same for stores
+    (user)   the same two             these of user code, those of privileged code (PSR.pm)
     jumps    JUMPS x 4 x u64          jump cache: address, configuration key, function, 0
     (rest)   8192 bytes               the interpreter's: ``interp.layout``
 
-A TLB entry of page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is p << 12,
+A TLB entry of virtual page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is p << 12,
 or NEVER. A page is in ``writes`` only while its dirty mark is set and no code was translated from it, in
 either only when all of it is RAM that has arrived; so a hit needs no other test. An access that is not
 aligned misses, for its low address bits are compared with those of the tag.
@@ -32,7 +33,9 @@ PAGE = 12
 WORDS = 64
 READS = WORDS * 8
 WRITES = READS + TLB_ENTRIES * 16
-JUMP_TABLE = WRITES + TLB_ENTRIES * 16
+TLB_SET = 2 * TLB_ENTRIES * 16
+"""Bytes of the two TLBs of a privilege; those of user code are so far behind the others."""
+JUMP_TABLE = READS + 2 * TLB_SET
 INTERPRETER = JUMP_TABLE + JUMPS * 32
 CONTEXT_BYTES = INTERPRETER + 8192
 
@@ -52,13 +55,27 @@ class Word(IntEnum):
     PRESENT = 9     # ``Core.present`` or 0, a byte per page: loads may go there,
     MARKS = 10      # ``Core.code_map``, a byte per page: stores may not,
     DIRTY = 11      # its dirty marks
+    WALK = 12       # beside a TLB miss: IDENTITY, ASK_PYTHON, or the physical address of the page table's root
+    WALK_HIGH = 13  # the same for addresses from HIGH_FROM on
+    HIGH_FROM = 14  # a virtual address
+    LIMIT_ADDRESS = 15  # no virtual address from here on can be translated
     OPERANDS = 16   # three operands of two words, the control register, the result of two words
+    LEVELS = 25     # a page table: bits of an address over its highest level's, see ``WALKS``
+    FRAME = 26      # mask of the physical address in an entry
+    LARGE = 27      # the bit that says that an entry of a higher level is a leaf
+    TABLE = 28      # mask and value of an entry that names another table: user code, privileged code
+    LEAF = 32       # mask and value of an entry that may be used: user load, user store, privileged load and store
 
+
+IDENTITY, ASK_PYTHON = (1 << 64) - 1, (1 << 64) - 2
+"""Values of ``Word.WALK``: virtual addresses are physical; only Python can tell."""
 
 SPECULATIVE = 0x100
 """Flag beside the size of a slow access."""
 ALIGNED = 0x200
 """Flag: a speculative access that is not aligned fails."""
+USER = 0x400
+"""Flag: user code makes the access."""
 
 
 class Status(IntEnum):
@@ -82,6 +99,10 @@ def config_key(cfg: Config) -> int:
     return (cfg.size | cfg.psize << 8 | cfg.dbl << 16 | cfg.pm << 17 | cfg.ac << 18 | cfg.br << 19 | cfg.bgr << 47)
 
 
+_TABLE = 2 * TLB_ENTRIES
+"""Words of one TLB; there are those of loads and stores of privileged code, then of user code."""
+
+
 class Context:
     """The memory, and its parts as memoryviews."""
 
@@ -92,11 +113,10 @@ class Context:
         whole = memoryview(self.buffer.data)[start : start + CONTEXT_BYTES].cast("Q")
         self.address = self.buffer.ctypes.data + start
         self.words = whole[:WORDS]
-        self.reads = whole[READS >> 3 : WRITES >> 3]
-        self.writes = whole[WRITES >> 3 : JUMP_TABLE >> 3]
+        self.tlbs = whole[READS >> 3 : JUMP_TABLE >> 3]
         self.jumps = whole[JUMP_TABLE >> 3 : INTERPRETER >> 3]
         self.interpreter = memoryview(self.buffer.data)[start : start + CONTEXT_BYTES].cast("Q")
-        self._never = memoryview(bytes(b"\xff" * (TLB_ENTRIES * 16))).cast("Q")
+        self._never = memoryview(bytes(b"\xff" * (2 * TLB_SET))).cast("Q")
         self._no_jumps = memoryview(bytes(b"\xff" * (JUMPS * 32))).cast("Q")
         self.forget_pages()
         self.forget_jumps()
@@ -107,27 +127,27 @@ class Context:
         return int(self.state.buffer.ctypes.data)
 
     def forget_pages(self) -> None:
-        """Empty both TLBs."""
-        self.reads[:] = self._never
-        self.writes[:] = self._never
+        """Empty all TLBs."""
+        self.tlbs[:] = self._never
 
     def forget_writes(self) -> None:
-        """Empty the TLB of stores."""
-        self.writes[:] = self._never
+        """Empty the TLBs of stores."""
+        never = self._never[:_TABLE]
+        self.tlbs[_TABLE : 2 * _TABLE] = never
+        self.tlbs[3 * _TABLE :] = never
 
     def forget_page(self, page: int, *, writes_only: bool = False) -> None:
-        """Drop one page."""
+        """Drop one virtual page."""
         at = 2 * (page & TLB_ENTRIES - 1)
-        for table in (self.writes,) if writes_only else (self.writes, self.reads):
-            if table[at] == page << PAGE:
-                table[at] = NEVER
+        for table in (1, 3) if writes_only else range(4):
+            if self.tlbs[table * _TABLE + at] == page << PAGE:
+                self.tlbs[table * _TABLE + at] = NEVER
 
-    def remember_page(self, page: int, host: int, *, write: bool) -> None:
-        """Guest page ``page`` is at ``host``."""
-        at = 2 * (page & TLB_ENTRIES - 1)
-        table = self.writes if write else self.reads
-        table[at + 1] = host - (page << PAGE) & NEVER
-        table[at] = page << PAGE
+    def remember_page(self, page: int, host: int, *, write: bool, user: bool) -> None:
+        """Virtual page ``page`` is at ``host``."""
+        at = (2 * user + write) * _TABLE + 2 * (page & TLB_ENTRIES - 1)
+        self.tlbs[at + 1] = host - (page << PAGE) & NEVER
+        self.tlbs[at] = page << PAGE
 
     # -- the jump cache ----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, WINDOW_DOUBLES
-from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, WRITES
+from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, USER, WRITES
 from e2kemu.cpu.native.paths import LIKELY, Unsupported
 from e2kemu.cpu.native.registers import Registers
 from e2kemu.cpu.native.values import Ir
@@ -87,7 +87,7 @@ class Memory(Registers):
 
     def _flags(self, size: int) -> int:
         strict = self.speculative and self.aligned
-        return size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if strict else 0)
+        return size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if strict else 0) | (USER if self.user_tlbs else 0)
 
     def load(self, address: Ir, size: int) -> Ir:
         text = self.as_bits(address, 64)

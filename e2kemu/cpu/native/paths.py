@@ -134,6 +134,8 @@ class Paths(LlvmValues):
         self.addresses: list[tuple[int, int]] = []
         """(address, size) of the wide instructions translated."""
         self.loops = False
+        self.user_tlbs = 0
+        """How far the TLBs of the code's privilege are behind those of privileged code."""
         self.speculative = self.aligned = False
         self.fault: Ir = 0
         self.condition: Ir = 0

@@ -24,7 +24,7 @@ from e2kemu.cpu.config import Config
 from e2kemu.cpu.fp.machine import PFPFR
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
-from e2kemu.cpu.native.layout import READS, WRITES, Status, Word, config_key
+from e2kemu.cpu.native.layout import READS, TLB_SET, WRITES, Status, Word, config_key
 from e2kemu.cpu.native.memory import ZEROED, Memory
 from e2kemu.cpu.native.paths import ACT_CALL, ACT_NONE, ACT_RETURN, UNLIKELY, Facts, Node, Unsupported
 from e2kemu.cpu.native.values import Ir, signed_text
@@ -49,6 +49,7 @@ class RegionMachine(Memory, Floating):
 
     def translate(self, start: int, cfg: Config, likely: dict[int, int], fetch: Callable[[int], Wide | None]) -> None:
         """Translate everything reachable from ``start``. ``fetch`` gives the wide instruction at an address or None."""
+        self.user_tlbs = 0 if cfg.pm else TLB_SET       # a path that changes PSR ends the region
         facts = Facts(likely=dict(likely), numeric=dict(self.assumed.numeric), preds=set(self.assumed.preds))
         self._new_node(start, cfg, facts)
         while self.pending:
@@ -270,7 +271,8 @@ class RegionMachine(Memory, Floating):
         word = {item: self.name(f"getelementptr i64, ptr %c, i64 {int(item)}") for item in (Word.LEFT, Word.KEY)}
         flag = self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr %c, i64 {int(Word.EXIT)}')}")
         head += [f"%exit = inttoptr i64 {flag} to ptr",
-                 f"%reads = getelementptr i8, ptr %c, i64 {READS}", f"%writes = getelementptr i8, ptr %c, i64 {WRITES}"]
+                 f"%reads = getelementptr i8, ptr %c, i64 {READS + self.user_tlbs}",
+                 f"%writes = getelementptr i8, ptr %c, i64 {WRITES + self.user_tlbs}"]
         base = self.name(self._state("X", Slot.BASE))
         head.append(f"%b = load i64, ptr {base}")
         for part, shift in (("R", 3), ("E", 3), ("T", 0)):

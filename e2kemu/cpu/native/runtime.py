@@ -1,5 +1,6 @@
 """What native code calls, as LLVM IR written once: part of the interpreter's host code (``interp.build``).
 
+    e2k_walk(context, address, kind) -> physical page          the MMU's page table, where it is in RAM; all ones: ask Python
     e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned, RAM at 0, else Python
     e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
     e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
@@ -11,7 +12,18 @@ The status of a load is 0, Status.RAISE, or Status.STEP when a speculative load 
 from __future__ import annotations
 
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
-from e2kemu.cpu.native.layout import ALIGNED, READS, TLB_ENTRIES, WRITES, Word
+from e2kemu.cpu.native.layout import (
+    ALIGNED,
+    ASK_PYTHON,
+    IDENTITY,
+    PAGE,
+    READS,
+    TLB_ENTRIES,
+    TLB_SET,
+    USER,
+    WRITES,
+    Word,
+)
 from e2kemu.cpu.state import (
     BGR,
     BR,
@@ -68,11 +80,63 @@ class _Text:
         return self.name(f"load i64, ptr {self.name(f'getelementptr i64, ptr %c, i64 {int(item)}')}")
 
 
+def _walk(t: _Text) -> None:
+    """Read the page table as the MMU does when nothing is to be changed in it: kind is 0 user load, 1 user store, 2, 3 the
+    same of privileged code."""
+    t.put("define i64 @e2k_walk(ptr %c, i64 %a, i64 %kind) nounwind cold {", "entry:")
+    from_, limit = t.word(Word.HIGH_FROM), t.word(Word.LIMIT_ADDRESS)
+    high = t.name(f"icmp uge i64 %a, {from_}")
+    root = t.name(f"select i1 {high}, i64 {t.word(Word.WALK_HIGH)}, i64 {t.word(Word.WALK)}")
+    pages, ram, present = t.word(Word.PAGES), t.word(Word.RAM), t.word(Word.PRESENT)
+    frame, large = t.word(Word.FRAME), t.word(Word.LARGE)
+    masks = t.name(f"getelementptr i64, ptr %c, i64 {int(Word.TABLE)}")
+    privilege = t.op("and", "%kind", 2)
+    table = t.name(f"getelementptr i64, ptr {masks}, i64 {privilege}")
+    table_mask = t.name(f"load i64, ptr {table}")
+    table_value = t.name(f"load i64, ptr {t.name(f'getelementptr i64, ptr {table}, i64 1')}")
+    masks = t.name(f"getelementptr i64, ptr %c, i64 {int(Word.LEAF)}")
+    leaf = t.name(f"getelementptr i64, ptr {masks}, i64 {t.op('shl', '%kind', 1)}")
+    leaf_mask = t.name(f"load i64, ptr {leaf}")
+    leaf_value = t.name(f"load i64, ptr {t.name(f'getelementptr i64, ptr {leaf}, i64 1')}")
+    t.put(f"%inside = icmp ult i64 %a, {limit}", f"%known = icmp ult i64 {root}, {ASK_PYTHON}",
+          "%good = and i1 %inside, %known", "br i1 %good, label %level3, label %python")
+    base = root
+    for level in (3, 2, 1, 0):
+        shift = PAGE + 9 * level
+        t.put(f"level{level}:")
+        index = t.field("%a", shift, 511)
+        place = t.op("add", base, t.op("shl", index, 3))
+        page = t.op("lshr", place, PAGE)
+        t.put(f"br i1 {t.name(f'icmp ult i64 {page}, {pages}')}, label %in{level}, label %python", f"in{level}:")
+        t.put(f"br i1 {t.name(f'icmp eq i64 {present}, 0')}, label %read{level}, label %map{level}", f"map{level}:")
+        there = t.name(f"load i8, ptr {t.name(f'inttoptr i64 {t.op("add", present, page)} to ptr')}")
+        t.put(f"br i1 {t.name(f'icmp ne i8 {there}, 0')}, label %read{level}, label %python", f"read{level}:")
+        host = t.name(f"inttoptr i64 {t.op('add', ram, place)} to ptr")
+        entry = t.name(f"load atomic i64, ptr {host} monotonic, align 8")
+        physical = t.op("and", entry, frame)
+        if level:
+            is_large = t.name(f"icmp ne i64 {t.op('and', entry, large)}, 0")
+            t.put(f"br i1 {is_large}, label %{'leaf' if level < 3 else 'python'}{level if level < 3 else ''}, label %table{level}",
+                  f"table{level}:")
+            t.put(f"br i1 {t.name(f'icmp eq i64 {t.op("and", entry, table_mask)}, {table_value}')}, label %level{level - 1}, "
+                  "label %python")
+            base = physical
+        if level < 3:
+            if level:
+                t.put(f"leaf{level}:")
+            fits = t.name(f"icmp eq i64 {t.op('and', entry, leaf_mask)}, {leaf_value}")
+            t.put(f"br i1 {fits}, label %found{level}, label %python", f"found{level}:")
+            inner = (1 << shift) - 1
+            whole = t.op("or", t.op("and", physical, ~inner), t.op("and", "%a", inner))
+            t.put(f"ret i64 {t.op('lshr', whole, PAGE)}")
+    t.put("python:", "ret i64 -1", "}")
+
+
 def _find(t: _Text, table: int) -> None:
     """Look the page up, or take it into the TLB: go to %found with %host, or to %python.
 
-    The RAM at address 0 is known by its maps (``Word.RAM`` and those behind it), so that a guest that walks
-    through more pages than the TLB holds need not go to Python for each.
+    The RAM at address 0 is known by its maps (``Word.RAM`` and those behind it), and so is where the page table is, so that
+    a guest that walks through more pages than the TLB holds need not go to Python for each.
     """
     store = table == WRITES
     t.put("%size = and i64 %flags, 255", "%low = and i64 %a, 4095", "%end = add i64 %low, %size",
@@ -81,25 +145,37 @@ def _find(t: _Text, table: int) -> None:
           "%refuse = and i1 %isodd, %isstrict", "%away = or i1 %over, %refuse",
           "br i1 %away, label %python, label %one",
           "one:", "%page = lshr i64 %a, 12", f"%index = and i64 %page, {TLB_ENTRIES - 1}",
-          f"%table = getelementptr i8, ptr %c, i64 {table}", "%item = getelementptr [2 x i64], ptr %table, i64 %index",
+          f"%user = and i64 %flags, {USER}", f"%behind = mul i64 %user, {TLB_SET // USER}",
+          f"%table0 = getelementptr i8, ptr %c, i64 {table}", "%table = getelementptr i8, ptr %table0, i64 %behind",
+          "%item = getelementptr [2 x i64], ptr %table, i64 %index",
           "%second = getelementptr i64, ptr %item, i64 1", "%tag = load i64, ptr %item", "%wanted = and i64 %a, -4096",
           "%same = icmp eq i64 %tag, %wanted", "%have = load i64, ptr %second",
           "br i1 %same, label %found, label %look", "look:")
-    pages, ram = t.word(Word.PAGES), t.word(Word.RAM)
-    t.put(f"%inside = icmp ult i64 %page, {pages}", "br i1 %inside, label %ask, label %python", "ask:")
+    pages, ram, walk = t.word(Word.PAGES), t.word(Word.RAM), t.word(Word.WALK)
+    t.put(f"%flat = icmp eq i64 {walk}, {IDENTITY}", "br i1 %flat, label %have_frame, label %walk", "walk:",
+          "%isuser = icmp ne i64 %user, 0", f"%kind = select i1 %isuser, i64 {int(store)}, i64 {2 + store}",
+          "%walked = call i64 @e2k_walk(ptr %c, i64 %a, i64 %kind)",
+          "br label %have_frame", "have_frame:", "%frame = phi i64 [ %page, %look ], [ %walked, %walk ]")
+    t.put(f"%inside = icmp ult i64 %frame, {pages}", "br i1 %inside, label %ask, label %python", "ask:")
+    moved = t.op("add", ram, t.op("shl", t.op("sub", "%frame", "%page"), PAGE))
     present = t.word(Word.PRESENT)
     t.put(f"%all = icmp eq i64 {present}, 0", "br i1 %all, label %here, label %map", "map:")
-    t.put(f"%pa = add i64 {present}, %page", "%pp = inttoptr i64 %pa to ptr", "%pv = load i8, ptr %pp",
+    t.put(f"%pa = add i64 {present}, %frame", "%pp = inttoptr i64 %pa to ptr", "%pv = load i8, ptr %pp",
           "%is = icmp ne i8 %pv, 0", "br i1 %is, label %here, label %python", "here:")
     if store:
         marks, dirty = t.word(Word.MARKS), t.word(Word.DIRTY)
-        t.put(f"%ma = add i64 {marks}, %page", "%mp = inttoptr i64 %ma to ptr", "%mv = load i8, ptr %mp",
+        t.put(f"%ma = add i64 {marks}, %frame", "%mp = inttoptr i64 %ma to ptr", "%mv = load i8, ptr %mp",
               "%free = icmp eq i8 %mv, 0", "br i1 %free, label %take, label %python", "take:",
-              f"%da = add i64 {dirty}, %page", "%dp = inttoptr i64 %da to ptr", "store i8 1, ptr %dp")
+              f"%da = add i64 {dirty}, %frame", "%dp = inttoptr i64 %da to ptr", "store i8 1, ptr %dp",
+              f"store i64 {moved}, ptr %second", "store i64 %wanted, ptr %item",
+              # another CPU may have marked the page as code since it was looked at, and closed this TLB before it was opened
+              "fence seq_cst", "%again = load volatile i8, ptr %mp", "%still = icmp eq i8 %again, 0",
+              "br i1 %still, label %taken, label %close", "close:", "store i64 -1, ptr %item", "br label %python", "taken:",
+              "br label %found")
     else:
-        t.put("br label %take", "take:")
-    t.put("store i64 %wanted, ptr %item", f"store i64 {ram}, ptr %second", "br label %found", "found:",
-          f"%addend = phi i64 [ %have, %one ], [ {ram}, %take ]",
+        t.put(f"store i64 {moved}, ptr %second", "store i64 %wanted, ptr %item", "br label %taken", "taken:",
+              "br label %found")
+    t.put("found:", f"%addend = phi i64 [ %have, %one ], [ {moved}, %taken ]",
           "%where = add i64 %a, %addend", "%host = inttoptr i64 %where to ptr",
           "switch i64 %size, label %python [ i64 1, label %s1 i64 2, label %s2 i64 4, label %s4 i64 8, label %s8 ]")
 
@@ -230,7 +306,7 @@ def _return(t: _Text) -> None:
 def module(offsets: dict[str, int]) -> str:
     """The IR text. ``offsets`` are those of the CPU state's parts."""
     parts = []
-    for write in (_load, _store, _enter, _return):
+    for write in (_walk, _load, _store, _enter, _return):
         text = _Text(offsets)
         write(text)
         parts += text.lines

@@ -21,20 +21,32 @@ import numpy as np
 
 from e2kemu import trace
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import PAGE, Core
+from e2kemu.cpu.core import Core
 from e2kemu.cpu.fp import OPERATIONS
 from e2kemu.cpu.fp.machine import PFPFR
+from e2kemu.cpu.guest_memory import PAGE
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
 from e2kemu.cpu.native.codegen import Code
 from e2kemu.cpu.native.codegen import disassemble as disassemble_host
-from e2kemu.cpu.native.compiling import Job, Region, Worker, compile_region, guest_bytes
+from e2kemu.cpu.native.compiling import Frames, Job, Region, Worker, compile_region, guest_bytes
 from e2kemu.cpu.native.floating import CONTROL, RESULT
 from e2kemu.cpu.native.interp.build import HostCode
-from e2kemu.cpu.native.layout import ALIGNED, NEVER, SPECULATIVE, TLB_ENTRIES, Context, Status, Word, config_key
+from e2kemu.cpu.native.layout import (
+    ALIGNED,
+    ASK_PYTHON,
+    IDENTITY,
+    NEVER,
+    SPECULATIVE,
+    TLB_ENTRIES,
+    Context,
+    Status,
+    Word,
+    config_key,
+)
 from e2kemu.cpu.native.paths import Observed
 from e2kemu.cpu.rights import READ, WRITE
-from e2kemu.cpu.state import CTPR1, UPSR, Slot
+from e2kemu.cpu.state import CTPR1, PSR, UPSR, Slot
 
 HOT = 12
 """Times a place is met before it is translated."""
@@ -71,14 +83,21 @@ _Store = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, cty
 _PRIMITIVES = tuple(OPERATIONS.values())
 
 
-class Translator:
-    """The JIT tier of one CPU. ``fetch(pc)`` decodes the wide instruction there or raises Trap."""
+NEIGHBOURS = 4
+"""Pages on each side of the one asked for that a region may reach into while the MMU translates."""
 
-    def __init__(self, core: Core, fetch: Callable[[int], Wide]) -> None:
-        self.core, self.fetch = core, fetch
+Where = tuple[int, int, int]
+"""What a region is kept by: address, configuration key, physical page."""
+
+
+class Translator:
+    """The JIT tier of one CPU. ``decoded``: the wide instruction that bytes begin with, at an address, or Trap."""
+
+    def __init__(self, core: Core, decoded: Callable[[bytes, int], Wide]) -> None:
+        self.core, self.decoded = core, decoded
         self.context = Context(core.state)
-        core.on_code = lambda page: self.context.forget_page(page, writes_only=True)
-        core.on_protection_change.append(self._rights_changed)
+        core.on_code = self._code_marked
+        core.on_translation_change.append(self._translations_changed)
         HostCode.get()      # regions call what is in it
         self._slow_load, self._slow_store = _Load(self._load), _Store(self._store)
         words = self.context.words
@@ -89,8 +108,9 @@ class Translator:
         words[Word.EXIT] = np.frombuffer(core.exit_flag, dtype=np.uint32).ctypes.data
         self.pending: BaseException | None = None
         """What a slow access raised."""
-        self.regions: dict[tuple[int, int], Region] = {}
-        self.by_page: dict[int, set[tuple[int, int]]] = {}
+        self.regions: dict[Where, Region] = {}
+        self.by_page: dict[int, set[Where]] = {}
+        """Physical page -> regions with code from it."""
         self.statistics = Statistics()
         self._heat: dict[tuple[int, Config], int] = {}
         self._graves: list[Code] = []
@@ -108,9 +128,9 @@ class Translator:
         """Places for which a job is under way."""
         self._spared: set[tuple[int, Config]] = set()
         """Places that a region contained when they were asked for."""
-        self._refused: set[tuple[int, Config]] = set()
-        self.installed: Callable[[int], None] = lambda pc: None
-        """Called with the address of a region that is there from now on."""
+        self._refused: set[Where] = set()
+        self.installed: Callable[[int, int], None] = lambda pc, frame: None
+        """Called with address and physical page of a region that is there from now on."""
         self.epoch = 0
         """Grows when everything is dropped: what was asked before does not count."""
 
@@ -131,6 +151,7 @@ class Translator:
         self.context.forget_pages()
         self._harvests.clear()
         words[Word.PAGES] = 0
+        self._tell_walk()
         if not core.ram_limit or flat is None or flat.block is None or flat.block_offset & (1 << PAGE) - 1:
             return
         self._maps = [np.frombuffer(view, dtype=np.uint8) for view in (core.code_map, core.dirty, core.present or b"")]
@@ -149,10 +170,39 @@ class Translator:
                 self._harvests = [(b, b.harvests) for b, _ in self._harvests]
                 break
 
+    def _tell_walk(self) -> None:
+        """Tell generated code what to do beside a TLB miss."""
+        words, walk = self.context.words, None
+        words[Word.WALK] = words[Word.WALK_HIGH] = ASK_PYTHON if self.core.paging else IDENTITY
+        if self.core.paging and not self.core.watches:
+            walk = self.core.mmu.native_walk()
+        if walk is None:
+            return
+        words[Word.FRAME], words[Word.LARGE] = walk.frame, walk.large
+        for start, pairs in ((Word.TABLE, walk.tables), (Word.LEAF, walk.leaves)):
+            for number, (mask, value) in enumerate(pairs):
+                words[start + 2 * number], words[start + 2 * number + 1] = mask, value
+        words[Word.HIGH_FROM], words[Word.LIMIT_ADDRESS] = walk.high_from, walk.limit
+        words[Word.WALK], words[Word.WALK_HIGH] = walk.root, walk.high_root
+
+    def where(self, pc: int, cfg: Config) -> Where:
+        """What a region for ``pc`` is kept by now."""
+        return pc, config_key(cfg), self.core.frame_or_none(pc >> PAGE)
+
+    def places(self, pc: int) -> list[int]:
+        """Addresses in the page of ``pc`` that there are regions for."""
+        frame = self.core.frame_or_none(pc >> PAGE)
+        return [place for place, _, where in self.by_page.get(frame, ()) if where == frame and place >> PAGE == pc >> PAGE]
+
+    def _mapped(self, region: Region) -> bool:
+        """Whether its code is where it was."""
+        return not self.core.paging or all(
+            self.core.frame_or_none(page) == frame for page, frame in region.pages.items())
+
     def has(self, pc: int, cfg: Config) -> bool:
         """A region is there; the jump cache knows it (again)."""
-        region = self.regions.get((pc, config_key(cfg)))
-        if region is None:
+        region = self.regions.get(self.where(pc, cfg))
+        if region is None or not self._mapped(region):
             return False
         self.context.remember_jump(pc, region.key, region.address)
         return True
@@ -188,20 +238,29 @@ class Translator:
         """Ask the compiling thread for a region."""
         if (pc, cfg) not in self._asked:
             self._asked.add((pc, cfg))
-            Worker.ask(self, Job(pc, cfg, self._observe(), plain, self.epoch))
+            Worker.ask(self, Job(pc, cfg, self._observe(), plain, self.epoch, self._frames(pc)))
+
+    def _frames(self, pc: int) -> Frames:
+        """Where the code around ``pc`` is: the compiling thread cannot ask the MMU."""
+        if not self.core.paging:
+            return None
+        page = pc >> PAGE
+        found = {near: self.core.frame_or_none(near) for near in range(max(page - NEIGHBOURS, 0), page + NEIGHBOURS + 1)}
+        return {near: frame for near, frame in found.items() if frame >= 0}
 
     def translate_now(self, pc: int, cfg: Config) -> bool:
         """Translate what starts at ``pc``; False when that was done before."""
-        if (pc, cfg) in self._refused:
+        where = self.where(pc, cfg)
+        if where in self._refused:
             return False
-        self._refused.add((pc, cfg))
-        job = Job(pc, cfg, self._observe(), False, self.epoch)
-        self._take(compile_region(self.core, self.fetch, job, self.level))
+        self._refused.add(where)
+        job = Job(pc, cfg, self._observe(), False, self.epoch, self._frames(pc))
+        self._take(compile_region(self.core, self.decoded, job, self.level))
         return self.has(pc, cfg)
 
     def misfit(self, pc: int, cfg: Config) -> None:
         """The region at ``pc`` did not fit the tags."""
-        region = self.regions.get((pc, config_key(cfg)))
+        region = self.regions.get(self.where(pc, cfg))
         if region is None:
             return
         region.misfits += 1
@@ -222,25 +281,26 @@ class Translator:
             self._bury(region)
             return
         for address, data in region.source:
-            if guest_bytes(self.core, address, len(data)) != data:
+            if guest_bytes(self.core, region.frames, address, len(data)) != data:
                 self._heat.pop((region.pc, region.cfg), None)
                 self._bury(region)
                 return
         if len(self.regions) >= MAX_REGIONS:
             self.clear()
             region.epoch = self.epoch
-        place = region.pc, region.key
-        old = self.regions.get(place)
+        where = region.pc, region.key, region.pages[region.pc >> PAGE]
+        old = self.regions.get(where)
         if old is not None:
             self._bury(old)
-        self.regions[place] = region
-        for page in region.pages:
-            self.by_page.setdefault(page, set()).add(place)
+        self.regions[where] = region
+        for page in region.pages.values():
+            self.by_page.setdefault(page, set()).add(where)
             self.core.mark_code(page)
         self.statistics.regions += 1
         self.statistics.seconds += region.seconds
-        self.context.remember_jump(region.pc, region.key, region.address)
-        self.installed(region.pc)
+        if self._mapped(region):
+            self.context.remember_jump(region.pc, region.key, region.address)
+        self.installed(region.pc, region.pages[region.pc >> PAGE])
         if trace.mask & trace.Log.IN_ASM:
             trace.log("\n".join(["----------------", f"IN: {region.pc:#x}", *region.listing]))
         if trace.mask & trace.Log.OP:
@@ -258,25 +318,35 @@ class Translator:
     # -- dropping ----------------------------------------------------------------------------------------
 
     def invalidate(self, address: int, size: int) -> None:
-        """Bytes from ``address`` on changed: drop the regions made from their pages."""
+        """Bytes from a physical address on changed: drop the regions made from their pages."""
         if not self.by_page or size <= 0:
             return
         first, last = address >> PAGE, address + size - 1 >> PAGE
         for page in [page for page in self.by_page if first <= page <= last]:
-            for place in self.by_page.pop(page, ()):
-                region = self.regions.pop(place, None)
+            for where in self.by_page.pop(page, ()):
+                region = self.regions.pop(where, None)
                 if region is not None:
-                    self.context.forget_jump(*place)
+                    self.context.forget_jump(where[0], where[1])
                     self._heat.pop((region.pc, region.cfg), None)
-                    self._refused.discard((region.pc, region.cfg))
+                    self._refused.discard(where)
                     self._bury(region)
 
-    def _rights_changed(self, first: int, last: int) -> None:
+    def _code_marked(self, page: int) -> None:
+        """Code was translated from a physical page: it leaves the TLBs of stores. Any thread."""
+        if self.core.paging:
+            self.context.forget_writes()
+        else:
+            self.context.forget_page(page, writes_only=True)
+
+    def _translations_changed(self, first: int, last: int) -> None:
         if last - first >= TLB_ENTRIES:
             self.context.forget_pages()
-            return
-        for page in range(first, last + 1):
-            self.context.forget_page(page)
+        else:
+            for page in range(first, last + 1):
+                self.context.forget_page(page)
+        if self.core.paging:
+            self.context.forget_jumps()
+            self._tell_walk()
 
     def clear(self) -> None:
         """Drop everything, also what is being translated."""
@@ -376,14 +446,15 @@ class Translator:
 
     def _remember(self, address: int, *, write: bool) -> None:
         """Put the page just accessed into the TLB, if every access to it may go there."""
-        page = address >> PAGE
-        if (write and page in self.core.code_pages) or self.core.watched(page):
+        core, page = self.core, address >> PAGE
+        if core.watched(page):
             return
-        flat = self.core.space.find(address)
+        access, start = (WRITE if write else READ), page << PAGE
+        if not core.may(start, 1 << PAGE, access):
+            return
+        start = core.translate(start, access)
+        flat = core.space.find(start)
         if flat is None or flat.block is None or (write and not flat.writable):
-            return
-        start = page << PAGE
-        if not self.core.may(start, 1 << PAGE, WRITE if write else READ):
             return
         if start < flat.start or start + (1 << PAGE) > flat.end:
             return
@@ -394,7 +465,9 @@ class Translator:
             self._harvests.append((block, block.harvests))
         if write:
             block.dirty[at >> PAGE] = 1
-        self.context.remember_page(page, block.view.ctypes.data + at, write=write)
+        self.context.remember_page(page, block.view.ctypes.data + at, write=write, user=not core.state.S[PSR] & 1)
+        if write and start >> PAGE in core.code_pages:
+            self.context.forget_page(page, writes_only=True)    # asked last: another CPU may have made it one just now
 
     # -- compiling ---------------------------------------------------------------------------------------
 
@@ -410,7 +483,7 @@ class Translator:
             self._asked.discard(place)
             return
         try:
-            self._done.append(compile_region(self.core, self.fetch, job, self.level))
+            self._done.append(compile_region(self.core, self.decoded, job, self.level))
         except Exception as error:
             # a defect of the translator: the code stays with the other tiers, and is not asked for again
             self.statistics.failed += 1

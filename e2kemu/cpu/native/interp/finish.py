@@ -63,6 +63,7 @@ from e2kemu.cpu.native.interp.layout import (
     PAGES,
     PREDICATE,
     PREDICATE_MAP,
+    PRIVILEGE_BIT,
     PRIVILEGED,
     RECORD,
     REGION,
@@ -308,7 +309,7 @@ def transfer(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: in
     if watch(load64(c + EXIT_FLAG)):
         return leave(s, c, u, w, t, left, EXIT, h)
     slot = c + PAGES + 16 * (u >> 12 & PAGE_SLOTS - 1)
-    if load64(slot) != u >> 12 or u & 7:
+    if load64(slot) != (u >> 12 | load64(c + PRIVILEGED) << PRIVILEGE_BIT) or u & 7:
         return leave(s, c, u, w, t, left, PAGE, h)
     table = load64(slot + 8)
     index = load32(table + 4 * (u >> 3 & 511))
@@ -344,7 +345,7 @@ def onward(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int)
 def begin(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
     """Go on at address ``u``, which somebody met, whatever the translator has for it."""
     slot = c + PAGES + 16 * (u >> 12 & PAGE_SLOTS - 1)
-    if load64(slot) == u >> 12:
+    if load64(slot) == u >> 12 | load64(c + PRIVILEGED) << PRIVILEGE_BIT:
         index = load32(load64(slot + 8) + 4 * (u >> 3 & 511))
         if index:
             record = load64(c + ARENA) + RECORD * index
@@ -359,7 +360,7 @@ def begin(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) 
 def resume(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
     """Go on at address ``u``, whatever the translator has for it."""
     slot = c + PAGES + 16 * (u >> 12 & PAGE_SLOTS - 1)
-    if load64(slot) != u >> 12 or u & 7:
+    if load64(slot) != (u >> 12 | load64(c + PRIVILEGED) << PRIVILEGE_BIT) or u & 7:
         return leave(s, c, u, w, t, left, PAGE, h)
     table = load64(slot + 8)
     index = load32(table + 4 * (u >> 3 & 511))

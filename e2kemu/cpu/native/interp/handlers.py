@@ -19,7 +19,7 @@ from e2kemu.cpu.isa import notation
 from e2kemu.cpu.native.floating import MASKED, ROUNDING, STICKY, Floating
 from e2kemu.cpu.native.interp import layout as at
 from e2kemu.cpu.native.interp.lowlevel import CONVENTION, STATE
-from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, WRITES
+from e2kemu.cpu.native.layout import ALIGNED, READS, SPECULATIVE, TLB_ENTRIES, TLB_SET, USER, WRITES
 from e2kemu.cpu.native.paths import LIKELY, Assumed, SlotVar, Unsupported
 from e2kemu.cpu.native.registers import Registers
 from e2kemu.cpu.native.values import Ir
@@ -296,9 +296,10 @@ class HandlerMachine(Registers, Floating):
             value = self.name(f"zext i{8 * size} {value} to i64")
         join = self._new_label("have")
         self.emit(f"br label %{join}")
-        answer, first, status, bad = (self.fresh() for _ in range(4))
+        given, answer, first, status, bad = (self.fresh() for _ in range(5))
         self.outlined += [
-            f"slow{fast}:", f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {flags})",
+            f"slow{fast}:", f"{given} = or i64 %userflag, {flags}",
+            f"{answer} = call {{i64, i64}} @e2k_load(ptr %c, i64 {text}, i64 {given})",
             f"{first} = extractvalue {{i64, i64}} {answer}, 0", f"{status} = extractvalue {{i64, i64}} {answer}, 1",
             f"store i64 {status}, ptr %why", f"{bad} = icmp ne i64 {status}, 0",
             f"br i1 {bad}, label %{self._fail()}, label %{join}"]
@@ -318,9 +319,10 @@ class HandlerMachine(Registers, Floating):
         self.emit(f"store i{8 * size} {short}, ptr {host}, align 1")
         join = self._new_label("done")
         self.emit(f"br label %{join}")
-        status, before, after, bad = (self.fresh() for _ in range(4))
+        given, status, before, after, bad = (self.fresh() for _ in range(5))
         self.outlined += [
-            f"slow{fast}:", f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {flags}, i64 {full})",
+            f"slow{fast}:", f"{given} = or i64 %userflag, {flags}",
+            f"{status} = call i64 @e2k_store(ptr %c, i64 {text}, i64 {given}, i64 {full})",
             f"store i64 {status}, ptr %why", f"{bad} = icmp ugt i64 {status}, 1",
             f"br i1 {bad}, label %{self._fail()}, label %good{fast}", f"good{fast}:",
             f"{before} = load i64, ptr %stored", f"{after} = or i64 {before}, {status}",
@@ -385,7 +387,11 @@ class HandlerMachine(Registers, Floating):
                 f"%e = getelementptr i8, ptr %w, i64 {extensions}",
                 f"%sources = getelementptr i8, ptr %c, i64 {at.SOURCES}",
                 f"%slots = getelementptr i8, ptr %c, i64 {at.SLOTS}", f"%why = getelementptr i8, ptr %c, i64 {at.WHY}",
-                f"%reads = getelementptr i8, ptr %c, i64 {READS}", f"%writes = getelementptr i8, ptr %c, i64 {WRITES}",
+                # user code has TLBs of its own
+                f"%privileged = getelementptr i8, ptr %c, i64 {at.PRIVILEGED}", "%pm = load i64, ptr %privileged",
+                "%um = xor i64 %pm, 1", f"%userflag = mul i64 %um, {USER}", f"%behind = mul i64 %um, {TLB_SET}",
+                f"%reads0 = getelementptr i8, ptr %c, i64 {READS}", "%reads = getelementptr i8, ptr %reads0, i64 %behind",
+                f"%writes = getelementptr i8, ptr %reads, i64 {WRITES - READS}",
                 "br label %body", *head, *body, "}"]
         return "\n".join(text)
 

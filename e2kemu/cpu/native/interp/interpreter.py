@@ -10,15 +10,18 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from e2kemu.cpu.core import PAGE, Core
+from e2kemu.cpu.core import Core
+from e2kemu.cpu.guest_memory import PAGE
 from e2kemu.cpu.native.interp import layout as at
 from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.cpu.native.interp.tables import Tables, make
 from e2kemu.cpu.native.layout import NEVER, Context, Status, Word
+from e2kemu.cpu.state import PSR
 from e2kemu.cpu.windows import Trap
 
 RECORDS = 1 << 19
@@ -43,6 +46,14 @@ def tables(version: int) -> Tables:
         return _tables[version]
 
 
+class Place(NamedTuple):
+    """Where a table's code is: virtual page, physical page, and the physical one of the virtual page behind (-1: none)."""
+
+    page: int
+    frame: int
+    following: int
+
+
 class Interpreter:
     """Executes code natively from the state's PC on. ``hot``: tell of places that are hot."""
 
@@ -53,8 +64,11 @@ class Interpreter:
         self._interpret = _Run(code.address("e2k_interpret"))
         self.tables = tables(core.state.model.version)
         self.arena: NDArray[np.uint64] = np.zeros(RECORDS * (at.RECORD // 8), dtype=np.uint64)
-        self.pages: dict[int, NDArray[np.uint64]] = {}
-        """Page -> its table."""
+        self.pages: dict[Place, NDArray[np.uint64]] = {}
+        """The pages' tables."""
+        self.by_frame: dict[int, set[Place]] = {}
+        """Physical page -> tables with code from it."""
+        core.on_translation_change.append(self._translations_changed)
         self._state_address = context.state_address
         words = context.interpreter
         for place, value in ((at.ARENA, self.arena.ctypes.data), (at.CURSOR, 1), (at.CAPACITY, RECORDS),
@@ -69,6 +83,10 @@ class Interpreter:
             # %r0..%r63 are where they are; the others are found when generated code is entered
             sources[at.SOURCES + 2 * (0x80 + number)] = number
         self.clear()
+
+    def _translations_changed(self, first: int, last: int) -> None:
+        if self.core.paging or self.core.stale:
+            self.forget_pages()
 
     # -- running -----------------------------------------------------------------------------------------
 
@@ -96,31 +114,40 @@ class Interpreter:
 
     # -- pages -------------------------------------------------------------------------------------------
 
-    def _slot(self, page: int) -> int:
+    @staticmethod
+    def _slot(page: int) -> int:
         return (at.PAGES >> 3) + 2 * (page & at.PAGE_SLOTS - 1)
+
+    def _place(self, page: int) -> Place:
+        """What the page's table is kept by. Raises Trap where nothing can be executed."""
+        core = self.core
+        return Place(page, core.frame(page), core.frame_or_none(page + 1) if core.paging else page + 1)
 
     def _open(self, pc: int, regions: Iterable[int]) -> bool:
         """Let the interpreter know the page of ``pc``. Raises Trap."""
         page = pc >> PAGE
-        table = self.pages.get(page)
+        place = self._place(page)
+        table = self.pages.get(place)
         if table is None:
-            host = self._host(pc)
+            host = self._host(pc, place.frame)
             if not host:
                 return False
-            table = self.pages[page] = np.zeros(at.TABLE_BYTES >> 3, dtype=np.uint64)
+            table = self.pages[place] = np.zeros(at.TABLE_BYTES >> 3, dtype=np.uint64)
             table[at.HOST >> 3], table[at.LIMIT >> 3] = host, 1 << PAGE
-            self.core.mark_code(page)
-            for place in regions:
-                self._flag(table, place)
+            self.by_frame.setdefault(place.frame, set()).add(place)
+            self.core.mark_code(place.frame)
+            for address in regions:
+                self._flag(table, address)
         slot, words = self._slot(page), self.context.interpreter
-        words[slot + 1], words[slot] = table.ctypes.data, page
+        words[slot + 1] = table.ctypes.data
+        words[slot] = page | (self.core.state.S[PSR] & 1) << at.PRIVILEGE_BIT
         return True
 
-    def _host(self, pc: int) -> int:
+    def _host(self, pc: int, frame: int) -> int:
         """Where the page of ``pc`` is, 0 when it is not in one piece. Raises Trap where nothing can be executed."""
         self.core.code_at(pc)
-        start = pc >> PAGE << PAGE
-        flat = self.core.space.find(pc)
+        start = frame << PAGE
+        flat = self.core.space.find(start)
         if flat is None or flat.block is None or start < flat.start or start + (1 << PAGE) > flat.end:
             return 0
         offset = flat.block_offset + start - flat.start
@@ -130,55 +157,67 @@ class Interpreter:
     def _extend(self, pc: int) -> bool:
         """The wide instruction at ``pc`` goes on in the next page: let the decoder look there."""
         page = pc >> PAGE
-        table = self.pages.get(page)
+        place = self._place(page)
+        table = self.pages.get(place)
         if table is None:
             return True
+        following = place.following
         try:
-            there = self._host(page + 1 << PAGE) == int(table[at.HOST >> 3]) + (1 << PAGE)
+            there = following >= 0 and self._host(page + 1 << PAGE, following) == int(table[at.HOST >> 3]) + (1 << PAGE)
         except Trap:
             there = False
         # one less than allowed says that it is not
         table[at.LIMIT >> 3] = (1 << PAGE) + 64 if there else (1 << PAGE) - 4
         if there:
-            self.core.mark_code(page + 1)
+            self.by_frame.setdefault(following, set()).add(place)
+            self.core.mark_code(following)
         return True
 
     @staticmethod
     def _flag(table: NDArray[np.uint64], pc: int) -> None:
         table.view(np.uint8)[at.REGION + (pc >> 3 & at.ENTRIES - 1)] = 1
 
-    def has_region(self, pc: int) -> None:
-        """The translator has something for ``pc`` now: leave the interpreter there."""
-        table = self.pages.get(pc >> PAGE)
-        if table is not None:
-            self._flag(table, pc)
+    def has_region(self, pc: int, frame: int) -> None:
+        """The translator has something for ``pc`` in a physical page now: leave the interpreter there."""
+        for place in self.by_frame.get(frame, ()):
+            if place.page == pc >> PAGE and place.frame == frame:
+                self._flag(self.pages[place], pc)
 
     # -- dropping ----------------------------------------------------------------------------------------
 
     def invalidate(self, address: int, size: int) -> None:
-        """Bytes from ``address`` on changed."""
+        """Bytes from a physical address on changed."""
         if not self.pages or size <= 0:
             return
         first, last = address >> PAGE, address + size - 1 >> PAGE
-        reached = [page for page in range(first - 1, last + 1) if page in self.pages] \
-            if last - first < len(self.pages) else [page for page in self.pages if first - 1 <= page <= last]
-        for page in reached:
-            if page < first and self.pages[page][at.LIMIT >> 3] <= 1 << PAGE:
-                continue
-            del self.pages[page]
-            slot, words = self._slot(page), self.context.interpreter
-            if words[slot] == page:
-                words[slot] = NEVER
-            if page >= first:
-                self.core.unmark_code(page)
+        frames = [frame for frame in range(first, last + 1) if frame in self.by_frame] \
+            if last - first < len(self.by_frame) else [frame for frame in self.by_frame if first <= frame <= last]
+        for frame in frames:
+            for place in self.by_frame.pop(frame):
+                del self.pages[place]
+                for other in (place.frame, place.following):
+                    users = self.by_frame.get(other)
+                    if users is not None:
+                        users.discard(place)
+                        if not users:
+                            del self.by_frame[other]
+                            self.core.unmark_code(other)
+                slot, words = self._slot(place.page), self.context.interpreter
+                if words[slot] & (1 << at.PRIVILEGE_BIT) - 1 == place.page:
+                    words[slot] = NEVER
+            self.core.unmark_code(frame)
+
+    def forget_pages(self) -> None:
+        """Translations of addresses have changed: tables are looked for again."""
+        for number in range(at.PAGE_SLOTS):
+            self.context.interpreter[(at.PAGES >> 3) + 2 * number] = NEVER
 
     def clear(self) -> None:
         """Drop everything; generated code is not running."""
         self.pages.clear()
-        words = self.context.interpreter
-        for number in range(at.PAGE_SLOTS):
-            words[(at.PAGES >> 3) + 2 * number] = NEVER
-        words[at.CURSOR >> 3] = 1
+        self.by_frame.clear()
+        self.forget_pages()
+        self.context.interpreter[at.CURSOR >> 3] = 1
 
     def take_count(self) -> int:
         """Wide instructions executed by regions since this was asked last."""
