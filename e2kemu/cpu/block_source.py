@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from e2kemu.cpu import sregs
 from e2kemu.cpu.config import GLOBAL, Config
 from e2kemu.cpu.core import CLOCKS, Core
-from e2kemu.cpu.guest_memory import PAGE
 from e2kemu.cpu.fp import FpOperation
 from e2kemu.cpu.fp import machine as fp_machine
+from e2kemu.cpu.guest_memory import PAGE
 from e2kemu.cpu.insn import Wide
 from e2kemu.cpu.isa.registers import BY_NAME
 from e2kemu.cpu.isa.traps import EXC_FP, EXC_FP_DISABLED

@@ -1,11 +1,12 @@
 """Which pages of RAM code was translated from, known to all CPUs of a machine.
 
-A store to such a page must reach ``GuestMemory.st``, whichever CPU makes it: each CPU keeps the page out of
-its fast ways of storing (``GuestMemory.note_code``). A CPU whose store changes code drops what it made of it at
-once; the others are asked to, and do so at their next boundary.
+A store to such a page must reach ``GuestMemory.st``, whichever CPU makes it: each CPU keeps the page out of its fast
+ways of storing (``GuestMemory.note_code``). A CPU whose store changes code drops what it made of it at once; the others
+are asked to, and do so at their next boundary.
 
-Between the moment a CPU decodes code and the moment all others have closed their fast way a store of another CPU can slip
-through. As on hardware, who writes code that others execute flushes their instruction caches, which drops it everywhere.
+Between the moment a CPU decodes code and the moment all others have closed their fast way a store of another CPU can
+slip through. As on hardware, who writes code that others execute flushes their instruction caches, which drops it
+everywhere.
 """
 
 from __future__ import annotations

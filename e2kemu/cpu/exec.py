@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from e2kemu import trace
 from e2kemu.cpu import arrays, direct, windows
 from e2kemu.cpu.block_source import Left
-from e2kemu.cpu.config import Config
 from e2kemu.cpu.codepages import CodePages
+from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import CpuModel

@@ -1,14 +1,15 @@
 """Guest memory as one CPU sees it: translation of addresses, rights and watchpoints, loads and stores, code.
 
-``ld`` and ``st`` are the general ways, by guest addresses; translated code does aligned accesses to the RAM at address 0
-itself through ``ram`` views. The RAM fast path must not store to a page with translated code:
+``ld`` and ``st`` are the general ways, by guest addresses; translated code does aligned accesses to the RAM at
+address 0 itself through ``ram`` views. The RAM fast path must not store to a page with translated code:
 ``code_map`` has a byte per page of that RAM, 1 where code was translated, and such stores come here.
 While pages may be missing (postcopy) ``present`` has a byte per page, 0 where it is: loads and stores there
 come here and wait. ``attach_memory`` and fresh translations switch between the two ways.
 
-**Addresses.** What is about RAM (``ram``, ``code_map``, ``present``, dirty marks, ``code_pages``) is physical, what the guest
-executes and accesses is virtual. While the MMU translates (``paging``) nothing goes by ``flat_limit``, the fast way that
-takes one for the other: an executor keeps translations of its own and empties them when ``on_translation_change`` calls.
+**Addresses.** What is about RAM (``ram``, ``code_map``, ``present``, dirty marks, ``code_pages``) is physical, what the
+guest executes and accesses is virtual. While the MMU translates (``paging``) nothing goes by ``flat_limit``, the fast
+way that takes one for the other: an executor keeps translations of its own and empties them when ``on_translation_change``
+calls.
 ``translate`` keeps what the MMU has walked until then.
 
 Where pages have rights (``rights``: a process of ``e2kemu.linux``), and while there are watchpoints, both
@@ -87,8 +88,8 @@ class GuestMemory:
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
         """Called with physical (address, size) when the guest stores where code was translated."""
         self.on_code: Callable[[int], None] = lambda page: None
-        """Called with a physical page that code has been translated from: stores there must come to ``st`` from now on. Any
-        thread."""
+        """Called with a physical page that code has been translated from: stores there must come to ``st`` from now on.
+        Any thread."""
         self.on_translation_change: list[Callable[[int, int], None]] = []
         """Called with the (first, last) virtual page whose translation or rights have changed."""
         self.drops: deque[tuple[int, int]] = deque()
@@ -186,15 +187,17 @@ class GuestMemory:
         self.exit_flag[0] = 1
 
     def flush_code(self, address: int, size: int) -> None:
-        """The guest flushed instruction caches (physical addresses): every CPU forgets what it made of the code there."""
+        """The guest flushed instruction caches (physical addresses): every CPU forgets what it made of the code."""
         self.drop_code(address, size)
         self.code_pages.changed(self, address, size)
 
     # -- translation of addresses ------------------------------------------------------------------
 
     def translate(self, address: int, access: int, privileged: int | None = None) -> int:
-        """The physical address. ``privileged`` None: as PSR.pm says. Raises Trap: exc_data_page, or exc_instr_page_miss or
-        exc_instr_page_prot for EXECUTE."""
+        """The physical address. ``privileged`` None: as PSR.pm says.
+
+        Raises Trap: exc_data_page, or exc_instr_page_miss or exc_instr_page_prot for EXECUTE.
+        """
         if not self.paging:
             return address
         if privileged is None:
@@ -296,7 +299,8 @@ class GuestMemory:
         if pc & 7:
             raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"no code at {pc:#x}")
         if self.paging:
-            data = self.code_bytes(self.translate(pc, EXECUTE), min(LONGEST_WIDE, PAGE_MASK + 1 - (pc & PAGE_MASK)))
+            room = min(LONGEST_WIDE, PAGE_MASK + 1 - (pc & PAGE_MASK))
+            data: memoryview | bytes = self.code_bytes(self.translate(pc, EXECUTE), room)
             if not data:
                 raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"no code at {pc:#x}")
             length = 8 * ((data[0] >> 4 & 7) + 1)

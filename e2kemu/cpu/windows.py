@@ -66,8 +66,8 @@ class Trap(Exception):
     """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log.
 
     ``address`` is that of the access or of the instruction, of a page that is missing or forbids it. ``tir`` is
-    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44. ``fault`` is what the MMU has to say of
-    a page.
+    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44. ``fault`` is what the MMU has to say
+    of a page.
     """
 
     def __init__(self, exc: int, detail: str = "", address: int | None = None, tir: int = 0,

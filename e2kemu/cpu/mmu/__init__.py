@@ -1,7 +1,9 @@
 """Temporary stand-in."""
 from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
 
 class PageFault(Exception):
     missing = True

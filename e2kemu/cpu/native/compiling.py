@@ -135,7 +135,7 @@ def guest_bytes(core: Core, frames: Frames, address: int, size: int) -> bytes:
 
 
 def compile_region(core: Core, decoded: Callable[[bytes, int], Wide], job: Job, level: int) -> Region:
-    """Translate the region asked for. ``decoded``: the wide instruction that bytes begin with, at an address, or Trap."""
+    """Translate the region asked for. ``decoded``: the wide instruction that bytes begin with, at an address."""
     began = time.perf_counter()
     cache: dict[int, Wide | None] = {}
     source: dict[int, bytes] = {}

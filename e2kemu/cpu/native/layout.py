@@ -8,8 +8,8 @@
     jumps    JUMPS x 4 x u64          jump cache: address, configuration key, function, 0
     (rest)   8192 bytes               the interpreter's: ``interp.layout``
 
-A TLB entry of virtual page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is p << 12,
-or NEVER. A page is in ``writes`` only while its dirty mark is set and no code was translated from it, in
+A TLB entry of virtual page p says: guest addresses of p are at ``address + addend`` in the host's memory. Its tag is
+p << 12, or NEVER. A page is in ``writes`` only while its dirty mark is set and no code was translated from it, in
 either only when all of it is RAM that has arrived; so a hit needs no other test. An access that is not
 aligned misses, for its low address bits are compared with those of the tag.
 

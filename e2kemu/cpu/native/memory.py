@@ -87,7 +87,8 @@ class Memory(Registers):
 
     def _flags(self, size: int) -> int:
         strict = self.speculative and self.aligned
-        return size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if strict else 0) | (USER if self.user_tlbs else 0)
+        flags = size | (SPECULATIVE if self.speculative else 0) | (ALIGNED if strict else 0)
+        return flags | (USER if self.user_tlbs else 0)
 
     def load(self, address: Ir, size: int) -> Ir:
         text = self.as_bits(address, 64)

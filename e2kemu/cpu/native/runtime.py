@@ -1,6 +1,6 @@
 """What native code calls, as LLVM IR written once: part of the interpreter's host code (``interp.build``).
 
-    e2k_walk(context, address, kind) -> physical page          the MMU's page table, where it is in RAM; all ones: ask Python
+    e2k_walk(context, address, kind) -> physical page         the MMU's page table in RAM; all ones: ask Python
     e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned, RAM at 0, else Python
     e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
     e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
@@ -81,8 +81,10 @@ class _Text:
 
 
 def _walk(t: _Text) -> None:
-    """Read the page table as the MMU does when nothing is to be changed in it: kind is 0 user load, 1 user store, 2, 3 the
-    same of privileged code."""
+    """Read the page table as the MMU does when nothing is to be changed in it.
+
+    Kind is 0 for loads of user code, 1 for its stores, 2 and 3 for those of privileged code.
+    """
     t.put("define i64 @e2k_walk(ptr %c, i64 %a, i64 %kind) nounwind cold {", "entry:")
     from_, limit = t.word(Word.HIGH_FROM), t.word(Word.LIMIT_ADDRESS)
     high = t.name(f"icmp uge i64 %a, {from_}")
@@ -109,17 +111,18 @@ def _walk(t: _Text) -> None:
         page = t.op("lshr", place, PAGE)
         t.put(f"br i1 {t.name(f'icmp ult i64 {page}, {pages}')}, label %in{level}, label %python", f"in{level}:")
         t.put(f"br i1 {t.name(f'icmp eq i64 {present}, 0')}, label %read{level}, label %map{level}", f"map{level}:")
-        there = t.name(f"load i8, ptr {t.name(f'inttoptr i64 {t.op("add", present, page)} to ptr')}")
+        mark = t.name(f"inttoptr i64 {t.op('add', present, page)} to ptr")
+        there = t.name(f"load i8, ptr {mark}")
         t.put(f"br i1 {t.name(f'icmp ne i8 {there}, 0')}, label %read{level}, label %python", f"read{level}:")
         host = t.name(f"inttoptr i64 {t.op('add', ram, place)} to ptr")
         entry = t.name(f"load atomic i64, ptr {host} monotonic, align 8")
         physical = t.op("and", entry, frame)
         if level:
             is_large = t.name(f"icmp ne i64 {t.op('and', entry, large)}, 0")
-            t.put(f"br i1 {is_large}, label %{'leaf' if level < 3 else 'python'}{level if level < 3 else ''}, label %table{level}",
+            t.put(f"br i1 {is_large}, label %{f'leaf{level}' if level < 3 else 'python'}, label %table{level}",
                   f"table{level}:")
-            t.put(f"br i1 {t.name(f'icmp eq i64 {t.op("and", entry, table_mask)}, {table_value}')}, label %level{level - 1}, "
-                  "label %python")
+            leads = t.name(f"icmp eq i64 {t.op('and', entry, table_mask)}, {table_value}")
+            t.put(f"br i1 {leads}, label %level{level - 1}, label %python")
             base = physical
         if level < 3:
             if level:
@@ -135,8 +138,8 @@ def _walk(t: _Text) -> None:
 def _find(t: _Text, table: int) -> None:
     """Look the page up, or take it into the TLB: go to %found with %host, or to %python.
 
-    The RAM at address 0 is known by its maps (``Word.RAM`` and those behind it), and so is where the page table is, so that
-    a guest that walks through more pages than the TLB holds need not go to Python for each.
+    The RAM at address 0 is known by its maps (``Word.RAM`` and those behind it), and so is the page table, so that a
+    guest that walks through more pages than the TLB holds need not go to Python for each.
     """
     store = table == WRITES
     t.put("%size = and i64 %flags, 255", "%low = and i64 %a, 4095", "%end = add i64 %low, %size",
@@ -168,10 +171,10 @@ def _find(t: _Text, table: int) -> None:
               "%free = icmp eq i8 %mv, 0", "br i1 %free, label %take, label %python", "take:",
               f"%da = add i64 {dirty}, %frame", "%dp = inttoptr i64 %da to ptr", "store i8 1, ptr %dp",
               f"store i64 {moved}, ptr %second", "store i64 %wanted, ptr %item",
-              # another CPU may have marked the page as code since it was looked at, and closed this TLB before it was opened
+              # another CPU may have marked the page as code since it was looked at, and closed this TLB before that
               "fence seq_cst", "%again = load volatile i8, ptr %mp", "%still = icmp eq i8 %again, 0",
-              "br i1 %still, label %taken, label %close", "close:", "store i64 -1, ptr %item", "br label %python", "taken:",
-              "br label %found")
+              "br i1 %still, label %taken, label %close", "close:", "store i64 -1, ptr %item", "br label %python",
+              "taken:", "br label %found")
     else:
         t.put(f"store i64 {moved}, ptr %second", "store i64 %wanted, ptr %item", "br label %taken", "taken:",
               "br label %found")

@@ -192,7 +192,8 @@ class Translator:
     def places(self, pc: int) -> list[int]:
         """Addresses in the page of ``pc`` that there are regions for."""
         frame = self.core.frame_or_none(pc >> PAGE)
-        return [place for place, _, where in self.by_page.get(frame, ()) if where == frame and place >> PAGE == pc >> PAGE]
+        return [place for place, _, first in self.by_page.get(frame, ())
+                if first == frame and place >> PAGE == pc >> PAGE]
 
     def _mapped(self, region: Region) -> bool:
         """Whether its code is where it was."""
@@ -245,7 +246,8 @@ class Translator:
         if not self.core.paging:
             return None
         page = pc >> PAGE
-        found = {near: self.core.frame_or_none(near) for near in range(max(page - NEIGHBOURS, 0), page + NEIGHBOURS + 1)}
+        found = {near: self.core.frame_or_none(near)
+                 for near in range(max(page - NEIGHBOURS, 0), page + NEIGHBOURS + 1)}
         return {near: frame for near, frame in found.items() if frame >= 0}
 
     def translate_now(self, pc: int, cfg: Config) -> bool:

@@ -390,7 +390,8 @@ class HandlerMachine(Registers, Floating):
                 # user code has TLBs of its own
                 f"%privileged = getelementptr i8, ptr %c, i64 {at.PRIVILEGED}", "%pm = load i64, ptr %privileged",
                 "%um = xor i64 %pm, 1", f"%userflag = mul i64 %um, {USER}", f"%behind = mul i64 %um, {TLB_SET}",
-                f"%reads0 = getelementptr i8, ptr %c, i64 {READS}", "%reads = getelementptr i8, ptr %reads0, i64 %behind",
+                f"%reads0 = getelementptr i8, ptr %c, i64 {READS}",
+                "%reads = getelementptr i8, ptr %reads0, i64 %behind",
                 f"%writes = getelementptr i8, ptr %reads, i64 {WRITES - READS}",
                 "br label %body", *head, *body, "}"]
         return "\n".join(text)

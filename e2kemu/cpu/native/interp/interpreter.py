@@ -47,7 +47,7 @@ def tables(version: int) -> Tables:
 
 
 class Place(NamedTuple):
-    """Where a table's code is: virtual page, physical page, and the physical one of the virtual page behind (-1: none)."""
+    """Where a table's code is: virtual page, physical page, the physical one of the virtual page behind (-1: none)."""
 
     page: int
     frame: int
