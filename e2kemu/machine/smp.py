@@ -57,7 +57,7 @@ def parse_smp(text: str) -> tuple[int, Topology]:
     elif not threads:
         threads = wanted // (sockets * cores)
     topology = Topology(sockets, cores, threads)
-    places = places or topology.places
+    places = wanted or topology.places
     cpus = cpus or places
     if topology.places != places:
         raise OptionError("Invalid CPU topology: product of the hierarchy must match maxcpus: "
