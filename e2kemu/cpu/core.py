@@ -22,6 +22,7 @@ import numpy as np
 
 from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.config import Config
+from e2kemu.cpu.interrupts import Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
     EXC_DATA_PAGE,
@@ -34,7 +35,7 @@ from e2kemu.cpu.isa.traps import (
     EXC_WINDOW_BOUNDS,
 )
 from e2kemu.cpu.rights import EXECUTE, READ, WRITE
-from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, WD, CpuState, Slot
+from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, UPSR, WD, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
 from e2kemu.cpu.windows import M48, Trap
 
@@ -67,9 +68,10 @@ class Core:
     def __init__(self, state: CpuState, space: AddressSpace) -> None:
         self.state = state
         self.space = space
-        self.exit_flag = memoryview(np.zeros(2, dtype=np.uint32).data)
+        self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
-        both at once, in memory."""
+        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then."""
+        self.interrupts = Interrupts(state, self.exit_flag)
         self.clock: Callable[[], int] = lambda: 0
         """Virtual time in ns; %clkr and %sclkr count it."""
         self.syscall_hook: Callable[[int, int], None] | None = None
@@ -250,7 +252,7 @@ class Core:
             self.space.write(address, size, value)
         if hit:
             self.drop_code(address, size)
-        return hit or self.watch_hit is not None or bool(self.exit_flag[0])
+        return hit or self.watch_hit is not None or bool(self.exit_flag[0] or self.exit_flag[1])
 
     def st_speculative(self, address: int, size: int, value: int) -> bool:
         """As ``st``; nothing is stored where there is no RAM."""
@@ -283,6 +285,13 @@ class Core:
     def write_sreg(self, number: int, value: int) -> None:
         """Write a register, with what follows from it."""
         sregs.write(self.state, number, value)
+        if number in (PSR, UPSR):
+            self.masks_changed()
+
+    def masks_changed(self) -> None:
+        """PSR or UPSR may be another one: an interrupt that waits is asked about at the next boundary."""
+        if self.exit_flag[2]:
+            self.exit_flag[1] = 1
 
     # -- the array access unit -----------------------------------------------------------------------
 
@@ -347,7 +356,9 @@ class Core:
 
     def do_return(self) -> int:
         """Pop the frame; the address to go on at."""
-        return windows.leave(self.state, self.space)
+        ip = windows.leave(self.state, self.space)
+        self.masks_changed()
+        return ip
 
     def do_done(self) -> int:
         """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
@@ -356,6 +367,7 @@ class Core:
         ip = windows.leave(self.state, self.space)
         s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
         arrays.resume(self.state, self.ld_speculative, prepared[1])
+        self.masks_changed()
         return ip
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:

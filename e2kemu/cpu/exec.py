@@ -65,6 +65,7 @@ class Cpu:
         self.fatal_message = ""
         """Why ``run`` returned "fatal": one line."""
         self.interrupts = self.core.interrupts
+        self.interrupts.on_change = self._woken
         """Its pins: how interrupt controllers and other CPUs reach it."""
         self.halted = Halt.RUNS
         """Not RUNS: it executes nothing until something comes through its pins; ``run`` returns "halted"."""
@@ -104,16 +105,10 @@ class Cpu:
         self._drop_blocks()
         self.idle_until, self.fatal_message, self._stopped_at = None, "", None
 
-    def has_work(self) -> bool:
-        """Whether ``run`` would go on with a CPU that is halted or idle, or is not: something came (any thread)."""
-        pins = self.interrupts
-        if pins.commands:
-            return True
-        if self.halted == Halt.WAITS:
-            return pins.pending
-        if self.halted == Halt.STOPPED:
-            return False
-        return (self.halted == Halt.RUNS and self.idle_until is None) or pins.due() is not None
+    def _woken(self) -> None:
+        """Something came through a pin (any thread): a CPU that is idle looks at it."""
+        if self.idle_until is not None and self.interrupts.due() is not None:
+            self.idle_until = None
 
     def request_exit(self) -> None:
         """Make ``run`` return at the next boundary (any thread). Kept until a ``run`` has seen it."""
@@ -147,8 +142,8 @@ class Cpu:
 
     def run(self, limit: int | None = None) -> str:
         """Execute at most ``limit`` wide instructions; why it ended: "exit" (``request_exit``), "limit", "idle"
-        (``idle_until``), "halted" (``halted``), "breakpoint" (at one, not executed yet), "watchpoint" (``core.watch_hit``, executed), "fatal"
-        (``fatal_message``).
+        (``idle_until``), "halted" (``halted``), "breakpoint" (at one, not executed yet), "watchpoint"
+        (``core.watch_hit``, executed), "fatal" (``fatal_message``).
 
         Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
         """
@@ -172,6 +167,8 @@ class Cpu:
         flag = core.exit_flag
         met_tag = False
         while True:
+            if self.translator is None:
+                flag[1] = 0         # before the look at what it is about
             if flag[2] and not self._attend():
                 return "fatal"
             if self.halted:
@@ -224,17 +221,8 @@ class Cpu:
 
     def _attend(self) -> bool:
         """Something came through the pins: obey, wake up, take the interrupt that is due. False: fatal."""
+        self.obey()
         pins = self.interrupts
-        while True:
-            command, there = pins.take_command()
-            if not there:
-                break
-            if command is None:
-                self._fresh()
-                self.halted = Halt.STOPPED
-            elif self.halted == Halt.STOPPED:
-                self.halted = Halt.RUNS
-                self.state.X[_PC] = command << 12 or RESET_PC
         if self.halted == Halt.WAITS and pins.pending:
             self.halted = Halt.RUNS
         if self.halted == Halt.STOPPED:
@@ -246,6 +234,19 @@ class Cpu:
         pins.taken(exc)
         return self.trap(Trap(exc))
 
+    def obey(self) -> None:
+        """Do what init and startup asked for since the CPU ran last."""
+        while True:
+            command, there = self.interrupts.take_command()
+            if not there:
+                return
+            if command is None:
+                self._fresh()
+                self.halted = Halt.STOPPED
+            elif self.halted == Halt.STOPPED:
+                self.halted = Halt.RUNS
+                self.state.X[_PC] = command << 12 or RESET_PC
+
     def step(self, count: int = 1) -> str:
         """Execute ``count`` wide instructions; returns as ``run``."""
         return self.run(count)
@@ -255,7 +256,6 @@ class Cpu:
         reference, state, flag = self.reference, self.state, self.core.exit_flag
         pc = state.X[_PC]
         table: Table | None = reference.table(Config.of(state))
-        flag[1] = 0
         while not flag[0] and not flag[1] and left > 0:
             if table is None:
                 table = reference.table(Config.of(state))

@@ -189,6 +189,15 @@ def _enter(t: _Text) -> None:
     t.put("ret void", "}")
 
 
+def _masks_changed(t: _Text, changed: str) -> None:
+    """Ask for the executor when an interrupt waits (``Core.masks_changed``); it may be allowed from now on."""
+    t.put(f"br i1 {changed}, label %changed, label %asked", "changed:")
+    flags = t.name(f"inttoptr i64 {t.word(Word.EXIT)} to ptr")
+    waits = t.name(f"load volatile i32, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 2')}")
+    t.put(f"br i1 {t.name(f'icmp ne i32 {waits}, 0')}, label %ask, label %asked", "ask:",
+          f"store volatile i32 1, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 1')}", "br label %asked", "asked:")
+
+
 def _return(t: _Text) -> None:
     t.put("define void @e2k_return(ptr %s, ptr %c) nounwind {", "entry:")
     cr1_lo, cr1_hi, ip = t.get("S", CR1_LO), t.get("S", CR1_HI), t.get("S", CR0_HI)
@@ -203,6 +212,7 @@ def _return(t: _Text) -> None:
     t.set("X", Slot.BASE, t.op("sub", t.get("X", Slot.BASE), t.op("shl", wbs, 1)))
     br, psr = t.op("and", cr1_hi, 0xFFFFFFF), t.op("lshr", cr1_lo, 57)
     t.set("S", BR, br)
+    _masks_changed(t, t.name(f"icmp ne i64 {t.get('S', PSR)}, {psr}"))
     t.set("S", PSR, psr)
     t.set("S", CUIR, t.field(cr1_lo, 40, 0x1FFFF))
     usd_hi, usd_lo = t.get("S", USD_HI), t.get("S", USD_LO)
