@@ -34,6 +34,7 @@ from e2kemu.cpu.isa.traps import (
     EXC_PRIV_ACTION,
     EXC_WINDOW_BOUNDS,
 )
+from e2kemu.cpu.mmu import Mmu, special
 from e2kemu.cpu.rights import EXECUTE, READ, WRITE
 from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, UPSR, WD, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
@@ -47,6 +48,8 @@ PAGE = 12
 
 LONGEST_WIDE = 64
 """Bytes of the longest wide instruction."""
+
+CORE_MODE = BY_NAME["core_mode"].number
 
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
 
@@ -68,6 +71,7 @@ class Core:
     def __init__(self, state: CpuState, space: AddressSpace) -> None:
         self.state = state
         self.space = space
+        self.mmu = Mmu(state.model, space)
         self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
         both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then."""
@@ -224,6 +228,10 @@ class Core:
         """Read ``size`` bytes anywhere. Raises Trap."""
         if self.guarded:
             self.admit(address, size, READ)
+        return self.ld_physical(address, size)
+
+    def ld_physical(self, address: int, size: int) -> int:
+        """Read ``size`` bytes at a physical address."""
         return self.space.read(address, size)
 
     def ld_speculative(self, address: int, size: int) -> int:
@@ -238,6 +246,10 @@ class Core:
         """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction. Raises Trap."""
         if self.guarded:
             self.admit(address, size, WRITE)
+        return self.st_physical(address, size, value)
+
+    def st_physical(self, address: int, size: int, value: int) -> bool:
+        """Write ``size`` bytes at a physical address; True when execution must leave after this wide instruction."""
         first, last = address >> PAGE, address + size - 1 >> PAGE
         hit = first in self.code_pages or last in self.code_pages
         flat = self.space.find(address)
@@ -261,6 +273,16 @@ class Core:
                 or not self.may(address, size, WRITE):
             return False
         return self.st(address, size, value)
+
+    # -- special accesses ----------------------------------------------------------------------------
+
+    def special_load(self, opc: int, address: int, channel: int) -> int:
+        """The 8 bytes of a special load (MAS mod 7) with code ``opc`` in ``channel`` (2 or 5)."""
+        return special.load(self.mmu, opc, address)
+
+    def special_store(self, opc: int, address: int, value: int, channel: int) -> None:
+        """A special store; the CPU leaves translated code after it."""
+        special.store(self.mmu, opc, address, value)
 
     # -- state registers ---------------------------------------------------------------------------
 
@@ -287,6 +309,8 @@ class Core:
         sregs.write(self.state, number, value)
         if number in (PSR, UPSR):
             self.masks_changed()
+        elif number == CORE_MODE:
+            self.mmu.set_core_mode(value)
 
     def masks_changed(self) -> None:
         """PSR or UPSR may be another one: an interrupt that waits is asked about at the next boundary."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from e2kemu import trace
 from e2kemu.cpu.isa import mmuregs
 from e2kemu.cpu.isa.models import CpuModel
-from e2kemu.cpu.mmu import formats
+from e2kemu.cpu.mmu import formats, probe
+from e2kemu.cpu.mmu.cellar import Cellar
 from e2kemu.cpu.mmu.faults import (
     ILLEGAL_PAGE,
     INTL_RES,
@@ -52,9 +53,6 @@ TLB_EN = 1
 SEP_VIRT_SPACE, PT_V6 = 1 << 2, 1 << 5
 """Bits of %core_mode, on v6."""
 
-CELLAR_DWORDS = 63
-"""Double words of records that the trap cellar takes: 21 records of 3."""
-
 _TRANSLATING = frozenset((MMU_CR, CONT, U_PPTB, OS_PPTB, OS_VAB))
 
 
@@ -77,11 +75,11 @@ class NativeParameters:
     """All that a walk in native code needs, as plain integers; made anew after each ``on_change``.
 
     The walk: ``va`` = address & ``virtual_mask``; the table is at ``high_root`` when ``va`` >= ``boundary``, else at
-    ``low_root``. For each (shift, page_shift) of ``levels``: the entry is the 8 bytes at table + 8 * (va >> shift & 511).
-    If entry & ``needed`` != ``needed``, or the entry is a page (last level, or entry & ``huge``) and page_shift is 0 or
-    above ``largest``, ask ``Mmu.walk``. If it is a page: with need, forbidden = ``checks[access][privileged]``, ask
-    ``Mmu.walk`` unless entry & need == need and not entry & forbidden; else the physical address of the page is
-    (entry & ``frame``) with bits page_shift-1:12 of ``va``. Otherwise the next table is at entry & ``frame``.
+    ``low_root``. For each (shift, page_shift) of ``levels`` the entry is the 8 bytes at table + 8 * (va >> shift &
+    511). Ask ``Mmu.walk`` if entry & ``needed`` != ``needed``. It is a page at the last level, or if entry & ``huge``;
+    otherwise the next table is at entry & ``frame``. Of a page: ask ``Mmu.walk`` if page_shift is 0 or above
+    ``largest``, or, with need, forbidden = ``checks[access][privileged]``, if entry & need != need or
+    entry & forbidden; else its physical address is entry & ``frame`` with bits page_shift-1:12 of ``va``.
 
     Accesses are READ, WRITE, EXECUTE; the needed bits include *accessed*, and *dirty* for WRITE, so that only
     ``Mmu.walk`` ever marks an entry. ``on``: False is the identity.
@@ -122,6 +120,7 @@ class Mmu:
         self.rows = mmuregs.rows(model.version)
         self.values: dict[tuple[int, int], int] = {}
         """Contents of the registers by (specifier, address), as ``isa.mmuregs.rows`` names them."""
+        self.cellar = Cellar(self)
         self._flat: tuple[int, FlatRange | None] = (-1, None)
         self._reset()
 
@@ -195,11 +194,9 @@ class Mmu:
 
     # -- the walk ------------------------------------------------------------------------------------
 
-    def walk(self, virtual: int, access: int, privileged: int | bool, *, mark: bool = True) -> Page:
-        """Translate an address for an access: READ, WRITE or EXECUTE. ``mark``: set the accessed bit and, for WRITE,
-        the dirty bit of the entry in memory. Raises PageFault."""
-        if not self.on:
-            return Page(virtual & ~OFFSET, 1 << PAGE, READ | WRITE | EXECUTE, False, True, 0, -1)
+    def locate(self, virtual: int, access: int) -> tuple[int, int, int, int]:
+        """(entry, its physical address, log2 of the page's size, level as ``PageFault`` counts) of the entry that maps
+        an address, whatever it forbids. Raises PageFault when there is none; ``access`` is for that."""
         f, va = self.format, virtual & M48
         table = self.high_root if va >= self.boundary else self.low_root
         needed, huge, frame = f.present | f.valid, f.huge, f.frame
@@ -212,9 +209,17 @@ class Mmu:
             if shift == PAGE or entry & huge:
                 break
             table = entry & frame
-        page_shift = level.page_shift
-        if not page_shift:
+        if not level.page_shift:
             raise PageFault(virtual, access, INTL_RES, (shift - PAGE) // 9)
+        return entry, place, level.page_shift, (shift - PAGE) // 9
+
+    def walk(self, virtual: int, access: int, privileged: int | bool, *, mark: bool = True) -> Page:
+        """Translate an address for an access: READ, WRITE or EXECUTE. ``mark``: set the accessed bit and, for WRITE,
+        the dirty bit of the entry in memory. Raises PageFault."""
+        if not self.on:
+            return Page(virtual & ~OFFSET, 1 << PAGE, READ | WRITE | EXECUTE, False, True, 0, -1)
+        entry, place, page_shift, level = self.locate(virtual, access)
+        f = self.format
         hidden = 0 if privileged else entry & f.privileged
         fault = PRIV_PAGE if hidden else 0
         if access == EXECUTE:
@@ -226,7 +231,7 @@ class Mmu:
             if access == WRITE and not entry & f.write:
                 fault |= NWRITE_PAGE
         if fault:
-            raise PageFault(virtual, access, fault, (shift - PAGE) // 9)
+            raise PageFault(virtual, access, fault, level)
         if mark:
             marked = entry | f.accessed | (f.dirty if access == WRITE else 0)
             if marked != entry:
@@ -239,7 +244,7 @@ class Mmu:
         if not (hidden or entry & f.protected):
             rights |= READ | WRITE if entry & f.write and entry & f.dirty else READ
         inside = (1 << page_shift) - 1
-        physical = (entry & frame & ~inside) | (va & inside & ~OFFSET)
+        physical = (entry & f.frame & ~inside) | (virtual & inside & ~OFFSET)
         return Page(physical, inside + 1, rights, bool(entry & f.is_global), not entry & f.uncached, entry, place)
 
     def entry(self, place: int) -> int:
@@ -278,6 +283,16 @@ class Mmu:
             self.on, M48, self.boundary, self.low_root, self.high_root,
             tuple((level.shift, level.page_shift) for level in f.levels), self.largest, needed, f.huge, f.frame, checks,
             f.accessed, f.dirty, f.write, f.privileged, f.protected, f.no_execute)
+
+    # -- probes --------------------------------------------------------------------------------------
+
+    def probe(self, virtual: int) -> int:
+        """The TLB entry of an address as software sees it, or why there is none (``probe`` module: the formats)."""
+        return probe.entry(self, virtual)
+
+    def probe_address(self, virtual: int) -> int:
+        """The physical address of an address, or as ``probe`` why there is none."""
+        return probe.address(self, virtual)
 
     # -- flushes -------------------------------------------------------------------------------------
 
