@@ -35,6 +35,7 @@ from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
 from e2kemu.machine.machine import Machine
+from e2kemu.machine.smp import Topology, parse_smp
 from e2kemu.migration import commands as migration_commands
 from e2kemu.migration import commands_old, commands_snapshot, tls_creds
 from e2kemu.migration.address import Address, from_channels
@@ -166,12 +167,14 @@ def _asked_for(given: Given) -> str | None:
 def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> MachineConfig:
     """The machine that the options describe. Raises OptionError that names the option."""
     machine, suppress_vmdesc = _machine(given)
+    cpus, grouping = _smp(given)
     return MachineConfig(
         machine=machine,
         suppress_vmdesc=suppress_vmdesc,
         cpu=_single(given, "cpu", "-cpu", "model") or "",
         ram_size=_ram_size(given),
-        smp=_smp(given),
+        smp=cpus,
+        grouping=grouping,
         accel=_single(given, "accel", "-accel", "accel") or ACCELERATORS[0],
         bios=given.text("bios"),
         kernel=given.text("kernel"),
@@ -268,15 +271,12 @@ def _ram_size(given: Given) -> int:
         return size
 
 
-def _smp(given: Given) -> int:
+def _smp(given: Given) -> tuple[int, Topology | None]:
     text = given.text("smp")
     if text is None:
-        return 1
+        return 1, None
     with _blame("-smp", text):
-        options = Options(text, implied="cpus")
-        number = options.get_number("cpus", 1)
-        options.finish()
-        return number
+        return parse_smp(text)
 
 
 def _incoming_address(text: str) -> str | Address:
@@ -305,7 +305,7 @@ def checked_config(given: Given) -> MachineConfig:
     config = MachineConfig()
     for option, attribute, field in (
         ("-machine", "machine", "machine"), ("-cpu", "cpu", "cpu"), ("-m", "m", "ram_size"),
-        ("-smp", "smp", "smp"), ("-accel", "accel", "accel"),
+        ("-smp", "smp", "smp"), ("-smp", "smp", "grouping"), ("-accel", "accel", "accel"),
     ):  # fmt: skip
         config = replace(config, **{field: getattr(wanted, field)})
         with _blame(option, given.text(attribute) or ""):

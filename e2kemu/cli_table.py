@@ -42,7 +42,9 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
              "suppress-vmdesc=on: no self-describing text in migration streams"),
         _row("cpu", "cpu", "select CPU ('-cpu help' for list)"),
         _row("accel", "[accel=]name", "select the executor of guest code ('-accel help' for list)"),
-        _row("smp", "[cpus=]n", "set the number of initial CPUs to 'n' [default=1]"),
+        _row("smp", "[cpus=]n[,maxcpus=n][,sockets=n][,cores=n][,threads=n]",
+             "set the number of CPUs to 'n' [default=1]\n"
+             "sockets, cores, threads: how they are grouped"),
         _row("m", "[size=]megs", "configure guest RAM; suffixes M, G; default unit is MiB"),
         _row("name", "[guest=]name", "set the name of the guest"),
         _row("uuid", "%08x-%04x-%04x-%04x-%012x", "specify machine UUID"),

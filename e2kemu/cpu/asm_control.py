@@ -61,8 +61,10 @@ def _cs0(draft: Draft, name: str, column: int, parser: Parser) -> None:
     elif op.kind == "prefetch":
         draft.cs0 = _pref(parser)
     elif op.kind in ("raw", "hcall"):
-        value = constant(parser, "the number", 0, 0xFFF_FFFF if op.kind == "raw" else 15)
-        draft.cs0 = Cs0(op.name, 0, 0, value << (op.kind == "hcall"))
+        if op.kind == "raw":
+            draft.cs0 = _branch(draft, name, 0, parser, op.name)
+        else:
+            draft.cs0 = Cs0(op.name, 0, 0, constant(parser, "the number", 0, 15) << 1)
         parser.need(",")
         _add_cs1(draft, name, column, fields(parser, {"wbs": 0x7F}))
     else:

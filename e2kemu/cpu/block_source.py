@@ -553,7 +553,7 @@ class SourceMachine(SourceValues):
             if pc == self.start and self._loops_to(cfg):
                 self.loops = True
                 stored = " and not u" if self._stored else ""
-                self.emit(f"if n >= LENGTH and not Q[0]{stored}: continue")
+                self.emit(f"if n >= LENGTH and not Q[0] and not Q[1]{stored}: continue")
             self.emit(f"pc = {pc}; cfg = {self._config_name(cfg)}; break")
         if not self._conditional:
             raise Ended
@@ -569,7 +569,7 @@ class SourceMachine(SourceValues):
                 stored = " and not u" if self._stored else ""
                 self.emit(f"if {ctpr} & {_TAG | M48:#x} == {_LABEL | self.start:#x}:")
                 self.emit(f" n -= {self.count}")
-                self.emit(f" if n >= LENGTH and not Q[0]{stored}: continue")
+                self.emit(f" if n >= LENGTH and not Q[0] and not Q[1]{stored}: continue")
                 self.emit(f" pc = {self.start}; cfg = {self._config_name(cfg)}; break")
             self.emit(f"if not {by_return}:")
             self.emit(f" n -= {self.count}; {jump}; cfg = {self._config_name(cfg)}; break")

@@ -11,6 +11,7 @@ from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.guest_memory import GuestMemory
+from e2kemu.cpu.interrupts import Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
     EXC_DIAG_INSTR_ADDR,
@@ -19,7 +20,8 @@ from e2kemu.cpu.isa.traps import (
     EXC_PRIV_ACTION,
     EXC_WINDOW_BOUNDS,
 )
-from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, WD, CpuState, Slot
+from e2kemu.cpu.mmu import special
+from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, UPSR, WD, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
 from e2kemu.cpu.windows import M48, Trap
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from e2kemu.memory.space import AddressSpace
 
 M64 = (1 << 64) - 1
+
+CORE_MODE = BY_NAME["core_mode"].number
 
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
 
@@ -40,12 +44,23 @@ class Core(GuestMemory):
 
     def __init__(self, state: CpuState, space: AddressSpace, code: CodePages | None = None) -> None:
         super().__init__(state, space, code)
+        self.interrupts = Interrupts(state, self.exit_flag)
         self.clock: Callable[[], int] = lambda: 0
         """Virtual time in ns; %clkr and %sclkr count it."""
         self.syscall_hook: Callable[[int, int], None] | None = None
         """Called with (entry number, wbs) for a system call when there is no trap table."""
         self.trap_hook: Callable[[Trap], bool] | None = None
         """Handles a trap in place of a trap table (the state is as before the wide instruction at pc); True: go on."""
+
+    # -- special accesses ----------------------------------------------------------------------------
+
+    def special_load(self, opc: int, address: int, channel: int) -> int:
+        """The 8 bytes of a special load (MAS mod 7) with code ``opc`` in ``channel`` (2 or 5)."""
+        return special.load(self.mmu, opc, address)
+
+    def special_store(self, opc: int, address: int, value: int, channel: int) -> None:
+        """A special store; the CPU leaves translated code after it."""
+        special.store(self.mmu, opc, address, value)
 
     # -- state registers ---------------------------------------------------------------------------
 
@@ -70,6 +85,15 @@ class Core(GuestMemory):
     def write_sreg(self, number: int, value: int) -> None:
         """Write a register, with what follows from it."""
         sregs.write(self.state, number, value)
+        if number in (PSR, UPSR):
+            self.masks_changed()
+        elif number == CORE_MODE:
+            self.mmu.set_core_mode(value)
+
+    def masks_changed(self) -> None:
+        """PSR or UPSR may be another one: an interrupt that waits is asked about at the next boundary."""
+        if self.exit_flag[2]:
+            self.exit_flag[1] = 1
 
     # -- the array access unit -----------------------------------------------------------------------
 
@@ -134,7 +158,9 @@ class Core(GuestMemory):
 
     def do_return(self) -> int:
         """Pop the frame; the address to go on at."""
-        return windows.leave(self.state, self.stacks)
+        ip = windows.leave(self.state, self.stacks)
+        self.masks_changed()
+        return ip
 
     def do_done(self) -> int:
         """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
@@ -143,6 +169,7 @@ class Core(GuestMemory):
         ip = windows.leave(self.state, self.stacks)
         s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
         arrays.resume(self.state, self.ld_speculative, prepared[1])
+        self.masks_changed()
         return ip
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:

@@ -113,7 +113,7 @@ def _cs0(word: int, call: str) -> Cs0:
             else f"type {param & 7} of opc 3 with ctpr {ctpr} is reserved",
         )
     if op.name == "ibranch" and call in ("icall", "hcall"):
-        return Cs0(call, param=param)
+        return Cs0(call, disp=8 * _signed(param, 28) if call == "icall" else 0, param=param)
     return Cs0(op.name, ctpr, 8 * _signed(param, 28) if op.kind == "branch" else 0, param)
 
 

@@ -20,15 +20,17 @@ from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
 from e2kemu.cpu.info import format_registers
+from e2kemu.cpu.interrupts import Halt
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.traps import BY_BIT
 from e2kemu.cpu.native.interp.interpreter import Interpreter
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
 from e2kemu.cpu.reference import Reference, Table
-from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CpuState, Slot
+from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, RESET_PC, TIR_HI, TIR_LO, CpuState, Slot
 from e2kemu.cpu.vmstate import cpu_section
 from e2kemu.cpu.windows import M48, Trap
+from e2kemu.devices.core import who
 from e2kemu.trace import Log
 
 if TYPE_CHECKING:
@@ -64,6 +66,11 @@ class Cpu:
         self.breakpoints: set[int] = set()
         self.fatal_message = ""
         """Why ``run`` returned "fatal": one line."""
+        self.interrupts = self.core.interrupts
+        self.interrupts.on_change = self._woken
+        """Its pins: how interrupt controllers and other CPUs reach it."""
+        self.halted = Halt.RUNS
+        """Not RUNS: it executes nothing until something comes through its pins; ``run`` returns "halted"."""
         self.executed = 0
         """Wide instructions executed since the object was made."""
         self._hooks: list[BlockHook] = []
@@ -91,9 +98,19 @@ class Cpu:
         """Everything as after power-on; blocks are dropped."""
         if trace.mask & Log.CPU_RESET:
             trace.log(f"CPU Reset (CPU {self.index})\n{format_registers(self)}")
+        self._fresh()
+        self.interrupts.reset()
+        self.halted = Halt.STOPPED if self.index else Halt.RUNS
+
+    def _fresh(self) -> None:
         self.state.reset()
         self._drop_blocks()
         self.idle_until, self.fatal_message, self._stopped_at = None, "", None
+
+    def _woken(self) -> None:
+        """Something came through a pin (any thread): a CPU that is idle looks at it."""
+        if self.idle_until is not None and self.interrupts.due() is not None:
+            self.idle_until = None
 
     def request_exit(self) -> None:
         """Make ``run`` return at the next boundary (any thread). Kept until a ``run`` has seen it."""
@@ -127,11 +144,18 @@ class Cpu:
 
     def run(self, limit: int | None = None) -> str:
         """Execute at most ``limit`` wide instructions; why it ended: "exit" (``request_exit``), "limit", "idle"
-        (``idle_until``), "breakpoint" (at one, not executed yet), "watchpoint" (``core.watch_hit``, executed), "fatal"
-        (``fatal_message``).
+        (``idle_until``), "halted" (``halted``), "breakpoint" (at one, not executed yet), "watchpoint"
+        (``core.watch_hit``, executed), "fatal" (``fatal_message``).
 
         Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
         """
+        outer, who.executes = who.executes, self.index
+        try:
+            return self._run(limit)
+        finally:
+            who.executes = outer
+
+    def _run(self, limit: int | None) -> str:
         core = self.core
         if self.translator is not None:
             self.translator.fresh_memory()
@@ -143,6 +167,13 @@ class Cpu:
                 self._attach_memory()
             while core.drops:
                 self.invalidate(*core.drops.popleft())
+            if self.translator is None:
+                flag[1] = 0         # before the look at what it is about
+            if flag[2] and not self._attend():
+                return "fatal"
+            if self.halted:
+                flag[0] = 0
+                return "halted"
             if self.idle_until is not None:
                 flag[0] = 0
                 return "idle"
@@ -196,6 +227,34 @@ class Cpu:
         if self.translator is not None:
             self.translator.attach_memory()
 
+    def _attend(self) -> bool:
+        """Something came through the pins: obey, wake up, take the interrupt that is due. False: fatal."""
+        self.obey()
+        pins = self.interrupts
+        if self.halted == Halt.WAITS and pins.pending:
+            self.halted = Halt.RUNS
+        if self.halted == Halt.STOPPED:
+            return True
+        exc = pins.due()
+        if exc is None:
+            return True
+        self.halted, self.idle_until = Halt.RUNS, None
+        pins.taken(exc)
+        return self.trap(Trap(exc))
+
+    def obey(self) -> None:
+        """Do what init and startup asked for since the CPU ran last."""
+        while True:
+            command, there = self.interrupts.take_command()
+            if not there:
+                return
+            if command is None:
+                self._fresh()
+                self.halted = Halt.STOPPED
+            elif self.halted == Halt.STOPPED:
+                self.halted = Halt.RUNS
+                self.state.X[_PC] = command << 12 or RESET_PC
+
     def step(self, count: int = 1) -> str:
         """Execute ``count`` wide instructions; returns as ``run``."""
         return self.run(count)
@@ -205,7 +264,7 @@ class Cpu:
         core, reference, state, flag = self.core, self.reference, self.state, self.core.exit_flag
         pc = state.X[_PC]
         table: Table | None = reference.table(Config.of(state))
-        while not flag[0] and left > 0:
+        while not flag[0] and not flag[1] and left > 0:
             if table is None:
                 table = reference.table(Config.of(state))
             try:
@@ -241,6 +300,8 @@ class Cpu:
             if flag[1]:
                 flag[1] = 0
                 translator.boundary()
+                if flag[2]:
+                    break       # an interrupt may be due
             if state.X[_PC] & 7:
                 status = Status.STEP    # a kernel chose it: native code has no place for it
             else:
@@ -313,7 +374,8 @@ class Cpu:
         """Enter the trap handler for the wide instruction at ``pc``; False when there is none."""
         state = self.state
         pc = state.X[_PC]
-        trap = self._complete(pc, trap)
+        if BY_BIT[trap.exc].kind == "sync":
+            trap = self._complete(pc, trap)
         exc = BY_BIT[trap.exc]
         if trap.detail and exc.bit == 0:
             trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")

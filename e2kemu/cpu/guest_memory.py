@@ -8,8 +8,8 @@ come here and wait. ``attach_memory`` and fresh translations switch between the 
 
 **Addresses.** What is about RAM (``ram``, ``code_map``, ``present``, dirty marks, ``code_pages``) is physical, what the
 guest executes and accesses is virtual. While the MMU translates (``paging``) nothing goes by ``flat_limit``, the fast
-way that takes one for the other: an executor keeps translations of its own and empties them when ``on_translation_change``
-calls.
+way that takes one for the other: an executor keeps translations of its own and empties them when
+``on_translation_change`` calls.
 ``translate`` keeps what the MMU has walked until then.
 
 Where pages have rights (``rights``: a process of ``e2kemu.linux``), and while there are watchpoints, both
@@ -80,9 +80,9 @@ class GuestMemory:
         self.mmu = Mmu(state.model, space)
         self.mmu.on_change = self._mmu_changed
         self.stacks = Stacks(self)
-        self.exit_flag = memoryview(np.zeros(2, dtype=np.uint32).data)
+        self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
-        both at once, in memory."""
+        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then."""
         self.code_pages = CodePages() if code is None else code
         """Physical pages that code was translated from, by any CPU of the machine."""
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
@@ -208,17 +208,9 @@ class GuestMemory:
             try:
                 page = self.mmu.walk(address, access, bool(privileged))
             except PageFault as fault:
-                raise self._page_trap(address, access, fault) from None
+                raise Trap(fault.exc, str(fault), address, fault=fault) from None
             known = self._translations[key] = page.physical & ~PAGE_MASK, page.rights
         return known[0] | address & PAGE_MASK
-
-    @staticmethod
-    def _page_trap(address: int, access: int, fault: PageFault) -> Trap:
-        if access == EXECUTE:
-            exc = EXC_INSTR_PAGE_MISS if fault.missing else EXC_INSTR_PAGE_PROT
-            return Trap(exc, f"code at {address:#x}", address, fault=fault)
-        what = "store to" if access == WRITE else "load from"
-        return Trap(EXC_DATA_PAGE, f"{what} {address:#x}", address, fault=fault)
 
     def pieces(self, address: int, size: int, access: int, privileged: int | None = None) -> list[tuple[int, int]]:
         """(physical address, bytes) of each part of an access, all of them allowed. Raises Trap."""
@@ -347,13 +339,21 @@ class GuestMemory:
         return int.from_bytes(b"".join([self.space.read_bytes(physical, count)
                                         for physical, count in self.pieces(address, size, READ)]), "little")
 
+    def _speculative(self, address: int, size: int, access: int) -> list[tuple[int, int]] | None:
+        """As ``pieces``; None where a speculative access fails. Raises Trap where it only has to wait for a page."""
+        try:
+            return self.pieces(address, size, access)
+        except Trap as trap:
+            if trap.fault is not None and trap.fault.is_deferred:
+                raise
+            return None
+
     def ld_speculative(self, address: int, size: int) -> int:
-        """Read ``size`` bytes of RAM, -1 where there is none: speculation touches no device."""
+        """Read ``size`` bytes of RAM, -1 where there is none: speculation touches no device. Raises Trap."""
         if not self.may(address, size, READ):
             return -1
-        try:
-            parts = self.pieces(address, size, READ)
-        except Trap:
+        parts = self._speculative(address, size, READ)
+        if parts is None:
             return -1
         for physical, count in parts:
             flat = self.space.find(physical)
@@ -400,15 +400,14 @@ class GuestMemory:
             self.space.write(address, size, value)
         if hit:
             self.flush_code(address, size)
-        return hit or self.watch_hit is not None or bool(self.exit_flag[0])
+        return hit or self.watch_hit is not None or bool(self.exit_flag[0] or self.exit_flag[1])
 
     def st_speculative(self, address: int, size: int, value: int) -> bool:
-        """As ``st``; nothing is stored where there is no RAM."""
+        """As ``st``; nothing is stored where there is no RAM. Raises Trap."""
         if not self.may(address, size, WRITE):
             return False
-        try:
-            parts = self.pieces(address, size, WRITE)
-        except Trap:
+        parts = self._speculative(address, size, WRITE)
+        if parts is None:
             return False
         for physical, count in parts:
             flat = self.space.find(physical)

@@ -175,7 +175,7 @@ def prepare(ex: WideExecution, one: Staged) -> None:
             one.diag = m.or_(one.diag, bad)
         else:
             m.trap_if(bad, traps.EXC_ADDR_NOT_ALIGNED)
-    if ex.cfg.ac and not insn.sm:
+    elif ex.cfg.ac and not insn.sm:
         size = min(op.load or op.store, 8)
         address = m.add(one.sources[0][0], one.sources[1][0])
         m.trap_if(m.xor(m.eq(m.and_(address, size - 1), 0), 1), traps.EXC_ADDR_NOT_ALIGNED)

@@ -16,6 +16,8 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | chain_entries, chain | chain entries not yet spilled; CR0.lo CR0.hi CR1.lo CR1.hi of each |
 | (name of a state register) | its 64 bits |
 | cpu/stack_tags (subsection) | pages with tags of registers on the procedure stack: their numbers, 256 tags of each |
+| cpu/interrupts (subsection) | the pins: maskable, non-maskable, a pulse not yet taken; sent when one is set |
+| cpu/halted (subsection) | ``interrupts.Halt``; not sent while it is as after reset |
 | cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
 """
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from e2kemu.cpu import arrays
+from e2kemu.cpu.interrupts import Halt
 from e2kemu.cpu.isa.aau import ITEMS
 from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
@@ -54,6 +57,10 @@ class CpuImage:
 
     def pre_save(self) -> None:
         """Take the state of the CPU."""
+        self.cpu.obey()
+        pins = self.cpu.interrupts
+        self.pin, self.pin_nmi, self.pulse_nmi = int(pins.level), int(pins.nmi_level), int(pins.nmi_pulse)
+        self.halted = int(self.cpu.halted)
         state = self.cpu.state
         x = state.X
         base, bottom = x[Slot.BASE], x[Slot.BOTTOM]
@@ -79,11 +86,24 @@ class CpuImage:
     def pre_load(self) -> None:
         """What a stream without subsections means."""
         self.arrays = arrays.RESET.tolist()
+        self.pin = self.pin_nmi = self.pulse_nmi = 0
+        self.halted = int(self._first_halt())
         self.tag_pages, self.stack_tags, self.tag_page_count, self.stack_tag_bytes = [], b"", 0, 0
 
     def has_stack_tags(self) -> bool:
         """Whether a register on the procedure stack has a tag."""
         return bool(self.tag_pages)
+
+    def _first_halt(self) -> Halt:
+        return Halt.STOPPED if self.cpu.index else Halt.RUNS
+
+    def is_halted(self) -> bool:
+        """Whether the CPU executes, or does not, other than after reset."""
+        return self.halted != self._first_halt()
+
+    def has_interrupts(self) -> bool:
+        """Whether a pin is set."""
+        return bool(self.pin or self.pin_nmi or self.pulse_nmi)
 
     def uses_arrays(self) -> bool:
         """Whether the array access unit has a state worth sending."""
@@ -101,6 +121,8 @@ class CpuImage:
             raise ValueError(f"{len(self.stack_tags)} tags of {len(self.tag_pages)} pages of the procedure stack")
         if max(self.tags + self.global_tags, default=0) > 15 or max(self.preds) > 3:
             raise ValueError("a tag of a register is out of range")
+        if self.halted not in list(Halt):
+            raise ValueError(f"{self.halted} is no way to be halted")
         state.reset()
         bottom = WINDOW_START + WINDOW_FILE // 2
         for view, values, start in ((state.R, self.values, bottom), (state.E, self.extensions, bottom),
@@ -121,6 +143,8 @@ class CpuImage:
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
         self.cpu.idle_until = None if self.idle_until == AWAKE else self.idle_until
+        self.cpu.halted = Halt(self.halted)
+        self.cpu.interrupts.restore(bool(self.pin), bool(self.pin_nmi), bool(self.pulse_nmi))
         self.cpu.invalidate(0, 1 << 64)
 
 
@@ -149,6 +173,8 @@ VMSTATE = VMState(
     pre_load="pre_load",
     post_load="post_load",
     subsections=[
+        VMState("cpu/interrupts", 1, [u8("pin"), u8("pin_nmi"), u8("pulse_nmi")], needed="has_interrupts"),
+        VMState("cpu/halted", 1, [u8("halted")], needed="is_halted"),
         VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays"),
         VMState("cpu/stack_tags", 1, [
             u32("tag_page_count"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from e2kemu.cpu import wide_direct
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.insn import Clp, Stub
 from e2kemu.cpu.isa import traps
@@ -26,10 +27,13 @@ TAG_EMPTY, TAG_DIAGNOSTIC, TAG_RETURN, TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM = rang
 _NO_EFFECT_CS1 = {"mas", "wait", "fillr", "fillc"}
 """mas qualifies the memory operations; the others wait for what is complete already: results are visible in the
 next wide instruction, and a return fills the windows it needs."""
-_KNOWN_CS1 = _NO_EFFECT_CS1 | {"setwd", "setbn", "setbp", "setei", "settr", "vfrpsz", "call", "flushr", "flushc"}
+_KNOWN_CS1 = _NO_EFFECT_CS1 | {"setwd", "setbn", "setbp", "setei", "settr", "vfrpsz", "call", "icall", "flushr",
+                               "flushc"}
 """vfrpsz sets the window as setwd does; what it verifies is not known."""
-_PRIVILEGED_CS0 = {"iret", "hret", "glaunch"}
-_KNOWN_CS0 = {"ibranch", "pref", "done", "disp", "ldisp", "sdisp", "return"}
+_PRIVILEGED_CS0 = {"hret", "glaunch"}
+_KNOWN_CS0 = {"ibranch", "pref", "done", "disp", "ldisp", "sdisp", "return", "icall", "iret"}
+_LOCAL = (8, 9, 11)
+"""Types of conditions that are known once the loads are done."""
 TRAP_TABLE_ENTRY = 0x800
 
 
@@ -75,17 +79,25 @@ def prepare_control(ex: WideExecution) -> None:
             _recovery_point(ex)
         if stub.abgc_condition:
             _rotate_globals(ex, stub)
-    if ex.transfer and stub is not None and stub.condition.type not in (8, 9, 11):
+    if ex.transfer and stub is not None and stub.condition.type not in _LOCAL:
         ex.taken = m.pin(_condition(ex))
-        kind, number = ex.transfer
+        kind = ex.transfer[0]
         if kind in ("ct", "call"):
-            ex.target = m.pin(m.sreg(CTPR1 + number - 1))
-            m.if_(ex.taken, lambda: m.check_transfer(ex.target, kind == "call", _wbs(ex), cfg))
+            _check_target(ex)
         elif kind == "done":
             if not cfg.pm:
                 m.if_(ex.taken, lambda: m.trap(traps.EXC_PRIV_ACTION, "done"))
             else:
                 m.if_(ex.taken, m.prepare_return)
+
+
+def _check_target(ex: WideExecution) -> None:
+    """Traps of ct and call: where they go to, when they do."""
+    m = ex.m
+    assert ex.transfer is not None
+    kind, number = ex.transfer
+    ex.target = m.pin(m.sreg(CTPR1 + number - 1) if number else wide_direct.target(ex))
+    m.if_(ex.taken, lambda: m.check_transfer(ex.target, kind == "call", _wbs(ex), ex.cfg))
 
 
 def _recovery_point(ex: WideExecution) -> None:
@@ -130,15 +142,20 @@ def _missing(ex: WideExecution) -> str:
     for elp in wide.elps:
         if elp is not None and 0 < elp.source <= ELP_BGRPRED:
             return "%bgrpred" if elp.source == ELP_BGRPRED else "%spred"
-    return ""
+    return wide_direct.malformed(wide)
 
 
 def _wbs(ex: WideExecution) -> int:
+    if ex.transfer is not None and not ex.transfer[1]:
+        return wide_direct.window(ex.wide)
     return next((op.fields["wbs"] for op in ex.wide.cs1 if op.name == "call"), 0)
 
 
 def _transfer(ex: WideExecution) -> tuple[str, int] | None:
-    """What the wide instruction transfers by: ("ct", ctpr), ("call", ctpr), ("ibranch", 0), ("done", 0)."""
+    """What the wide instruction transfers by: ("ct", ctpr), ("call", ctpr), ("ibranch", 0), ("done", 0).
+
+    %ctpr 0: the target is prepared by the wide instruction itself (``wide_direct``).
+    """
     wide, stub = ex.wide, ex.wide.stub
     if stub is None or stub.condition.type == 0:
         return None
@@ -147,6 +164,9 @@ def _transfer(ex: WideExecution) -> tuple[str, int] | None:
         return ("call" if is_call else "ct"), stub.ctop
     if wide.cs0 and wide.cs0.name in ("ibranch", "done"):
         return wide.cs0.name, 0
+    direct = wide_direct.name(wide)
+    if direct:
+        return ("call" if direct.startswith("icall") else "ct"), 0
     return None
 
 
@@ -189,7 +209,7 @@ def _condition(ex: WideExecution) -> V:
         return 1
     if kind in (4, 5):
         return m.xor(_loop_end(ex), kind & 1)
-    if kind in (8, 9, 11):
+    if kind in _LOCAL:
         return _local_condition(ex, kind, psrc)
     value, diag = ex.predicate(psrc)
     if kind in (2, 3):
@@ -274,7 +294,7 @@ def control(ex: WideExecution) -> None:
             ex.late.append(m.flush_windows)
         elif op.name == "flushc":
             ex.late.append(m.flush_chain)
-    if ex.transfer and stub is not None and stub.condition.type in (8, 9, 11):
+    if ex.transfer and stub is not None and stub.condition.type in _LOCAL:
         ex.taken = ex.local_taken
     if ex.transfer is None:
         _advance_and_go(ex, False)
@@ -312,10 +332,12 @@ def _advance_and_go(ex: WideExecution, taken: bool) -> None:
 
 
 def local_condition(ex: WideExecution) -> None:
-    """The condition of types 8, 9, 11, known once the loads are done."""
+    """The condition of types 8, 9, 11, known once the loads are done, and the traps of its transfer."""
     stub = ex.wide.stub
-    if ex.transfer and stub is not None and stub.condition.type in (8, 9, 11):
-        ex.local_taken = ex.m.pin(_condition(ex))
+    if ex.transfer and stub is not None and stub.condition.type in _LOCAL:
+        ex.local_taken = ex.taken = ex.m.pin(_condition(ex))
+        if ex.transfer[0] in ("ct", "call"):
+            _check_target(ex)
 
 
 def _advance_loop(ex: WideExecution) -> None:

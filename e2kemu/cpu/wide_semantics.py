@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu import memory_access, wide_arrays, wide_moves
+from e2kemu.cpu import memory_access, wide_arrays, wide_direct, wide_moves
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
@@ -103,6 +103,8 @@ class WideExecution:
         self.taken: V = 0
         self.local_taken: V = 0
         self.target: V = 0
+        self.direct: V = 0
+        """The address that ibranchd or icalld has read."""
         self.new_size = cfg.size
         for op in wide.cs1:
             if op.name == "setwd":
@@ -497,6 +499,7 @@ _FAMILIES: dict[str, Callable[[WideExecution, Staged], None]] = {
     "pointer": memory_access.prepare_pointer,
     "record": memory_access.prepare_record,
     "aau": wide_arrays.operation,
+    "transfer": wide_direct.address,
 }
 
 

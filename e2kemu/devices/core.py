@@ -17,12 +17,41 @@ space, chardev and timer callbacks in the main loop).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, overload
 
 from e2kemu import trace
 from e2kemu.devices.vmstate import Field, VMState, VMStateSection
 from e2kemu.devices.vmstate_codecs import INTS
+
+
+class _Who(threading.local):
+    """Of each thread: the CPU it executes, and the one it speaks for."""
+
+    executes: int | None = None
+    speaks_for: int = 0
+
+
+who = _Who()
+"""``Cpu.run`` sets ``executes``, nobody else writes here."""
+
+
+def current_cpu() -> int:
+    """Number of the CPU whose access to a device this is: the one this thread executes, the one that a monitor
+    has selected (``speaking_for``), or 0."""
+    return who.speaks_for if who.executes is None else who.executes
+
+
+@contextmanager
+def speaking_for(cpu: int) -> Iterator[None]:
+    """Accesses by this thread are those of CPU ``cpu``, where it executes none."""
+    before, who.speaks_for = who.speaks_for, cpu
+    try:
+        yield
+    finally:
+        who.speaks_for = before
 
 
 class Reg:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from e2kemu.cpu.interrupts import Halt, Interrupts
 from e2kemu.cpu.state import CpuState
 from e2kemu.cpu.vmstate import VMSTATE, CpuImage
 from e2kemu.devices.vmstate import VMState, VMStateSection, sequence, u32, vbuffer
@@ -46,10 +47,16 @@ class _Registers:
     """What ``CpuImage`` wants of a CPU, for a task that is in none."""
 
     idle_until: int | None = None
+    index = 0
+    halted = Halt.RUNS
 
     def __init__(self, cpu: Cpu) -> None:
         self.model = cpu.model
         self.state = CpuState(cpu.model)
+        self.interrupts = Interrupts(self.state, memoryview(bytearray(4)))
+
+    def obey(self) -> None:
+        """Nobody starts or stops a task so."""
 
     def invalidate(self, address: int, size: int) -> None:
         """There is no code to drop."""

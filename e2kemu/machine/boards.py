@@ -62,6 +62,13 @@ class Board:
     spi_buffer_base: int = 0x8120_00C0
     rng_base: int = 0x8130_2000
 
+    interrupts: bool = False
+    """Interrupt controllers are there, and every device's line is connected (``machine/interrupts.py``)."""
+    local_base: int = 0xFEE0_0000
+    """Each CPU's own controller, as itself sees it: local APIC, or CEPIC."""
+    io_base: int = 0xFEC0_0000
+    """The controller of the devices: IO-APIC, or IO-EPIC."""
+
     process: bool = False
     """No computer but a Linux process (``e2kemu.linux``): RAM, a CPU, no devices."""
 
@@ -82,12 +89,22 @@ BEFORE_FOOTERS = MappingProxyType(
 
 BOARDS: tuple[Board, ...] = (
     Board(
+        "elbrus-2.0",
+        "Elbrus computer, up to 16 CPUs, with interrupt controllers and the IOHUB, 2026",
+        alias="elbrus",
+        is_default=True,
+        max_cpus=16,
+        iohub=True,
+        interrupts=True,
+        serial_ports=(0x3F8, 0x2F8, ESCC_A, ESCC_B),
+    ),
+    Board(
         "elbrus-1.1",
         "Elbrus computer with one CPU and the IOHUB, 2026",
         iohub=True,
         serial_ports=(0x3F8, 0x2F8, ESCC_A, ESCC_B),
     ),
-    Board("elbrus-1.0", "Elbrus computer with one CPU, 2026", alias="elbrus", is_default=True),
+    Board("elbrus-1.0", "Elbrus computer with one CPU, 2026"),
     Board(
         "elbrus-0.1",
         "Elbrus computer with one CPU, compatibility: streams without footers, configuration, global state",

@@ -85,7 +85,8 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
     rom.write(0, rom_image)
 
     def load_images() -> None:
-        if not board.iohub:         # there it is a flash chip, which keeps what was programmed
+        # with an IOHUB it is a flash chip, which keeps what was programmed, unless memory was lost (a failed loadvm)
+        if not board.iohub or not any(rom.read(0, len(rom_image))):
             rom.write(0, rom_image)
         if kernel is not None:
             for segment in kernel.segments:

@@ -11,6 +11,7 @@ from e2kemu.chardev import Chardev
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.errors import OptionError
 from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
+from e2kemu.machine.smp import Topology
 from e2kemu.memory.dirty import PAGE_SIZE
 from e2kemu.net.config import NetdevConfig
 
@@ -41,7 +42,8 @@ class NicConfig:
 class MachineConfig:
     """One machine. Empty or None means the default of the machine type.
 
-    ``ram_size`` is in bytes; ``paused`` is -S; ``incoming`` means that the state comes by migration;
+    ``ram_size`` is in bytes; ``smp`` the number of CPUs, ``grouping`` how they are grouped (None: cores of one socket);
+    ``paused`` is -S; ``incoming`` means that the state comes by migration;
     ``suppress_vmdesc`` leaves the vmdescription out of streams; ``serials`` are the character devices of the
     serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows; ``nics`` the
     network cards, whose windows follow.
@@ -51,6 +53,7 @@ class MachineConfig:
     cpu: str = ""
     ram_size: int = 0
     smp: int = 1
+    grouping: Topology | None = None
     accel: str = ACCELERATORS[0]
     bios: str | None = None
     kernel: str | None = None
@@ -79,6 +82,11 @@ class MachineConfig:
         return self.cpu or self.board.default_cpu
 
     @property
+    def topology(self) -> Topology:
+        """How the CPUs are grouped."""
+        return self.grouping or Topology(1, self.smp, 1)
+
+    @property
     def ram(self) -> int:
         """Bytes of RAM."""
         return self.ram_size or self.board.default_ram
@@ -98,10 +106,10 @@ class MachineConfig:
             )
         if self.ram % PAGE_SIZE:
             raise OptionError(f"RAM size {self.ram} is not a multiple of the page size ({PAGE_SIZE} bytes)")
-        if not 1 <= self.smp <= board.max_cpus:
+        if not 1 <= self.smp <= board.max_cpus or self.topology.places > board.max_cpus:
             raise OptionError(
-                f"Invalid SMP CPUs {self.smp}. The max CPUs supported by machine '{board.name}'"
-                f" is {board.max_cpus}"
+                f"Invalid SMP CPUs {max(self.smp, self.topology.places)}. The max CPUs supported by machine "
+                f"'{board.name}' is {board.max_cpus}"
             )
         if self.accel not in ACCELERATORS:
             raise OptionError(f"invalid accelerator {self.accel}")

@@ -17,7 +17,7 @@ from typing import Any
 from e2kemu.block.drive import Drive
 from e2kemu.chardev import Chardev
 from e2kemu.clock import VirtualClock
-from e2kemu.devices.core import Device
+from e2kemu.devices.core import Device, who
 from e2kemu.devices.test_device import Sleeper
 from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.errors import E2kError, StateError
@@ -34,10 +34,11 @@ Listener = Callable[[str, Mapping[str, Any] | None], None]
 
 
 class _Sleeper:
-    """A CPU whose sleep is decided by a device."""
+    """The CPU whose sleep is decided by a device: the one that executes in this thread, the first one in others (which
+    save and load the device)."""
 
-    def __init__(self, cpu: VirtualCpu) -> None:
-        self._cpu = cpu
+    def __init__(self, cpus: Sequence[VirtualCpu]) -> None:
+        self._cpu = cpus[who.executes or 0]
 
     @property
     def idle_until(self) -> int | None:
@@ -241,6 +242,11 @@ class Machine:
             if self.is_running():
                 self.stop("internal-error")
 
+    def wake_cpu(self, index: int) -> None:
+        """CPU ``index`` may have something to do although it was halted (any thread)."""
+        if self._threads:
+            self._threads[index].wake()
+
     def thread_id(self, index: int) -> int:
         """The host's id of the thread of CPU ``index``; 0 before the first start."""
         return (self._threads[index].native_id or 0) if self._threads else 0
@@ -249,7 +255,7 @@ class Machine:
 
     def sleeper(self) -> Sleeper:
         """Whom the test device puts to sleep: the CPU, which looks at ``idle_until`` when asked to exit."""
-        return _Sleeper(self.cpus[0])
+        return _Sleeper(self.cpus)
 
     def shutdown(self, status: int, *, guest: bool, reason: str) -> None:
         """End the emulator with ``status`` (with no_shutdown, when the guest asks: only stop it). From

@@ -2,7 +2,8 @@
 
 A thread is *parked* while it is between two wide instructions and will not execute another one before
 it has asked the gate again, under the machine lock. A CPU asleep (``idle_until``) is parked as well, so
-that pausing a machine whose guest rests costs nothing. Who wants all CPUs still closes the gate, asks
+that pausing a machine whose guest rests costs nothing; so is one that is halted (``run`` returned "halted") until
+somebody calls ``VcpuThread.wake``, as its interrupt pins do. Who wants all CPUs still closes the gate, asks
 them to leave their loops, and waits on the gate's condition until all are parked.
 
 A CPU that waits for a page of memory which has not arrived yet (postcopy, ``memory/received.py``) is parked
@@ -47,7 +48,7 @@ class VirtualCpu(Protocol):
         """Back to the state after power-on."""
 
     def run(self, limit: int | None = None) -> str:
-        """Execute until something happens: "exit", "limit", "idle", "fatal", "breakpoint", "watchpoint"."""
+        """Execute until something happens: "exit", "limit", "idle", "halted", "fatal", "breakpoint", "watchpoint"."""
 
     def request_exit(self) -> None:
         """Make ``run`` return at the next wide-instruction boundary."""
@@ -106,6 +107,8 @@ class Gate:
                 yield
             finally:
                 self.holds -= 1
+                for thread in self.threads:     # a CPU's state may be another one now: halted ones ask it again
+                    thread.woken = True
                 self.condition.notify_all()
 
     def wait_parked(self) -> None:
@@ -141,6 +144,8 @@ class VcpuThread:
         self.parked = True
         self.abandoned = False
         """It shall leave its wide instruction, and has not done so yet."""
+        self.woken = True
+        """Whether a CPU that was halted has been woken since it ran."""
         self._wake_wait: Callable[[], None] | None = None
         self._on_stop = on_stop
         self._quit = False
@@ -161,6 +166,13 @@ class VcpuThread:
     def start(self) -> None:
         """Start the thread; it parks at once."""
         self._thread.start()
+
+    def wake(self) -> None:
+        """A halted CPU may have something to do (any thread, with or without the machine lock)."""
+        with self.gate.condition:
+            self.woken = True
+            if self.parked:
+                self.gate.condition.notify_all()
 
     def close(self) -> None:
         """End the thread. The caller does not hold the machine lock."""
@@ -211,7 +223,9 @@ class VcpuThread:
 
     def _main(self) -> None:
         announce(self)
-        while self._wait_for_turn():
+        halted = False
+        while self._wait_for_turn(halted):
+            halted = False
             try:
                 reason = self.cpu.run()
             except AbandonedError:
@@ -221,23 +235,24 @@ class VcpuThread:
             except Exception:
                 print(f"e2kemu: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
                 reason = "fatal: internal error"
+            halted = reason == "halted"
             if reason.startswith("fatal") or reason in ("breakpoint", "watchpoint"):
                 self._on_stop(self.cpu, reason)
 
-    def _wait_for_turn(self) -> bool:
-        """Park until the CPU may execute and is awake; False: the thread shall end."""
+    def _wait_for_turn(self, halted: bool) -> bool:
+        """Park until the CPU may execute and is awake (``halted``: and woken); False: the thread shall end."""
         gate, cpu = self.gate, self.cpu
         with gate.condition:
             self.parked, self.abandoned = True, False
             gate.condition.notify_all()
             while not self._quit:
                 wait = None
-                if gate.may_run:
+                if gate.may_run and (self.woken or not halted):
                     wait = 0 if cpu.idle_until is None else cpu.idle_until - gate.clock.now()
                     wait = max(wait, int((gate.nap - time.monotonic()) * 1e9))
                     if wait <= 0:
                         cpu.idle_until = None
-                        self.parked = False
+                        self.parked = self.woken = False
                         return True
                 gate.condition.wait(None if wait is None else min(wait / 1e9, LONGEST_WAIT))
         return False

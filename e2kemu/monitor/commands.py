@@ -95,6 +95,14 @@ def quit_(ctx: Context) -> None:
     ctx.monitor.suspend()  # what has been typed ahead is not for a dead machine
 
 
+@hmp_command("cpu", "index:i", params="index", help="set the default CPU")
+def hmp_cpu(ctx: Context, index: int) -> None:
+    """``cpu``: later commands of this monitor are about that CPU."""
+    if not 0 <= index < len(ctx.vm.cpus):
+        raise CommandError("invalid CPU index")
+    ctx.monitor.cpu = index
+
+
 hmp_command("stop", help="stop emulation", aliases=("s",))(stop)
 hmp_command("cont", help="resume emulation", aliases=("c",))(cont)
 hmp_command("system_reset", help="reset the system")(system_reset)
@@ -111,6 +119,8 @@ def human_monitor_command(ctx: Context, command_line: str, cpu_index: int | None
     if cpu_index is not None and not 0 <= cpu_index < len(ctx.vm.cpus):
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
     capture = CaptureMonitor(ctx.monitor)
+    if cpu_index is not None:
+        capture.cpu = cpu_index
     execute(ctx.at(capture), command_line)
     return capture.text
 

@@ -50,6 +50,8 @@ class Monitor:
     by then, there is nobody to be kept waiting."""
 
     def __init__(self) -> None:
+        self.cpu = 0
+        """Number of the CPU that commands are about; ``cpu N`` selects it."""
         self.fds: dict[str, int] = {}
         """Named descriptors (``getfd``); the monitor's until ``take_fd``, also when its client goes."""
 
@@ -98,6 +100,11 @@ class Context:
     services: dict[str, Any] = field(default_factory=dict)
     """Where other subsystems hang theirs, for example "migration"."""
     monitor: Monitor = field(default_factory=Monitor)
+
+    @property
+    def cpu(self) -> Any:
+        """The CPU that the monitor has selected."""
+        return self.vm.cpus[self.monitor.cpu]
 
     def at(self, monitor: Monitor) -> Context:
         """The same world seen from ``monitor``."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from e2kemu.chardev import Chardev
 from e2kemu.chardev_mux import MuxPort
+from e2kemu.devices.core import speaking_for
 from e2kemu.errors import E2kError, OptionError
 from e2kemu.loop import report
 from e2kemu.monitor.dispatch import HMP, INFO, Context, HmpCommand, Monitor, find_hmp
@@ -55,7 +56,8 @@ def execute(ctx: Context, line: str) -> None:
         ctx.monitor.print(f'Try "help {shown}" for more information')
         return
     try:
-        found.handler(ctx, **values)
+        with speaking_for(ctx.monitor.cpu):
+            found.handler(ctx, **values)
     except E2kError as error:
         ctx.monitor.print(f"Error: {error}")
     except Exception as error:
@@ -98,6 +100,7 @@ class CaptureMonitor(Monitor):
     def __init__(self, owner: Monitor) -> None:
         super().__init__()
         self.fds = owner.fds
+        self.cpu = owner.cpu
         self._owner = owner
         self.text = ""
 

@@ -111,7 +111,7 @@ def query_cpus_fast(ctx: Context) -> list[CpuInfo]:
     return [
         CpuInfo(
             cpu_index=cpu.index, qom_path=f"/machine/cpu[{cpu.index}]", thread_id=ctx.vm.thread_id(cpu.index),
-            target="e2k", props={"core-id": cpu.index},
+            target="e2k", props=ctx.vm.config.topology.place(cpu.index),
         )
         for cpu in ctx.vm.cpus
     ]  # fmt: skip
@@ -150,7 +150,7 @@ def info_status(ctx: Context) -> None:
 def info_cpus(ctx: Context) -> None:
     """``info cpus``."""
     for cpu in ctx.vm.cpus:
-        mark = "*" if cpu.index == 0 else " "
+        mark = "*" if cpu.index == ctx.monitor.cpu else " "
         ctx.monitor.print(f"{mark} CPU #{cpu.index}: thread_id={ctx.vm.thread_id(cpu.index)}")
 
 
@@ -196,7 +196,7 @@ def info_chardev(ctx: Context) -> None:
 def info_registers(ctx: Context, cpustate_all: bool) -> None:
     """``info registers``: the position, the window, the globals, the predicates, the state registers."""
     with ctx.vm.quiesced():
-        for cpu in ctx.vm.cpus if cpustate_all else ctx.vm.cpus[:1]:
+        for cpu in ctx.vm.cpus if cpustate_all else [ctx.cpu]:
             ctx.monitor.print(f"\nCPU#{cpu.index}")
             for line in register_lines(cpu.state):
                 ctx.monitor.print(line)

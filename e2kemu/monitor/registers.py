@@ -1,4 +1,4 @@
-"""Registers as the human monitor's expressions see them: ``$name`` or ``$%name`` of the first CPU."""
+"""Registers as the human monitor's expressions see them: ``$name`` or ``$%name`` of the CPU selected."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from e2kemu.monitor.dispatch import Context
 
 
 def lookup(ctx: Context, name: str) -> int | None:
-    """The value of a register of CPU 0; None when there is no such register."""
+    """The value of a register of the CPU selected; None when there is no such register."""
     try:
-        return int(ctx.vm.read_reg(name))
+        return int(ctx.vm.read_reg(name, ctx.monitor.cpu))
     except E2kError:
         return None

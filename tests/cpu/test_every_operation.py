@@ -11,7 +11,7 @@ import random
 import struct
 
 from e2kemu.cpu import direct
-from e2kemu.cpu.insn import Aau, AluInsn, Guard, Kind, Operand, Wide
+from e2kemu.cpu.insn import Aau, AluInsn, Condition, Guard, Kind, Operand, Stub, Wide
 from e2kemu.cpu.isa.aau import Slot
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.notation import Op
@@ -35,7 +35,7 @@ def instruction(op: Op, version: int) -> AluInsn:
         if slot in SOURCES and op.fmt.name != "ALOPF19":
             slots[slot] = Operand(Kind.R, SOURCES[slot])
     if "dst" in op.fmt.slots or op.fmt.name == "ALOPF19":
-        slots["dst"] = Operand(Kind.R, DST)
+        slots["dst"] = Operand(Kind.EMPTY) if op.family == "transfer" else Operand(Kind.R, DST)
     if "pred" in op.fmt.slots:
         slots["pred"] = PREDICATE
     if "sreg" in op.fmt.slots:
@@ -102,12 +102,15 @@ def trace_of(guest: Guest) -> tuple[object, ...]:
     """What an operation may change."""
     state = guest.state
     registers = tuple(state[f"r{r}{part}"] for r in (DST, DST + 1) for part in ("", ".ext", ".tag"))
-    return (registers, state[f"pred{PREDICATE}"], guest.space.read_bytes(SCRATCH, 64), state["lsr"], state.A.tolist())
+    gone = state.pc not in (CODE, CODE + 8)
+    memory = guest.space.read_bytes(SCRATCH, 64)
+    return (gone, registers, state[f"pred{PREDICATE}"], memory, state["lsr"], state.A.tolist())
 
 
 def does_something(guest: Guest, op: Op, version: int) -> bool:
     insn = instruction(op, version)
-    wide = Wide(version, 8, CODE, alu=(insn,))
+    stub = Stub(condition=Condition(1)) if op.family == "transfer" else None
+    wide = Wide(version, 8, CODE, alu=(insn,), stub=stub)
     rng = random.Random(op.name)
     for _ in range(ATTEMPTS):
         prepare(guest, op, rng)

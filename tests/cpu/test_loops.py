@@ -157,7 +157,7 @@ def test_a_lock_check_sees_an_earlier_store_and_loads_again() -> None:
     assert (guest.state["r4"], guest.state["r6"]) == (0x1234, 0)
 
 
-@pytest.mark.parametrize("name", ["iret", "hret", "glaunch"])
+@pytest.mark.parametrize("name", ["hret", "glaunch"])
 def test_returns_of_virtual_machines_are_privileged(name: str) -> None:
     def user(guest: Guest) -> None:
         guest.state["psr"] = 0

@@ -148,11 +148,11 @@ def meaning(op: Op, *sources: int, extra: int | None = None) -> int:
 
 
 def test_every_described_operation_has_eight_vectors() -> None:
-    """The 512 logic tables have six and the exhaustive test below."""
+    """The 512 logic tables have six and the exhaustive test below; what v7 adds has cases in tests/guest."""
     count: dict[str, int] = {}
     for case in cases():
         count[case.op.name] = count.get(case.op.name, 0) + 1
-    names = {op.name for op in described()}
+    names = {op.name for op in described() if any(op.channels[:7])}
     assert len(names) >= 730
     assert [name for name in names if count.get(name, 0) < (6 if "plog" in name else 8)] == []
 

@@ -91,7 +91,7 @@ def test_hello_says_hello_on_every_model_and_powers_off(cpu: str) -> None:
         assert machine.run(timeout=60) == "exit"
         assert machine.exit_status == 0
         lines = machine.console.text.splitlines()
-    assert f"machine elbrus-1.0, CPU {cpu}, 64 MiB of RAM" in lines
+    assert f"machine elbrus-2.0, CPU {cpu}, 64 MiB of RAM" in lines
     assert "memory test: 64 MiB ok" in lines
     assert lines[-1] == "hello from e2k firmware"
 

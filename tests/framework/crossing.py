@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
+from tests.framework.relay import Barrier
 from tests.framework.units import Splitter, return_messages, stream_messages, tls_records
 
 THERE, BACK = "->", "<-"
@@ -34,38 +33,22 @@ class Place:
         return f"{self.phase} {self.direction} {self.label} #{self.nth}+{self.inside}"
 
 
-class Crossing:
+class Crossing(Barrier):
     """Forwards one connection to ``port`` both ways. At ``place`` nothing passes any more, in either direction, and
-    ``stopped`` is set, until ``go_on`` or ``cut``. Use it in a with statement, which cuts.
+    ``stopped`` is set, until ``go_on`` or ``cut``.
 
     ``seen`` are the messages that were recognised, as places.
     """
 
     def __init__(self, port: int, place: Place | None = None, *, tls: bool = False, recovery: bool = False) -> None:
         self.seen: list[Place] = []
-        self.stopped = threading.Event()
-        self._target = port
         self._place = place
         self._phase = 0
         self._lock = threading.Lock()
         self._count: Counter[tuple[str, str]] = Counter()
         there = tls_records if tls else partial(stream_messages, header=not recovery)
         self._ways = {THERE: _Way(Splitter(there)), BACK: _Way(Splitter(tls_records if tls else return_messages))}
-        self._decided = threading.Event()
-        self._over = False
-        self._reset = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"tcp:127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Crossing:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cut()
+        super().__init__(port)
 
     def next_phase(self) -> None:
         """Count from here on anew."""
@@ -73,36 +56,10 @@ class Crossing:
             self._phase += 1
             self._count.clear()
 
-    def go_on(self) -> None:
-        """Let everything pass."""
-        self._decided.set()
-
-    def cut(self, *, reset: bool = False) -> None:
-        """End both connections: in order, as when a process ends, or by RST, as when a host forgets them."""
-        self._reset = reset
-        self._over = True
-        self._decided.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with self._listener:
-                while not select.select([self._listener], [], [], 0.02)[0]:
-                    if self._over:
-                        return
-                client, _ = self._listener.accept()
-            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                for end in (client, server):
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._forward(client, server)
-                if self._reset:
-                    for end in (client, server):
-                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            pass  # one end went away by itself
-
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         ends = {client: (THERE, server), server: (BACK, client)}
+        for end in ends:
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while ends and not self._over:
             for here in select.select(list(ends), [], [], 0.02)[0]:
                 direction, there = ends[here]
@@ -116,8 +73,7 @@ class Crossing:
                 at_place = self._look(direction, way, data)
                 there.sendall(way.take())
                 if at_place:
-                    self.stopped.set()
-                    self._decided.wait()
+                    self._stop()
                     if self._over:
                         return
                     way.limit = None

@@ -8,6 +8,7 @@ one guest. Whatever else it finds is an AssertionError.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,7 +52,7 @@ def spread(everything: list[Place], count: int, chance: random.Random) -> list[P
     return [everything[int(first + n * step)] for n in range(count)] if count < len(everything) else everything
 
 
-class Scenario:
+class Scenario(ABC):
     """One kind of migration. ``verdicts`` counts (action, verdict)."""
 
     capabilities: tuple[str, ...] = ()
@@ -101,17 +102,21 @@ class Scenario:
             victim.process.wait()
             crossing.go_on()
 
+    @abstractmethod
     def leave(self, source: Emulator) -> None:
-        raise NotImplementedError
+        """The source gives up by itself while the connection stalls."""
 
+    @abstractmethod
     def leave_there(self, destination: Emulator) -> None:
-        raise NotImplementedError
+        """The destination does."""
 
+    @abstractmethod
     def begin(self, place: Place | None) -> Crossing:
-        raise NotImplementedError
+        """Begin the migration, and wait until it has come to ``place``, or to an end."""
 
+    @abstractmethod
     def settle(self, action: str) -> str:
-        raise NotImplementedError
+        """Wait for the end of what ``action`` has begun; the verdict."""
 
     def crossing(self, port: int, place: Place | None, *, recovery: bool = False) -> Crossing:
         return Crossing(port, place, tls=self.chain.keys is not None, recovery=recovery)

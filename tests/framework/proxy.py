@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import selectors
 import socket
-import struct
 import threading
 
+from tests.framework.relay import Relay
 
-class CuttingProxy:
+
+class CuttingProxy(Relay):
     """Forwards one connection to ``port``; after ``cut_at`` bytes of the stream both sides are cut.
 
     Or ``behind`` bytes after the first ``cut_behind`` in the stream (which is then not all forwarded).
@@ -20,26 +21,14 @@ class CuttingProxy:
     def __init__(self, port: int, cut_at: int | None = None, *, cut_behind: bytes = b"", behind: int = 0,
                  reset: bool = False) -> None:  # fmt: skip
         self.stream = bytearray()
-        self._target = port
         self._cut_at = cut_at
         self._cut_behind, self._behind = cut_behind, behind
-        self._reset = reset
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
         self.done = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        super().__init__(port, reset=reset)
 
     def _run(self) -> None:
         try:
-            client, _ = self._listener.accept()
-            self._listener.close()
-            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._forward(client, server)
-                if self._reset:
-                    for end in (client, server):
-                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            pass  # one end went away by itself
+            super()._run()
         finally:
             self.done.set()
 

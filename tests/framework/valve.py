@@ -7,51 +7,29 @@ import socket
 import threading
 from types import TracebackType
 
+from tests.framework.relay import Relay
 
-class Valve:
-    """Forwards one connection to ``port`` while ``open`` is set; use it in a with statement."""
+
+class Valve(Relay):
+    """Forwards one connection to ``port`` while ``open`` is set."""
 
     def __init__(self, port: int, *, is_open: bool = True) -> None:
-        self._target = port
         self.open = threading.Event()
         if is_open:
             self.open.set()
-        self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(port)
 
-    def __enter__(self) -> Valve:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
+    def go_on(self) -> None:
         self.open.set()
-        self._thread.join()
-        self._listener.close()
-
-    def _run(self) -> None:
-        try:
-            while not select.select([self._listener], [], [], 0.05)[0]:
-                if self._over.is_set():
-                    return
-            client, _ = self._listener.accept()
-            with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._forward(client, server)
-        except OSError:
-            pass  # one end went away
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         there = {client: server, server: client}
-        while there and not self._over.is_set():
+        while there and not self._over:
             self.open.wait()
-            if self._over.is_set():
+            if self._over:
                 return
-            for here in select.select(list(there), [], [], 0.05)[0]:
-                if not self.open.is_set() or self._over.is_set():
+            for here in select.select(list(there), [], [], 0.02)[0]:
+                if not self.open.is_set() or self._over:
                     break  # what waits here is lost, as with a host that dies
                 data = here.recv(65536)
                 if data:

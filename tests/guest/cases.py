@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from e2kemu.cpu import direct
-from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
+from e2kemu.cpu.insn import AluInsn, Condition, Guard, Kind, Operand, Stub, Wide
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.notation import Op
 from e2kemu.cpu.isa.registers import BY_NAME as SREGS
@@ -56,7 +56,8 @@ class Case:
 
     def wide(self) -> Wide:
         """The wide instruction with the operation alone."""
-        return Wide(MODELS[self.model].version, 8, CODE, alu=(instruction(self),))
+        stub = Stub(condition=Condition(1)) if self.op.family == "transfer" else None
+        return Wide(MODELS[self.model].version, 16, CODE, alu=(instruction(self),), stub=stub)
 
 
 def instruction(case: Case) -> AluInsn:
@@ -66,7 +67,7 @@ def instruction(case: Case) -> AluInsn:
         if slot in op.fmt.slots and op.fmt.name != "ALOPF19":
             slots[slot] = Operand(Kind.R, int(register[1:]))
     if op.has_dst or op.fmt.name == "ALOPF19":
-        slots["dst"] = Operand(Kind.R, int(RESULT[1:]))
+        slots["dst"] = Operand(Kind.EMPTY) if op.family == "transfer" else Operand(Kind.R, int(RESULT[1:]))
     if "pred" in op.fmt.slots:
         slots["pred"] = int(PREDICATE[4:])
     if "sreg" in op.fmt.slots:

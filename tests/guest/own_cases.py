@@ -20,7 +20,7 @@ from tests.cpu.guest import STACKS
 from tests.cpu.test_user_ops import flags_of
 from tests.guest.cases import M32, M64, MEMORY, POISON, PREDICATE, Case, result, sources
 
-MODEL_OF = {2: "e2c+", 3: "e2s", 4: "e8c", 5: "e8c2", 6: "e16c"}
+MODEL_OF = {2: "e2c+", 3: "e2s", 4: "e8c", 5: "e8c2", 6: "e16c", 7: "e48c"}
 SIZES = {"b": 1, "h": 2, "w": 4, "d": 8, "q": 16, "qp": 16, "mqp": 16}
 CONTENT = bytes(range(1, 65))
 VALUE = 0xF1E2D3C4B5A69788
@@ -30,7 +30,7 @@ HIGH = 0x0A1B2C3D4E5F6071
 
 def where(op: Op) -> tuple[str, int]:
     """A CPU model that has the operation, e8c if it can be, and its first channel there."""
-    version = next(v for v in (4, 5, 6, 3, 2) if op.channels[v])
+    version = next(v for v in (4, 5, 6, 7, 3, 2) if op.channels[v])
     return MODEL_OF[version], int(op.channels[version][0])
 
 
@@ -262,6 +262,45 @@ def _state_register(op: Op) -> Iterator[Case]:
         yield case(op, {"lsr": value}, result(op, value))
 
 
+# --- what v6 and v7 add ---------------------------------------------------------------------------------
+
+TARGET = 0x28000
+
+
+def _transfers(op: Op) -> Iterator[Case]:
+    more: dict[str, object] = {"imm8": 4} if op.imm8 or op.name == "icalld" else {}
+    yield case(op, {"r2": TARGET}, {"pc": TARGET, "ctpr1": 0}, **more)
+
+
+def _elements(value: int, size: int, *, signed: bool) -> list[int]:
+    row = [value >> at & (1 << size) - 1 for at in range(0, 128, size)]
+    return [x - (1 << size) if signed and x >> size - 1 else x for x in row]
+
+
+def _saturated(op: Op) -> Iterator[Case]:
+    """The low half from src2, the high half from src1, as the older operations with the letters swapped."""
+    size, low, high = {"hb": (16, -128, 127), "hbu": (16, 0, 255), "wh": (32, -32768, 32767), "whu": (32, 0, 65535)}[
+        op.name[5:7] + op.name[7].replace("s", "")]
+    rng = random.Random(op.name)
+    for _ in range(6):
+        a, b = rng.getrandbits(128) & rng.getrandbits(128), rng.getrandbits(128)
+        row = _elements(b, size, signed=True) + _elements(a, size, signed=True)
+        clipped = [min(max(x, low), high) & (1 << size // 2) - 1 for x in row]
+        yield case(op, sources(op, [a, b]), result(op, sum(x << i * size // 2 for i, x in enumerate(clipped))))
+
+
+def _dots(op: Op) -> Iterator[Case]:
+    size, signed = 8 if op.name[7] == "b" else 16, op.name.endswith("ss")
+    rng = random.Random(op.name)
+    for _ in range(6):
+        a, b, c = (rng.getrandbits(128) for _ in range(3))
+        both = (_elements(source, size, signed=signed) for source in (a, b))
+        products = [x * y for x, y in zip(*both, strict=True)]
+        each = 32 // size
+        sums = [x + sum(products[i * each : (i + 1) * each]) for i, x in enumerate(_elements(c, 32, signed=True))]
+        yield case(op, sources(op, [a, b, c]), result(op, sum((x & M32) << 32 * i for i, x in enumerate(sums))))
+
+
 MAKERS: tuple[tuple[str, Callable[[Op], Iterator[Case]]], ...] = (
     (r".*_f[bhwd]", _flags),
     (r"cctop\w+", _conditions),
@@ -279,13 +318,16 @@ MAKERS: tuple[tuple[str, Callable[[Op], Iterator[Case]]], ...] = (
     (r"(st|ld)aa(b|h|w|d|q|qp)", _array),
     (r"aaur[rw]\w*", _array_register),
     (r"r[rw][sd]", _state_register),
+    (r"ibranchd|icalld", _transfers),
+    (r"qpack(hb|wh)[us]s", _saturated),
+    (r"qpidots\w+", _dots),
 )
 
 
 def own() -> Iterator[Case]:
     """All of them."""
     for op in rows():
-        if op.alias_of or op.meaning is None or not any(op.channels[2:7]):
+        if op.alias_of or op.meaning is None or not any(op.channels[2:]):
             continue
         for pattern, make in MAKERS:
             if re.fullmatch(pattern, op.name):

@@ -11,21 +11,62 @@ from e2kemu.errors import OptionError
 from e2kemu.machine import boards
 from e2kemu.machine.bootinfo import MAX_ARGUMENTS, LoadedImage, bootinfo
 from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.smp import Topology, parse_smp
 
 MIB, GIB = 1 << 20, 1 << 30
 
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"machine": "pc"}, 'unsupported machine type: "pc" (use -machine help to list supported machines)'),
     ({"cpu": "z80"}, "unable to find CPU model 'z80'"),
-    ({"ram_size": 16 * MIB}, "16 MiB of RAM is too little: machine 'elbrus-1.0' needs 32 MiB"),
-    ({"ram_size": 4096}, "4096 bytes of RAM is too little: machine 'elbrus-1.0' needs 32 MiB"),
-    ({"ram_size": 1 << 50}, "1073741824 MiB of RAM is too much: machine 'elbrus-1.0' takes 524288 MiB"),
+    ({"ram_size": 16 * MIB}, "16 MiB of RAM is too little: machine 'elbrus-2.0' needs 32 MiB"),
+    ({"ram_size": 4096}, "4096 bytes of RAM is too little: machine 'elbrus-2.0' needs 32 MiB"),
+    ({"ram_size": 1 << 50}, "1073741824 MiB of RAM is too much: machine 'elbrus-2.0' takes 524288 MiB"),
     ({"ram_size": 64 * MIB + 100}, "RAM size 67108964 is not a multiple of the page size (4096 bytes)"),
-    ({"smp": 2}, "Invalid SMP CPUs 2. The max CPUs supported by machine 'elbrus-1.0' is 1"),
-    ({"smp": 0}, "Invalid SMP CPUs 0. The max CPUs supported by machine 'elbrus-1.0' is 1"),
+    ({"smp": 17}, "Invalid SMP CPUs 17. The max CPUs supported by machine 'elbrus-2.0' is 16"),
+    ({"smp": 2, "machine": "elbrus-1.0"},
+     "Invalid SMP CPUs 2. The max CPUs supported by machine 'elbrus-1.0' is 1"),
+    ({"smp": 0}, "Invalid SMP CPUs 0. The max CPUs supported by machine 'elbrus-2.0' is 16"),
     ({"accel": "kvm"}, "invalid accelerator kvm"),
     ({"serials": (NullChardev("a"),) * 5}, "too many serial devices, max 4"),
 ]
+
+
+SMP = [
+    ("4", 4, (1, 4, 1)),
+    ("cpus=4,sockets=2", 4, (2, 2, 1)),
+    ("sockets=2,cores=3,threads=2", 12, (2, 3, 2)),
+    ("2,maxcpus=8", 2, (1, 8, 1)),
+    ("8,cores=2,threads=2", 8, (2, 2, 2)),
+    ("8,sockets=2,cores=2", 8, (2, 2, 2)),
+    ("maxcpus=6,cores=3", 6, (2, 3, 1)),
+    ("threads=2", 2, (1, 1, 2)),
+]
+
+BAD_SMP = [
+    ("0", "Invalid CPU topology: CPU topology parameters must be greater than zero"),
+    ("2,cores=0", "Invalid CPU topology: CPU topology parameters must be greater than zero"),
+    ("4,cores=3", "Invalid CPU topology: product of the hierarchy must match maxcpus: "
+                  "sockets (1) * cores (3) * threads (1) != maxcpus (4)"),
+    ("8,maxcpus=4", "Invalid CPU topology: maxcpus must be equal to or greater than smp: "
+                    "sockets (1) * cores (4) * threads (1) == maxcpus (4) < smp_cpus (8)"),
+    ("4,dies=2", "Invalid parameter 'dies'"),
+    ("many", "Parameter 'cpus' expects a number"),
+]
+
+
+@pytest.mark.parametrize(("text", "cpus", "groups"), SMP)
+def test_what_smp_leaves_out_follows_from_the_rest(text: str, cpus: int, groups: tuple[int, int, int]) -> None:
+    assert parse_smp(text) == (cpus, Topology(*groups))
+    places = [Topology(*groups).place(number) for number in range(cpus)]
+    assert len({tuple(place.values()) for place in places}) == cpus, "two CPUs in one place"
+    assert all(place["core-id"] < groups[1] and place["thread-id"] < groups[2] for place in places)
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_SMP)
+def test_a_topology_that_cannot_be_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_smp(text)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=lambda v: str(v)[:40])
@@ -38,7 +79,7 @@ def test_what_cannot_be_is_refused_in_one_line(options: dict[str, object], messa
 def test_the_defaults_are_a_machine() -> None:
     config = MachineConfig()
     config.check()
-    assert (config.board.name, config.cpu_model, config.ram) == ("elbrus-1.0", "e8c", 256 * MIB)
+    assert (config.board.name, config.cpu_model, config.ram) == ("elbrus-2.0", "e8c", 256 * MIB)
     assert MachineConfig(machine="elbrus").board is config.board
     assert config == MachineConfig(serials=(NullChardev("x"),)), "what is plugged in is not the machine"
 
@@ -46,9 +87,11 @@ def test_the_defaults_are_a_machine() -> None:
 def test_machine_help_names_every_type_its_alias_and_the_default() -> None:
     assert boards.help_text().splitlines() == [
         "Supported machines are:",
+        "elbrus               Elbrus computer, up to 16 CPUs, with interrupt controllers and the IOHUB, 2026"
+        " (alias of elbrus-2.0)",
+        "elbrus-2.0           Elbrus computer, up to 16 CPUs, with interrupt controllers and the IOHUB, 2026 (default)",
         "elbrus-1.1           Elbrus computer with one CPU and the IOHUB, 2026",
-        "elbrus               Elbrus computer with one CPU, 2026 (alias of elbrus-1.0)",
-        "elbrus-1.0           Elbrus computer with one CPU, 2026 (default)",
+        "elbrus-1.0           Elbrus computer with one CPU, 2026",
         "elbrus-0.1           Elbrus computer with one CPU, compatibility: "
         "streams without footers, configuration, global state",
         "linux-user           Linux process: -kernel program, -append arguments, 2026 (alias of linux-user-1.0)",

@@ -54,7 +54,7 @@ def refused(directory: Path, name: str, data: bytes, *options: str) -> tuple[str
 
 def test_a_stream_of_another_machine_is_refused_at_its_configuration(samples: Samples, tmp_path: Path) -> None:
     line, answer = refused(tmp_path, "modern", samples.stream("v11-plain-live"))
-    assert "Machine type received is 'pc-i440fx-11.1' and local is 'elbrus-1.0'" in line
+    assert "Machine type received is 'pc-i440fx-11.1' and local is 'elbrus-2.0'" in line
     assert answer == b""
     line, _ = refused(tmp_path, "old", samples.stream("v72-machine-2.3"))
     assert "Configuration section missing" in line
@@ -64,7 +64,7 @@ def test_a_live_source_is_answered_up_to_the_ram_that_is_not_ours(samples: Sampl
     """With our machine's name in it, a recorded connection gets its PONG, and then our refusal."""
     recorded = samples.files["tee-v11-return-path.fwd"]
     length = int.from_bytes(recorded[9:13], "big")
-    ours = recorded[:9] + (10).to_bytes(4, "big") + b"elbrus-1.0" + recorded[13 + length :]
+    ours = recorded[:9] + (10).to_bytes(4, "big") + b"elbrus-2.0" + recorded[13 + length :]
     line, answer = refused(tmp_path, "named", ours)
     assert 'Unknown ramblock "pc.ram", cannot accept migration' in line
     theirs = samples.files["tee-v11-return-path.rev"]

@@ -476,8 +476,20 @@ row("gettc", ALOPF12, 0x24, "SD", "0", opc2=0x01, ales_lo=0xC0, opce=0xC0)
 row("gettst", ALOPF12, 0x24, "DD", "3", since=3, opc2=0x01, ales_lo=0xC0, opce=0xC0)
 row("puttst", ALOPF12, 0x25, "DD", "3", since=3, opc2=0x01, ales_lo=0xC0, opce=0xC0)
 row("invtc", ALOPF12, 0x26, "SD", "0", opc2=0x01, ales_lo=0xC0, opce=0xC0)
-row("ibranchd", ALOPF12, 0x53, "DD", "0", since=6, opc2=0x01, ales_lo=0xC0, opce=0xC0)
-row("icalld", ALOPF12, 0x54, "DD", "0", since=6, opc2=0x01, ales_lo=0xC0, note="src1 byte: wbs")
+
+
+@alu("ibranchd", ALOPF12, 0x53, "DD", "0", since=6, opc2=0x01, ales_lo=0xC0, opce=0xC0, family="transfer")
+def ibranchd(v: V, b: V) -> V:
+    """Go to src2 when the condition of SS is true; the destination is %empty."""
+    return b
+
+
+@alu("icalld", ALOPF12, 0x54, "DD", "0", since=6, opc2=0x01, ales_lo=0xC0, family="transfer", note="src1 byte: wbs")
+def icalld(v: V, b: V) -> V:
+    """Call src2 when the condition of SS is true; the destination is %empty."""
+    return b
+
+
 row("gettd", ALOPF12, 0x56, "DD", "03", until=2, opc2=0x01, ales_lo=0xC0, opce=0xC0)
 row("getsod", ALOPF12, 0x5A, "QQ", "0134", until=2, opc2=0x01, ales_lo=0xC0, opce=0xEC, pair="01/34")
 row("aptoap", ALOPF11, 0x50, "QSQ", "0134", until=6, opc2=0x01, ales_lo=0xC0, pair="01/34")

@@ -1,5 +1,5 @@
-"""Operations that v7 adds. No public source gives their meaning; the names suggest AES (aes), Kuznyechik (kuz),
-Magma (mgm), Stribog (sbg), dot products (dot), bfloat16 (bf) and table lookups (tbl).
+"""Operations that v7 adds. Few have a public meaning (docs/semantics.md says where from); the names of the others
+suggest AES (aes), Kuznyechik (kuz), Magma (mgm), Stribog (sbg), bfloat16 (bf) and table lookups (tbl).
 
 ``qpsbgltr`` follows the vendor's table (one source, src1 byte 0xc0); the codes with a source there are the
 two operations of another public table.
@@ -9,6 +9,8 @@ Facts: the public mirror of the vendor's binutils 2.39 and the tables of e2k-dec
 from __future__ import annotations
 
 from e2kemu.cpu.isa.notation import ALOPF11, ALOPF12, ALOPF21, row
+from e2kemu.cpu.isa.packed import MEANINGS
+from e2kemu.cpu.isa.packed_moves import meaning_of
 
 _FOUR = "0134"
 
@@ -19,7 +21,7 @@ for _name, _cop, _opc2, _channels in (
     ("qpidotsbwss", 0x18, 0x03, _FOUR), ("qpidotsbwus", 0x19, 0x03, _FOUR), ("qpidotsbwuu", 0x1A, 0x03, _FOUR),
     ("qpidotshwss", 0x1C, 0x03, _FOUR), ("qpbfdots", 0x20, 0x03, _FOUR),
 ):
-    row(_name, ALOPF21, _cop, "PPPP", _channels, since=7, opc2=_opc2, family="packed128")
+    row(_name, ALOPF21, _cop, "PPPP", _channels, since=7, opc2=_opc2, family="packed128", meaning=MEANINGS.get(_name))
 
 for _digit in range(8):
     row(f"qptbl_0x{_digit}", ALOPF21, 0x28 + _digit, "PPPP", _FOUR, since=7, opc2=0x03, family="packed128")
@@ -29,8 +31,9 @@ for _digit in range(8):
 row("qpinss", ALOPF21, 0x2C, "PSPP", _FOUR, since=7, opc2=0x17, family="packed128", pack_code=True)
 row("qpinsd", ALOPF21, 0x2D, "PDPP", _FOUR, since=7, opc2=0x17, family="packed128", pack_code=True)
 
-for _lo, _name in enumerate(("qpackhbss", "qpackhbus", "qpackwhss", "qpackwhus"), 0xC0):
-    row(_name, ALOPF11, 0x16, "PPP", _FOUR, since=7, opc2=0x03, ales_lo=_lo, family="packed128")
+for _lo, (_name, _older) in enumerate((("qpackhbss", "qpacksshb"), ("qpackhbus", "qpackushb"), ("qpackwhss", "qpacksswh"),
+                                       ("qpackwhus", "qpackuswh")), 0xC0):
+    row(_name, ALOPF11, 0x16, "PPP", _FOUR, since=7, opc2=0x03, ales_lo=_lo, family="packed128", meaning=meaning_of(_older))
 row("qpfstobf", ALOPF11, 0x17, "PPP", _FOUR, since=7, opc2=0x03, ales_lo=0xCE, family="packed128")
 
 for _lo, _size in enumerate("bhwd", 0xC0):

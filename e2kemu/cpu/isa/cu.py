@@ -30,12 +30,12 @@ class Cs0Op:
 
 CS0_OPS = (
     Cs0Op("ibranch", (0,), 0, "branch", "Jump relative to this wide instruction when the condition of SS is true."),
-    Cs0Op("icall", (0,), 0, "raw", "Call of the guest (CS1 gives the window).", since=6),
+    Cs0Op("icall", (0,), 0, "raw", "Call relative to this wide instruction, as ibranch jumps (CS1 gives the window).", since=6),
     Cs0Op("hcall", (0,), 0, "hcall", "Call of the hypervisor (CS1 gives the window).", since=6),
     Cs0Op("pref", (0,), 1, "prefetch", "Prefetch code; no functional effect."),
     Cs0Op("puttsd", (0,), 2, "branch", "Type descriptor (obsolete)."),
     Cs0Op("done", (0,), 3, "type", "Leave the trap handler.", type=0),
-    Cs0Op("iret", (0,), 3, "type", "Return from an interception to the interrupt of the guest.", type=2, since=6),
+    Cs0Op("iret", (0,), 3, "type", "Return to the caller, without a preparation, when the condition of SS is true.", type=2, since=6),
     Cs0Op("hret", (0,), 3, "type", "Return from a hypercall.", type=3, since=6),
     Cs0Op("glaunch", (0,), 3, "type", "Enter the guest.", type=4, since=6),
     Cs0Op("disp", (1, 2, 3), 0, "branch", "Prepare a transfer to a label."),
@@ -68,7 +68,7 @@ CS1_OPS = (
     Cs1Op("wait", 3, ("all_c", "all_e", "st_c", "ld_c", "fl_c", "ma_c", "trap", "sas", "sal", "las", "lal", "mt",
                       "int", "mem_mod"), "Wait until the earlier operations named are complete."),
     Cs1Op("call", 5, ("wbs",), "Call through the CTPR that SS names."),
-    Cs1Op("icall", 5, ("wbs",), "Call of the guest.", since=6),
+    Cs1Op("icall", 5, ("wbs",), "Call through CS0, without a %ctpr.", since=6),
     Cs1Op("hcall", 5, ("wbs",), "Call of the hypervisor.", since=6),
     Cs1Op("mas", 6, ("alc0", "alc2", "alc3", "alc5"), "Memory access specifiers of this wide instruction."),
     Cs1Op("flushr", 7, (), "Spill the register windows."),

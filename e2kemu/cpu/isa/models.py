@@ -34,6 +34,8 @@ MODELS = {model.name: model for model in (
     CpuModel("e12c", 6, 0x0A, "Elbrus-12C (iset v6)"),
     CpuModel("e16c", 6, 0x0B, "Elbrus-16C (iset v6)"),
     CpuModel("e2c3", 6, 0x0C, "Elbrus-2C3 (iset v6)"),
+    CpuModel("e48c", 7, 0x0D, "Elbrus-48C (iset v7)"),
+    CpuModel("e8v7", 7, 0x0E, "Elbrus-8V7 (iset v7)"),
 )}
 """All models by name."""
 

@@ -189,6 +189,27 @@ def pmaddubsh(v: V, a: V, b: V) -> V:
     return lanes.join(v, [lanes.saturate_signed(v, total, 16) for total in sums], 16)
 
 
+def _dot(size: int, *, signed: bool) -> Meaning:
+    """Dot products of the elements in each 32 bits, added to src3."""
+
+    def dot(v: V, a: V, b: V, c: V) -> V:
+        def wide(x: V) -> V:
+            return v.sext(x, size, 32) if signed else v.zext(x, 32)
+
+        sums = lanes.split(v, c, 32)
+        for at, (x, y) in enumerate(zip(lanes.split(v, a, size), lanes.split(v, b, size), strict=True)):
+            lane = at * size // 32
+            sums[lane] = v.add(sums[lane], v.mul(wide(x), wide(y), 32), 32)
+        return lanes.join(v, sums, 32)
+
+    return dot
+
+
+for _name, _size, _signed in (("bwss", 8, True), ("bwuu", 8, False), ("hwss", 16, True)):
+    define(f"qpidots{_name}", f"Multiply {'signed' if _signed else 'unsigned'} {_size}-bit elements of src1 and src2, add the "
+           f"{32 // _size} products in each 32 bits to that element of src3, wrapping.", _dot(_size, signed=_signed))
+
+
 def _mulubhh(v: V, a: V, b: V, width: int) -> V:
     results = []
     for x, y in zip(lanes.split(v, a, 8, 64), lanes.split(v, b, 16, width), strict=False):

@@ -91,5 +91,7 @@ EXC_INSTR_PAGE_MISS = BY_NAME["exc_instr_page_miss"].bit
 EXC_INSTR_PAGE_PROT = BY_NAME["exc_instr_page_prot"].bit
 EXC_SOFTWARE_TRAP = BY_NAME["exc_software_trap"].bit
 EXC_DATA_PAGE = BY_NAME["exc_data_page"].bit
+EXC_INTERRUPT = BY_NAME["exc_interrupt"].bit
+EXC_NM_INTERRUPT = BY_NAME["exc_nm_interrupt"].bit
 EXC_DIV = BY_NAME["exc_div"].bit
 EXC_FP = BY_NAME["exc_fp"].bit

@@ -1,28 +1,10 @@
-"""Temporary stand-in."""
-from __future__ import annotations
+"""The memory management unit of a CPU: page tables, protection, its registers, the trap cellar.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+``unit.Mmu`` is the unit; it knows nothing of executors. They ask it for pages (``walk``) and listen to ``on_change``.
+See docs/privileged.md, section "MMU".
+"""
 
+from e2kemu.cpu.mmu.faults import PageFault
+from e2kemu.cpu.mmu.unit import Mmu, Page
 
-class PageFault(Exception):
-    missing = True
-
-class Page(NamedTuple):
-    physical: int
-    rights: int
-
-class Mmu:
-    def __init__(self, model: Any, space: Any) -> None:
-        self.on = False
-        self.on_change: Callable[[int, int], None] = lambda a, b: None
-        self.map: dict[int, tuple[int, int]] = {}
-
-    def walk(self, address: int, access: int, privileged: bool, *, mark: bool = True) -> Page:
-        found = self.map.get(address >> 12)
-        if found is None or not found[1] & access:
-            raise PageFault(address)
-        return Page(found[0] | address & 4095, found[1])
-
-    def native_walk(self) -> Any:
-        return None
+__all__ = ["Mmu", "Page", "PageFault"]

@@ -218,6 +218,8 @@ def find_leaders(start: int, likely: dict[int, int], fetch: Fetch) -> set[int]:
                     for target in prepared.get(number, ()):
                         leaders.add(target)
                         work.append(target)
+                elif cs0 is not None and cs0.name in ("icall", "iret"):
+                    break
                 elif cs0 is not None and cs0.name == "ibranch":
                     leaders.add(pc + cs0.disp & M48)
                     work.append(pc + cs0.disp & M48)

@@ -56,14 +56,13 @@ class Word(IntEnum):
     MARKS = 10      # ``Core.code_map``, a byte per page: stores may not,
     DIRTY = 11      # its dirty marks
     WALK = 12       # beside a TLB miss: IDENTITY, ASK_PYTHON, or the physical address of the page table's root
-    WALK_HIGH = 13  # the same for addresses from HIGH_FROM on
-    HIGH_FROM = 14  # a virtual address
-    LIMIT_ADDRESS = 15  # no virtual address from here on can be translated
+    WALK_HIGH = 13  # the same for addresses from BOUNDARY on
+    BOUNDARY = 14   # a virtual address
     OPERANDS = 16   # three operands of two words, the control register, the result of two words
-    LEVELS = 25     # a page table: bits of an address over its highest level's, see ``WALKS``
-    FRAME = 26      # mask of the physical address in an entry
-    LARGE = 27      # the bit that says that an entry of a higher level is a leaf
-    TABLE = 28      # mask and value of an entry that names another table: user code, privileged code
+    FRAME = 25      # page tables (``Mmu.native_parameters``): mask of the physical address in an entry,
+    LARGE = 26      # the bit of an entry that maps a large page,
+    NEEDED = 27     # what an entry must have,
+    LARGE_PAGE = 28 # + level 3, 2, 1: log2 of the page that an entry of it maps, 0: ask Python,
     LEAF = 32       # mask and value of an entry that may be used: user load, user store, privileged load and store
 
 

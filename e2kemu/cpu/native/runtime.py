@@ -86,28 +86,20 @@ def _walk(t: _Text) -> None:
     Kind is 0 for loads of user code, 1 for its stores, 2 and 3 for those of privileged code.
     """
     t.put("define i64 @e2k_walk(ptr %c, i64 %a, i64 %kind) nounwind cold {", "entry:")
-    from_, limit = t.word(Word.HIGH_FROM), t.word(Word.LIMIT_ADDRESS)
-    high = t.name(f"icmp uge i64 %a, {from_}")
+    high = t.name(f"icmp uge i64 %a, {t.word(Word.BOUNDARY)}")
     root = t.name(f"select i1 {high}, i64 {t.word(Word.WALK_HIGH)}, i64 {t.word(Word.WALK)}")
     pages, ram, present = t.word(Word.PAGES), t.word(Word.RAM), t.word(Word.PRESENT)
-    frame, large = t.word(Word.FRAME), t.word(Word.LARGE)
-    masks = t.name(f"getelementptr i64, ptr %c, i64 {int(Word.TABLE)}")
-    privilege = t.op("and", "%kind", 2)
-    table = t.name(f"getelementptr i64, ptr {masks}, i64 {privilege}")
-    table_mask = t.name(f"load i64, ptr {table}")
-    table_value = t.name(f"load i64, ptr {t.name(f'getelementptr i64, ptr {table}, i64 1')}")
-    masks = t.name(f"getelementptr i64, ptr %c, i64 {int(Word.LEAF)}")
-    leaf = t.name(f"getelementptr i64, ptr {masks}, i64 {t.op('shl', '%kind', 1)}")
+    frame, large, needed = t.word(Word.FRAME), t.word(Word.LARGE), t.word(Word.NEEDED)
+    leaves = t.name(f"getelementptr i64, ptr %c, i64 {int(Word.LEAF)}")
+    leaf = t.name(f"getelementptr i64, ptr {leaves}, i64 {t.op('shl', '%kind', 1)}")
     leaf_mask = t.name(f"load i64, ptr {leaf}")
     leaf_value = t.name(f"load i64, ptr {t.name(f'getelementptr i64, ptr {leaf}, i64 1')}")
-    t.put(f"%inside = icmp ult i64 %a, {limit}", f"%known = icmp ult i64 {root}, {ASK_PYTHON}",
+    t.put("%high = lshr i64 %a, 48", "%inside = icmp eq i64 %high, 0", f"%known = icmp ult i64 {root}, {ASK_PYTHON}",
           "%good = and i1 %inside, %known", "br i1 %good, label %level3, label %python")
     base = root
     for level in (3, 2, 1, 0):
-        shift = PAGE + 9 * level
         t.put(f"level{level}:")
-        index = t.field("%a", shift, 511)
-        place = t.op("add", base, t.op("shl", index, 3))
+        place = t.op("add", base, t.op("shl", t.field("%a", PAGE + 9 * level, 511), 3))
         page = t.op("lshr", place, PAGE)
         t.put(f"br i1 {t.name(f'icmp ult i64 {page}, {pages}')}, label %in{level}, label %python", f"in{level}:")
         t.put(f"br i1 {t.name(f'icmp eq i64 {present}, 0')}, label %read{level}, label %map{level}", f"map{level}:")
@@ -118,20 +110,21 @@ def _walk(t: _Text) -> None:
         entry = t.name(f"load atomic i64, ptr {host} monotonic, align 8")
         physical = t.op("and", entry, frame)
         if level:
+            leads = t.name(f"icmp eq i64 {t.op('and', entry, needed)}, {needed}")
+            t.put(f"br i1 {leads}, label %there{level}, label %python", f"there{level}:")
             is_large = t.name(f"icmp ne i64 {t.op('and', entry, large)}, 0")
-            t.put(f"br i1 {is_large}, label %{f'leaf{level}' if level < 3 else 'python'}, label %table{level}",
-                  f"table{level}:")
-            leads = t.name(f"icmp eq i64 {t.op('and', entry, table_mask)}, {table_value}")
-            t.put(f"br i1 {leads}, label %level{level - 1}, label %python")
-            base = physical
-        if level < 3:
-            if level:
-                t.put(f"leaf{level}:")
-            fits = t.name(f"icmp eq i64 {t.op('and', entry, leaf_mask)}, {leaf_value}")
-            t.put(f"br i1 {fits}, label %found{level}, label %python", f"found{level}:")
-            inner = (1 << shift) - 1
-            whole = t.op("or", t.op("and", physical, ~inner), t.op("and", "%a", inner))
-            t.put(f"ret i64 {t.op('lshr', whole, PAGE)}")
+            t.put(f"br i1 {is_large}, label %large{level}, label %level{level - 1}", f"large{level}:")
+            shift = t.name(f"load i64, ptr {t.name(f'getelementptr i64, ptr %c, i64 {Word.LARGE_PAGE + level}')}")
+            t.put(f"br i1 {t.name(f'icmp ne i64 {shift}, 0')}, label %leaf{level}, label %python", f"leaf{level}:")
+            inner = t.op("sub", t.op("shl", "1", shift), 1)
+        fits = t.name(f"icmp eq i64 {t.op('and', entry, leaf_mask)}, {leaf_value}")
+        t.put(f"br i1 {fits}, label %found{level}, label %python", f"found{level}:")
+        if level:
+            found = t.op("or", t.op("and", physical, t.op("xor", inner, -1)), t.op("and", "%a", inner))
+            t.put(f"ret i64 {t.op('lshr', found, PAGE)}")
+        else:
+            t.put(f"ret i64 {t.op('lshr', physical, PAGE)}")
+        base = physical
     t.put("python:", "ret i64 -1", "}")
 
 
@@ -268,6 +261,15 @@ def _enter(t: _Text) -> None:
     t.put("ret void", "}")
 
 
+def _masks_changed(t: _Text, changed: str) -> None:
+    """Ask for the executor when an interrupt waits (``Core.masks_changed``); it may be allowed from now on."""
+    t.put(f"br i1 {changed}, label %changed, label %asked", "changed:")
+    flags = t.name(f"inttoptr i64 {t.word(Word.EXIT)} to ptr")
+    waits = t.name(f"load volatile i32, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 2')}")
+    t.put(f"br i1 {t.name(f'icmp ne i32 {waits}, 0')}, label %ask, label %asked", "ask:",
+          f"store volatile i32 1, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 1')}", "br label %asked", "asked:")
+
+
 def _return(t: _Text) -> None:
     t.put("define void @e2k_return(ptr %s, ptr %c) nounwind {", "entry:")
     cr1_lo, cr1_hi, ip = t.get("S", CR1_LO), t.get("S", CR1_HI), t.get("S", CR0_HI)
@@ -282,6 +284,7 @@ def _return(t: _Text) -> None:
     t.set("X", Slot.BASE, t.op("sub", t.get("X", Slot.BASE), t.op("shl", wbs, 1)))
     br, psr = t.op("and", cr1_hi, 0xFFFFFFF), t.op("lshr", cr1_lo, 57)
     t.set("S", BR, br)
+    _masks_changed(t, t.name(f"icmp ne i64 {t.get('S', PSR)}, {psr}"))
     t.set("S", PSR, psr)
     t.set("S", CUIR, t.field(cr1_lo, 40, 0x1FFFF))
     usd_hi, usd_lo = t.get("S", USD_HI), t.get("S", USD_LO)

@@ -119,6 +119,8 @@ class Translator:
         """Blocks with pages in the TLBs, and how often their dirty marks had been harvested."""
         self._maps: list[Any] = []
         """Keeps what the context points at."""
+        self._largest = 0
+        """The largest page that generated code knows of."""
         self.attach_memory()
         self.eager = False
         """Translate at the first visit, in the CPU's own thread: for tests, and for who wants no cold code."""
@@ -172,18 +174,22 @@ class Translator:
 
     def _tell_walk(self) -> None:
         """Tell generated code what to do beside a TLB miss."""
-        words, walk = self.context.words, None
-        words[Word.WALK] = words[Word.WALK_HIGH] = ASK_PYTHON if self.core.paging else IDENTITY
-        if self.core.paging and not self.core.watches:
-            walk = self.core.mmu.native_walk()
-        if walk is None:
+        core, words = self.core, self.context.words
+        words[Word.WALK] = words[Word.WALK_HIGH] = ASK_PYTHON if core.paging else IDENTITY
+        if not core.paging or core.watches:
             return
-        words[Word.FRAME], words[Word.LARGE] = walk.frame, walk.large
-        for start, pairs in ((Word.TABLE, walk.tables), (Word.LEAF, walk.leaves)):
-            for number, (mask, value) in enumerate(pairs):
-                words[start + 2 * number], words[start + 2 * number + 1] = mask, value
-        words[Word.HIGH_FROM], words[Word.LIMIT_ADDRESS] = walk.high_from, walk.limit
-        words[Word.WALK], words[Word.WALK_HIGH] = walk.root, walk.high_root
+        walk = core.mmu.native_parameters()
+        words[Word.FRAME], words[Word.LARGE], words[Word.NEEDED] = walk.frame, walk.huge, walk.needed
+        self._largest = walk.largest
+        for level, (_, page_shift) in zip((3, 2, 1, 0), walk.levels, strict=True):
+            if level:
+                # pages larger than any met so far: Python has to know of them
+                words[Word.LARGE_PAGE + level] = page_shift if 0 < page_shift <= walk.largest else 0
+        for kind, (access, privileged) in enumerate(((READ, 0), (WRITE, 0), (READ, 1), (WRITE, 1))):
+            need, forbidden = walk.checks[access][privileged]
+            words[Word.LEAF + 2 * kind], words[Word.LEAF + 2 * kind + 1] = need | forbidden, need
+        words[Word.BOUNDARY] = walk.boundary
+        words[Word.WALK], words[Word.WALK_HIGH] = walk.low_root, walk.high_root
 
     def where(self, pc: int, cfg: Config) -> Where:
         """What a region for ``pc`` is kept by now."""
@@ -463,6 +469,8 @@ class Translator:
         block, at = flat.block, flat.block_offset + start - flat.start
         if at & (1 << PAGE) - 1 or (block.arrivals is not None and not block.arrivals.view[at >> PAGE]):
             return
+        if core.paging and core.mmu.largest != self._largest:
+            self._tell_walk()
         if all(known is not block for known, _ in self._harvests):
             self._harvests.append((block, block.harvests))
         if write:

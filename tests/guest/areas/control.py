@@ -160,6 +160,8 @@ CONTROL = {
     "beside hints and barriers": 31, "vfrpsz": 3, "settr": 3,
     "g24 after abgc 3": 27, "g24 after abgc 7": 31, "g24 after rbgc": 24, "behind fills": 6,
     "a register of the caller": 6, "behind barriers": 6,
+    "behind icall": 7, "behind no icall": 7, "behind icall of a true condition": 9, "behind icalld": 11,
+    "behind no icalld": 11, "behind ibranchd": 3,
 }
 
 AREAS = (
@@ -170,7 +172,7 @@ AREAS = (
     Area("arrays", arrays, models=("e8c", "e8c2", "e16c")),
     Area("windows", named(WINDOWS), models=("e8c", "e8c2")),
     Area("control", named(CONTROL)),
-    Area("control6", named(CONTROL), models=("e16c",)),
+    Area("control6", named(CONTROL), models=("e16c", "e48c")),
     Area("traps", traps, linux=False),
     Area("transfers", named(TRANSFERS)),
 )

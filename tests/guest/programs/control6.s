@@ -23,7 +23,42 @@
     { wait las=1, lal=1 }
     { wait mt=1 }
     TIS "behind barriers", %dr20
+    // transfers without a %ctpr
+    { addd,0 0, 5, %db[0]
+      cmpesb,1 0, 0, %pred2
+      nop 5 }
+    { icall two_more, wbs=24 }
+    TIS "behind icall", %db[0]
+    { icall two_more, wbs=24 ? ~%pred2 }
+    TIS "behind no icall", %db[0]
+    { icall two_more, wbs=24 ? %pred2 }
+    TIS "behind icall of a true condition", %db[0]
+    { addd,0 0, two_more, %dr21
+      addd,1 0, jumped, %dr22
+      nop 5 }
+    { icalld,0 wbs = 24, %dr21, %empty }
+    TIS "behind icalld", %db[0]
+    { icalld,0 wbs = 24, %dr21, %empty ? ~%pred2 }
+    TIS "behind no icalld", %db[0]
+    { addd,0 0, 1, %dr20
+      nop 5 }
+    { ibranchd,0 %dr22, %empty ? ~%pred2 }
+    { addd,0 %dr20, 2, %dr20 }
+    { ibranchd,0 %dr22, %empty }
+    { addd,0 %dr20, 4, %dr20 }
+    .align 8
+jumped:
+    TIS "behind ibranchd", %dr20
     END
+    .align 8
+two_more:
+    { setwd wsz=8, nfx=1
+      cmpesb,0 0, 1, %pred0
+      addd,1 %dr0, 1, %dr0 
+      nop 5 }
+    { iret ? %pred0 }
+    { addd,0 %dr0, 1, %dr0 }
+    { iret }
     .align 8
 filled:
     { setwd wsz=8, nfx=1

@@ -428,7 +428,9 @@ class Generator:
 
     def of(self, op: notation.Op, variant: str = "") -> str | None:
         """The name of an operation's handler, None when the reference tier does it, or there is no such variant."""
-        if op.meaning is None or op.imm8 or op.family in ("aau", "pointer") or op.fmt.name in ("ALOPF15", "ALOPF16"):
+        if op.meaning is None or op.imm8 or op.family in ("aau", "pointer", "transfer"):
+            return None
+        if op.fmt.name in ("ALOPF15", "ALOPF16"):
             return None
         if variant == "ctpr" and (op.family != "movt" or "Q" in op.sizes):
             return None
