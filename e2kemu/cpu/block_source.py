@@ -456,13 +456,7 @@ class SourceMachine(SourceValues):
         value = self.pin(self.trunc(value, 8 * size))
         address = self.pin(address)
         fast, item = self._fast(address, size)
-        if not self._stored:
-            self._stored = True
-            text = "u = 0"
-            if self._conditional:
-                self._insert_outside(text)
-            else:
-                self.emit(text)
+        self._will_store()
         if self.speculative:
             call = f"u = core.st_speculative({address}, {size}, {value}) or u"
             if self.aligned and size > 1:
@@ -479,8 +473,31 @@ class SourceMachine(SourceValues):
         self.emit("else:")
         self.emit(f" {call}")
 
+    def _will_store(self) -> None:
+        """Before the first store of a wide instruction: ``u`` will say whether execution must leave after it."""
+        if self._stored:
+            return
+        self._stored = True
+        if self._conditional:
+            self._insert_outside("u = 0")
+        else:
+            self.emit("u = 0")
+
     def store_if(self, condition: Src, address: Src, size: int, value: Src) -> None:
         self.if_(condition, lambda: self.store(address, size, value))
+
+    def physical_load(self, address: Src, size: int) -> Src:
+        return self.name(f"core.ld_physical({address}, {size})", 8 * size)
+
+    def physical_store(self, address: Src, size: int, value: Src) -> None:
+        self._will_store()
+        self.emit(f"u = core.st_physical({address}, {size}, {self.trunc(value, 8 * size)}) or u")
+
+    def special_load(self, opc: int, address: Src, channel: int) -> Src:
+        return self.name(f"core.special_load({opc}, {address}, {channel})", 64)
+
+    def special_store(self, opc: int, address: Src, value: Src, channel: int) -> None:
+        self.emit(f"core.special_store({opc}, {address}, {value}, {channel})")
 
     # -- windows and transfers -----------------------------------------------------------------------
 

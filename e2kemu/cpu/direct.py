@@ -197,6 +197,18 @@ class DirectMachine(PyValues):
     def store_if(self, condition: int, address: int, size: int, value: int) -> None:
         self.if_(condition, lambda: self.store(address, size, value))
 
+    def physical_load(self, address: int, size: int) -> int:
+        return self.core.ld_physical(address, size)
+
+    def physical_store(self, address: int, size: int, value: int) -> None:
+        self.core.st_physical(address, size, value & (1 << 8 * size) - 1)
+
+    def special_load(self, opc: int, address: int, channel: int) -> int:
+        return self.core.special_load(opc, address, channel)
+
+    def special_store(self, opc: int, address: int, value: int, channel: int) -> None:
+        self.core.special_store(opc, address, value, channel)
+
     # -- windows and transfers -----------------------------------------------------------------------
 
     def window_room(self, size: int) -> None:

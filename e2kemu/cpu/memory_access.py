@@ -4,9 +4,9 @@ What the emulator makes of a memory access specifier (MAS, 7 bits: mod[2:0] be[3
 hints have no effect; a lock always holds, because nobody else runs between two wide instructions; a check
 of an earlier speculative load loads again and sets MLOCK when it finds something else, or when a store of the
 same wide instruction hits it. (Hardware remembers addresses in a table that may lose them at any time, and then
-sets MLOCK as well: software must be right either way.) Cache flushes do
-nothing. Big-endian accesses of up to 8 bytes reverse them; larger ones and special accesses (MMU and debug
-registers) raise exc_illegal_opcode.
+sets MLOCK as well: software must be right either way.) Big-endian accesses of up to 8 bytes reverse them; larger
+ones raise exc_illegal_opcode. An access with mod 1 goes to a physical address. One with mod 7 in ALC2 and ALC5 is
+*special*: it reaches no memory but what ``mmu.special`` lists. Both are for privileged code.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2kemu.cpu.isa import traps
 from e2kemu.cpu.isa.registers import BY_NAME
+from e2kemu.cpu.mmu import special
 from e2kemu.cpu.state import LSR
 
 if TYPE_CHECKING:
@@ -39,12 +40,36 @@ FAILED_LOAD = 0x4AFAFAFA4AFAFAFA
 _CHECKS = (2, 3)
 """MAS mod of loads that check an earlier speculative load."""
 
-_FLUSHES = range(5)
-"""Codes of special stores (MAS bits 6:3) that flush caches and translation buffers."""
+_PHYSICAL = 1
+"""MAS mod of an access to a physical address."""
 
 
 def _special(one: Staged) -> bool:
     return one.insn.channel in (2, 5) and one.insn.mas & 7 == 7
+
+
+def _is_physical(ex: WideExecution, one: Staged) -> bool:
+    """From v6 on mod 1 with bit 4 is another access: one that watches for a modification."""
+    return one.insn.mas & 7 == _PHYSICAL and not (ex.cfg.version >= 6 and one.insn.mas & 0x10)
+
+
+class _Physical:
+    """A machine whose loads and stores go to physical addresses: for the meanings of operations."""
+
+    def __init__(self, m: Any) -> None:
+        self._m = m
+        self.load, self.store = m.physical_load, m.physical_store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._m, name)
+
+    def store_if(self, condition: V, address: V, size: int, value: V) -> None:
+        self._m.if_(condition, lambda: self.store(address, size, value))
+
+
+def _memory(ex: WideExecution, one: Staged) -> Any:
+    """The machine whose memory an access means."""
+    return _Physical(ex.m) if _is_physical(ex, one) else ex.m
 
 
 def _big_endian(ex: WideExecution, one: Staged) -> bool:
@@ -150,8 +175,10 @@ def prepare(ex: WideExecution, one: Staged) -> None:
     """Phase 1: everything about the access that can trap."""
     m, insn, op = ex.m, one.insn, one.insn.op
     if _special(one):
-        if not (op.store and insn.mas >> 3 in _FLUSHES):
-            m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x}")
+        _prepare_special(ex, one)
+        return
+    if _is_physical(ex, one) and not ex.cfg.pm:
+        m.trap(traps.EXC_PRIV_ACTION, f"{op.name} mas={insn.mas:#x}")
         return
     if _big_endian(ex, one) and (op.load or op.store) > 8:
         m.trap(traps.EXC_ILLEGAL_OPCODE, f"{op.name} mas={insn.mas:#x} (big endian)")
@@ -179,6 +206,30 @@ def prepare(ex: WideExecution, one: Staged) -> None:
         size = min(op.load or op.store, 8)
         address = m.add(one.sources[0][0], one.sources[1][0])
         m.trap_if(m.xor(m.eq(m.and_(address, size - 1), 0), 1), traps.EXC_ADDR_NOT_ALIGNED)
+
+
+def _prepare_special(ex: WideExecution, one: Staged) -> None:
+    """Phase 1 of a special access."""
+    m, op, opc = ex.m, one.insn.op, one.insn.mas >> 3
+    name = f"{op.name} mas={one.insn.mas:#x}"
+    if opc not in (special.LOADS if op.load else special.STORES) or (op.load or op.store) > 8 or op.family:
+        m.trap(traps.EXC_ILLEGAL_OPCODE, name)
+        return
+    if not ex.cfg.pm and not (op.store and opc in special.USER_STORES):
+        m.trap(traps.EXC_PRIV_ACTION, name)
+        return
+    one.diag = m.settle(ex.check(one, ex.any_tag([tag for _, tag in one.sources])))
+    m.bits = 64
+    if opc == special.PAGE_FLUSH and not ex.cfg.pm:
+        m.trap_if(m.xor(m.eq(m.and_(_address(m, one), 7), 0), 1), traps.EXC_PRIV_ACTION)
+    if op.store and opc not in special.NO_EFFECT and (ex.cfg.pm or opc not in special.USER_STORES):
+        # at the very end: what is translated may be something else afterwards
+        condition = m.pin(m.and_(one.condition, m.xor(one.diag, 1)))
+        address, value = m.staged(0), m.staged(0)
+        m.put(address, m.pin(_address(m, one)))
+        m.put(value, m.pin(m.trunc(one.sources[2][0], 8 * op.store)))
+        channel = one.insn.channel
+        ex.late.append(lambda: m.if_(condition, lambda: m.special_store(opc, m.get(address), m.get(value), channel)))
 
 
 def _check(ex: WideExecution, one: Staged, low: V, high: V) -> None:
@@ -209,15 +260,20 @@ def load(ex: WideExecution, one: Staged) -> None:
     """Phase 2: the load."""
     m, insn = ex.m, one.insn
     if _special(one):
+        got = m.slot(FAILED_LOAD)
+        m.if_(m.xor(one.diag, 1), lambda: m.put(got, m.trunc(
+            m.special_load(insn.mas >> 3, _address(m, one), insn.channel), 8 * insn.op.load)))
+        ex.result(one, m.get(got), one.diag)
         return
     values = [value for value, _ in one.sources]
+    memory = _memory(ex, one)
     first = m.slot(FAILED_LOAD)
     second = m.slot(FAILED_LOAD)
     fault, swap = m.slot(one.diag), _big_endian(ex, one)
 
     def sized(size: int) -> None:
         m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
-        loaded = m.load(_address(m, one), size)
+        loaded = memory.load(_address(m, one), size)
         m.speculative = False
         m.put(first, m.select(m.fault, loaded, _swapped(m, loaded, size)) if swap else loaded)
         m.put(fault, m.or_(m.get(fault), m.fault))
@@ -227,7 +283,7 @@ def load(ex: WideExecution, one: Staged) -> None:
             _by_format(m, one.fmt, sized)
             return
         m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
-        result = insn.op.meaning(m, *values)  # type: ignore[misc]
+        result = insn.op.meaning(memory, *values)  # type: ignore[misc]
         m.speculative = False
         if isinstance(result, tuple):
             m.put(first, result[0])
@@ -280,6 +336,7 @@ def store(ex: WideExecution, one: Staged) -> None:
     if ex.wide.loop_mode:
         permitted = m.and_(permitted, _loop_store(ex))
     values = [value for value, _ in one.sources]
+    memory = _memory(ex, one)
     if not (isinstance(one.mark, int) and not one.mark):
         marks = 0x4000_0000_4000_0000 * (1 << 64 | 1) if insn.op.sizes[-1] == "P" else 0x4000_0000_4000_0000
         mark = m.select(one.mark, marks, 0)
@@ -288,7 +345,7 @@ def store(ex: WideExecution, one: Staged) -> None:
     swap = _big_endian(ex, one)
 
     def sized(size: int) -> None:
-        m.store(_address(m, one), size, _swapped(m, values[2], size) if swap else values[2])
+        memory.store(_address(m, one), size, _swapped(m, values[2], size) if swap else values[2])
 
     def access() -> None:
         m.speculative, m.aligned = insn.sm, bool(ex.cfg.ac)
@@ -296,7 +353,7 @@ def store(ex: WideExecution, one: Staged) -> None:
             _by_format(m, one.fmt, sized)
         else:
             stored = [_swapped(m, values[2], insn.op.store)] if swap else values[2:]
-            insn.op.meaning(m, *values[:2], *stored)  # type: ignore[misc]
+            insn.op.meaning(memory, *values[:2], *stored)  # type: ignore[misc]
         m.speculative = False
 
     m.if_(permitted, access)

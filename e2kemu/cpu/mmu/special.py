@@ -38,6 +38,9 @@ STORES = LOADS - {ADDRESS_PROBE, ENTRY_PROBE} | {CACHE_FLUSH, LINE_FLUSH, PAGE_F
 USER_STORES = frozenset((LINE_FLUSH, PAGE_FLUSH, LOCKS))
 """Codes of stores that user code may do; of PAGE_FLUSH only address 0."""
 
+NO_EFFECT = frozenset((CACHE_FLUSH, LINE_FLUSH, LOCKS))
+"""Codes of stores that change nothing that is modelled."""
+
 _TLB_PAGE, _TLB_PAGE_TLU = 1, 3
 """Addresses (bits 2:0) of PAGE_FLUSH that mean the TLB."""
 

@@ -136,6 +136,18 @@ class Memory(Registers):
     def store_if(self, condition: Ir, address: Ir, size: int, value: Ir) -> None:
         self.if_(condition, lambda: self.store(address, size, value))
 
+    def physical_load(self, address: Ir, size: int) -> NoReturn:
+        raise Unsupported("a physical address")
+
+    def physical_store(self, address: Ir, size: int, value: Ir) -> NoReturn:
+        raise Unsupported("a physical address")
+
+    def special_load(self, opc: int, address: Ir, channel: int) -> NoReturn:
+        raise Unsupported("a special load")
+
+    def special_store(self, opc: int, address: Ir, value: Ir, channel: int) -> NoReturn:
+        raise Unsupported("a special store")
+
     # -- windows and transfers ---------------------------------------------------------------------------
 
     def window_room(self, size: int) -> None:

@@ -399,7 +399,8 @@ def channels(c: int, p: int, hs: int, als_at: int, halves: int, ales25: int, cs1
                 if mas:
                     if flags & (LOADS | STORES) == 0:
                         return 0
-                    if mas & 8 or ((channel == 2 or channel == 5) and mas & 7 == 7):
+                    # big endian, a special one, a physical address
+                    if mas & 8 or ((channel == 2 or channel == 5) and mas & 7 == 7) or mas & 7 == 1:
                         return 0
                     if flags & LOADS and mas & 6 == 2:
                         return 0
