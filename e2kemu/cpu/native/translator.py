@@ -284,7 +284,8 @@ class Translator:
 
     def _take(self, region: Region) -> None:
         self._asked.discard((region.pc, region.cfg))
-        if region.epoch != self.epoch or region.code is None:
+        frame = region.pages.get(region.pc >> PAGE)
+        if region.epoch != self.epoch or region.code is None or frame is None:
             self._heat.pop((region.pc, region.cfg), None)
             self._bury(region)
             return
@@ -296,7 +297,7 @@ class Translator:
         if len(self.regions) >= MAX_REGIONS:
             self.clear()
             region.epoch = self.epoch
-        where = region.pc, region.key, region.pages[region.pc >> PAGE]
+        where = region.pc, region.key, frame
         old = self.regions.get(where)
         if old is not None:
             self._bury(old)
@@ -308,7 +309,7 @@ class Translator:
         self.statistics.seconds += region.seconds
         if self._mapped(region):
             self.context.remember_jump(region.pc, region.key, region.address)
-        self.installed(region.pc, region.pages[region.pc >> PAGE])
+        self.installed(region.pc, frame)
         if trace.mask & trace.Log.IN_ASM:
             trace.log("\n".join(["----------------", f"IN: {region.pc:#x}", *region.listing]))
         if trace.mask & trace.Log.OP:
