@@ -51,6 +51,7 @@ class Cpu:
         self.index, self.model, self.accel = index, model, accel
         self.state = CpuState(model)
         self.core = Core(self.state, space, code)
+        self.mmu = self.core.mmu
         self.reference = Reference(self.core)
         self.translator = Translator(self.core, self.reference.decoded) if accel in ("jit", "interp") else None
         """What native code of both kinds stands on, and with accel "jit" the translator of what is hot; None: the
@@ -104,6 +105,7 @@ class Cpu:
 
     def _fresh(self) -> None:
         self.state.reset()
+        self.mmu.reset()
         self._drop_blocks()
         self.idle_until, self.fatal_message, self._stopped_at = None, "", None
 

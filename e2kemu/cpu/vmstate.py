@@ -19,6 +19,7 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | cpu/interrupts (subsection) | the pins: maskable, non-maskable, a pulse not yet taken; sent when one is set |
 | cpu/halted (subsection) | ``interrupts.Halt``; not sent while it is as after reset |
 | cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
+| cpu/mmu (subsection) | registers of ``isa.mmuregs.rows`` by (specifier, address); not sent as after power-on |
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from typing import TYPE_CHECKING, Any
 from e2kemu.cpu import arrays
 from e2kemu.cpu.interrupts import Halt
 from e2kemu.cpu.isa.aau import ITEMS
-from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import (
+    BY_NAME,
+    CHAIN_RESIDENT,
+    GLOBALS,
+    PREDICATES,
+    STATE_REGISTERS,
+    WINDOW_DOUBLES,
+)
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
 from e2kemu.cpu.windows import TAGS_PER_PAGE
 from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
@@ -37,6 +45,8 @@ if TYPE_CHECKING:
     from e2kemu.cpu.exec import Cpu
 
 AWAKE = (1 << 64) - 1
+CORE_MODE = BY_NAME["core_mode"].number
+MAX_MMU_REGISTERS = 1 << 12
 MAX_TAG_PAGES = 1 << 16
 """Pages of the procedure stack whose tags a stream may carry: 256 MiB of it."""
 
@@ -76,6 +86,8 @@ class CpuImage:
         self.chain = state.C[: 4 * self.chain_entries].tolist()
         self.chain_words = 4 * self.chain_entries
         self.arrays = state.A.tolist()
+        self.mmu_registers = self.cpu.mmu.image()
+        self.mmu_register_count = len(self.mmu_registers)
         self.tag_pages = sorted(state.stack_tags)
         self.tag_page_count = len(self.tag_pages)
         self.stack_tags = b"".join(bytes(state.stack_tags[page]) for page in self.tag_pages)
@@ -88,6 +100,7 @@ class CpuImage:
         self.arrays = arrays.RESET.tolist()
         self.pin = self.pin_nmi = self.pulse_nmi = 0
         self.halted = int(self._first_halt())
+        self.mmu_registers, self.mmu_register_count = [], 0
         self.tag_pages, self.stack_tags, self.tag_page_count, self.stack_tag_bytes = [], b"", 0, 0
 
     def has_stack_tags(self) -> bool:
@@ -104,6 +117,10 @@ class CpuImage:
     def has_interrupts(self) -> bool:
         """Whether a pin is set."""
         return bool(self.pin or self.pin_nmi or self.pulse_nmi)
+
+    def uses_mmu(self) -> bool:
+        """Whether the MMU has a state worth sending."""
+        return not self.cpu.mmu.is_reset
 
     def uses_arrays(self) -> bool:
         """Whether the array access unit has a state worth sending."""
@@ -139,6 +156,7 @@ class CpuImage:
         for number, page in enumerate(self.tag_pages):
             at = TAGS_PER_PAGE * number
             state.stack_tags[page] = bytearray(self.stack_tags[at : at + TAGS_PER_PAGE])
+        self.cpu.mmu.restore(self.mmu_registers, state.S[CORE_MODE])
         x = state.X
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
@@ -176,6 +194,10 @@ VMSTATE = VMState(
         VMState("cpu/interrupts", 1, [u8("pin"), u8("pin_nmi"), u8("pulse_nmi")], needed="has_interrupts"),
         VMState("cpu/halted", 1, [u8("halted")], needed="is_halted"),
         VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays"),
+        VMState("cpu/mmu", 1, [
+            u32("mmu_register_count"),
+            varray(u64("mmu_registers"), "mmu_register_count", MAX_MMU_REGISTERS),
+        ], needed="uses_mmu"),
         VMState("cpu/stack_tags", 1, [
             u32("tag_page_count"),
             u32("stack_tag_bytes"),

@@ -42,6 +42,7 @@ from e2kemu.linux.signals import Signals
 from e2kemu.linux.strace import Tracer
 from e2kemu.linux.table import CALLS, Call, arguments_of
 from e2kemu.linux.task import PendingCall, Process, Task
+from e2kemu.linux.vfork import Borrower, Lender
 from e2kemu.loop import report
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class Kernel:
         """Held while the emulator forks: nobody else changes anything meanwhile."""
         self.is_child = False
         """This emulator is a child of another (fork): there is no machine around it."""
+        self.lender: Lender | None = None
+        """A child uses the memory (vfork): nobody goes on here but ``lending``, which waits for the child."""
+        self.lending: Task | None = None
+        self.borrower: Borrower | None = None
+        """This child's memory is its parent's, who waits for it."""
         self.images: list[tuple[str, int]] = []
         """Program files that are mapped, and what was added to their addresses: for symbols."""
         self.arriving: list[Task] = []
@@ -192,6 +198,8 @@ class Kernel:
         """The task whose turn it is: round robin among those that can run or have something to look at."""
         tasks = self.process.tasks
         self._look(0)
+        if self.lending is not None:
+            return self.lending if self.lending.block is None else None
         while self.arriving and not self.process.stopped:
             waiting = self.arriving.pop(0)
             if waiting.call is not None and waiting.block is None:
@@ -460,6 +468,7 @@ class Kernel:
             self.tracer.exited(self.current, status, signo)
         process.exit_status = status
         process.map.write_back(0, 1 << 64)
+        self.give_back()
         for action in self.before_exit:
             action()
         self.timers.clear()
@@ -468,6 +477,12 @@ class Kernel:
         process.files.close_all()
         self.interrupt_self()
         self.on_exit(status)
+
+    def give_back(self) -> None:
+        """The parent that lent its memory goes on (vfork)."""
+        if self.borrower is not None:
+            self.borrower.give_back()
+            self.borrower = None
 
     def exit_by(self, info: SigInfo) -> None:
         """A signal ends the process."""

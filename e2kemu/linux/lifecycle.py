@@ -28,6 +28,7 @@ from e2kemu.linux.error import NoReturn as CallGone
 from e2kemu.linux.siginfo import SIGCHLD, SIGKILL, SigInfo
 from e2kemu.linux.signals import DEFAULT, IGNORE
 from e2kemu.linux.task import Action, AltStack, Process, Task
+from e2kemu.linux.vfork import Borrower, Lender
 
 if TYPE_CHECKING:
     from e2kemu.linux.kernel import Kernel
@@ -78,19 +79,37 @@ def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, 
 
 
 def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls: int) -> int:
-    """Make a child process; its pid in the parent, 0 in the child."""
+    """Make a child process; its pid in the parent, 0 in the child. With CLONE_VFORK the parent goes on when the child
+    executes a program or ends (raises WouldBlock until then), and finds what it has stored with CLONE_VM."""
     process = kernel.process
+    if kernel.lender is not None:
+        pid = kernel.lender.collect(task)
+        kernel.lender = kernel.lending = None
+        return pid
     process.map.write_back(0, 1 << 64)
     if any(area.mark for area in process.map.areas):
         trace.unimp("fork with shared mappings: the child gets a copy of them")
+    ends = os.pipe() if flags & CLONE_VFORK else None
     with kernel.still_lock, suppress(ValueError):
         gc.freeze()                        # the child's collector leaves the parent's objects, and their pages, alone
     with kernel.still_lock:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            for fd in ends or ():
+                os.close(fd)
+            raise
     if pid:
         process.children.add(pid)
-        return pid
+        if ends is None:
+            return pid
+        os.close(ends[1])
+        kernel.lender, kernel.lending = Lender(ends[0], pid), task
+        return fork(kernel, task, flags, stack, child_tid, tls)
+    kernel.lender = kernel.lending = None
+    kernel.borrower = None if ends is None else Borrower(ends[1], process, shared=bool(flags & CLONE_VM))
     kernel.become_child()
+    kernel.interrupt_self()                # the executor looks at its memory anew: stores are noted again
     process.ppid, process.pid = process.pid, os.getpid()
     task.tid = process.pid
     for other in [one for one in process.tasks if one is not task]:
@@ -165,6 +184,7 @@ def execve(kernel: Kernel, task: Task, program: Program, interpreter: Program | 
             other.dead = True
             process.tasks.remove(other)
     process.map.write_back(0, 1 << 64)
+    kernel.give_back()
     process.map.clear()
     process.files.exec()
     for signo, action in list(process.actions.items()):
@@ -258,7 +278,9 @@ def only_thread_left(kernel: Kernel) -> None:
 def _foreign_descriptors(kernel: Kernel) -> list[int]:
     """What is open here and belongs to the machine: monitors, migrations, disks."""
     process = kernel.process
-    own = {0, 1, 2, *kernel.wake_descriptors, *process.files.host_descriptors(),
+    borrower = kernel.borrower
+    own = {0, 1, 2, *kernel.wake_descriptors, *(() if borrower is None else (borrower.fd,)),
+           *process.files.host_descriptors(),
            *(area.shared.fd for area in process.map.each_shared() if area.shared is not None)}
     try:
         return [int(name) for name in os.listdir("/proc/self/fd") if int(name) not in own]

@@ -15,6 +15,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from e2kemu.cpu.interrupts import Halt, Interrupts
+from e2kemu.cpu.mmu import Mmu
 from e2kemu.cpu.state import CpuState
 from e2kemu.cpu.vmstate import VMSTATE, CpuImage
 from e2kemu.devices.vmstate import VMState, VMStateSection, sequence, u32, vbuffer
@@ -53,6 +54,7 @@ class _Registers:
     def __init__(self, cpu: Cpu) -> None:
         self.model = cpu.model
         self.state = CpuState(cpu.model)
+        self.mmu = Mmu(cpu.model, cpu.core.space)
         self.interrupts = Interrupts(self.state, memoryview(bytearray(4)))
 
     def obey(self) -> None:

@@ -321,38 +321,20 @@ byte:
 more:
   %few = icmp ult i64 %size, 4
   br i1 %few, label %pair, label %upto8
-pair:                             ; 2 or 3: the two pairs may overlap
-  %p_last = sub i64 %size, 2
-  %p_from = getelementptr i8, ptr %from, i64 %p_last
-  %p_to = getelementptr i8, ptr %to, i64 %p_last
-  %p0 = load i16, ptr %from, align 1
-  %p1 = load i16, ptr %p_from, align 1
-  store i16 %p0, ptr %to, align 1
-  store i16 %p1, ptr %p_to, align 1
+pair:
+  call void @store_ends_2(ptr %to, ptr %from, i64 %size)
   ret void
 upto8:
   %is8 = icmp ult i64 %size, 9
   br i1 %is8, label %quads, label %upto16
 quads:
-  %q_last = sub i64 %size, 4
-  %q_from = getelementptr i8, ptr %from, i64 %q_last
-  %q_to = getelementptr i8, ptr %to, i64 %q_last
-  %q0 = load i32, ptr %from, align 1
-  %q1 = load i32, ptr %q_from, align 1
-  store i32 %q0, ptr %to, align 1
-  store i32 %q1, ptr %q_to, align 1
+  call void @store_ends_4(ptr %to, ptr %from, i64 %size)
   ret void
 upto16:
   %is16 = icmp ult i64 %size, 17
   br i1 %is16, label %octets, label %long
 octets:
-  %o_last = sub i64 %size, 8
-  %o_from = getelementptr i8, ptr %from, i64 %o_last
-  %o_to = getelementptr i8, ptr %to, i64 %o_last
-  %o0 = load i64, ptr %from, align 1
-  %o1 = load i64, ptr %o_from, align 1
-  store i64 %o0, ptr %to, align 1
-  store i64 %o1, ptr %o_to, align 1
+  call void @store_ends_8(ptr %to, ptr %from, i64 %size)
   ret void
 long:
   call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 %size, i1 false)
@@ -460,12 +442,29 @@ done:
 """
 
 
+def _store_ends(size: int) -> str:
+    """A run of ``size`` to twice so many bytes: its two ends, which may overlap."""
+    kind = f"i{8 * size}"
+    return f"""
+define internal void @store_ends_{size}(ptr %to, ptr %from, i64 %size) alwaysinline {{
+  %rest = sub i64 %size, {size}
+  %last_from = getelementptr i8, ptr %from, i64 %rest
+  %last_to = getelementptr i8, ptr %to, i64 %rest
+  %first = load {kind}, ptr %from, align 1
+  %last = load {kind}, ptr %last_from, align 1
+  store {kind} %first, ptr %to, align 1
+  store {kind} %last, ptr %last_to, align 1
+  ret void
+}}
+"""
+
+
 @cache
 def kernels() -> Kernels:
     """The functions, compiled at the first call."""
     address, number = c_void_p, c_int64
     return compile_ir(
-        TEXT,
+        TEXT + "".join(map(_store_ends, (2, 4, 8))),
         {
             "xbzrle_encode": Signature(number, address, address, number, address, address, address),
             "xbzrle_check": Signature(number, address, address, address, number),

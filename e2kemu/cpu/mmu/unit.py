@@ -134,6 +134,28 @@ class Mmu:
         self._reset()
         self.on_change(0, LAST_PAGE)
 
+    # -- migration -----------------------------------------------------------------------------------
+
+    def image(self) -> list[int]:
+        """What the registers hold, in the order of their (specifier, address)."""
+        return [self.values[place] for place in sorted(self.values)]
+
+    @property
+    def is_reset(self) -> bool:
+        """Nothing is other than after power-on."""
+        return all(value == self.rows[place].reset for place, value in self.values.items())
+
+    def restore(self, image: list[int], core_mode: int) -> None:
+        """Take over what ``image`` has given ([]: the registers after power-on), and %core_mode. Raises ValueError."""
+        if image and len(image) != len(self.rows):
+            raise ValueError(f"{len(image)} MMU registers, not {len(self.rows)}")
+        self._reset()
+        for place, value in zip(sorted(self.values), image, strict=False):
+            self.values[place] = value & self.rows[place].bits
+        self.core_mode = core_mode
+        self._derive()
+        self.on_change(0, LAST_PAGE)
+
     def _derive(self) -> None:
         """What the walk uses, from the registers."""
         value = self.values
@@ -175,7 +197,7 @@ class Mmu:
     def write_special(self, mas: int, address: int, value: int) -> None:
         """Write the register at ``address`` under a specifier."""
         row = self.rows.get((mas, address))
-        if row is None or row.name.startswith("mlt"):
+        if row is None or not row.writable_since:
             trace.unimp(f"write of {value:#x} to MMU register {address:#x} mas={mas:#x}: there is none to write")
             return
         value &= row.bits

@@ -230,16 +230,11 @@ class Translator:
             return False
         if self.has(pc, cfg):
             return True
-        self.met(pc, cfg, 1)
-        return False
-
-    def met(self, pc: int, cfg: Config, weight: int) -> None:
-        """The reference tier executed code at ``pc``: ask for a region when that gets usual."""
-        place = pc, cfg
-        heat = self._heat.get(place, 0) + weight
-        self._heat[place] = heat
-        if heat >= HOT > heat - weight:
+        # regions lead here, and none is here: ask for one when that gets usual
+        heat = self._heat[pc, cfg] = self._heat.get((pc, cfg), 0) + 1
+        if heat == HOT:
             self.request(pc, cfg, plain=False)
+        return False
 
     def request(self, pc: int, cfg: Config, *, plain: bool) -> None:
         """Ask the compiling thread for a region."""

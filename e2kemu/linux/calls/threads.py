@@ -69,9 +69,9 @@ def _clone(task: Task, flags: int, stack: int, size: int, parent_tid: int, child
     if flags & lifecycle.CLONE_VM and not flags & lifecycle.CLONE_VFORK:
         trace.unimp("clone with CLONE_VM but neither CLONE_THREAD nor CLONE_VFORK: the child gets a copy of the memory")
     pid = lifecycle.fork(kernel, task, flags, stack, child_tid, tls)
-    if pid and flags & lifecycle.CLONE_PARENT_SETTID:
+    if flags & lifecycle.CLONE_PARENT_SETTID and (pid or flags & lifecycle.CLONE_VM):
         with suppress(LinuxError):
-            task.memory.write_u32(parent_tid, pid)
+            task.memory.write_u32(parent_tid, pid or task.tid)
     return pid
 
 
@@ -88,9 +88,14 @@ def clone3(task: Task, args: int, size: int) -> int:
     return _clone(task, flags & 0xFFFFFFFF, stack + stack_size if stack else 0, stack_size, parent_tid, child_tid, tls)
 
 
-@syscall("fork|vfork")
+@syscall("fork")
 def fork(task: Task) -> int:
     return lifecycle.fork(task.process.kernel, task, 0, 0, 0, 0)
+
+
+@syscall("vfork")
+def vfork(task: Task) -> int:
+    return lifecycle.fork(task.process.kernel, task, lifecycle.CLONE_VM | lifecycle.CLONE_VFORK, 0, 0, 0)
 
 
 # -- exec

@@ -1,16 +1,4 @@
 // Single and double: %dr1 %dr2 %dr3 are doubles, %r5 %r6 %r7 singles, %dr8 is an integer.
-    // the result, and PFPFR, which starts as %r4
-    .macro TF text
-    { addd,0 0, %dr9, %dr10
-      addd,1 0, 0, %dr11 }
-    { nop 5
-      rws,0 %r4, %pfpfr }
-    { nop 7
-      \text }
-    { rrs,0 %pfpfr, %r11 }
-    IS %dr10
-    IS %dr11
-    .endm
     .macro TFP text
     { cmpedb,0 0, 1, %pred0
       cmpedb,1 0, 0, %pred1

@@ -31,7 +31,6 @@ from e2kemu.cpu.native.interp.layout import (
     CAPACITY,
     CHANNELS,
     CURSOR,
-    DECODED,
     HOST,
     LIMIT,
     LOADS,
@@ -42,7 +41,6 @@ from e2kemu.cpu.native.interp.layout import (
     STATE_WRITE,
     STOPS,
     STORES,
-    STRANGE,
     THROUGH,
     VERSION,
 )
@@ -356,10 +354,8 @@ def decode(c: int, table: int, pc: int) -> int:
         store64(out + 16, 0)
         store64(out + 24, 0)
         store32(entry, at)
-        store64(c + DECODED, load64(c + DECODED) + 1)
         done += 1
         if count == 0:
-            store64(c + STRANGE, load64(c + STRANGE) + 1)
             store64(out + RECORD, address_of(step))
             at += 2
             break

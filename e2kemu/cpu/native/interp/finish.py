@@ -85,6 +85,7 @@ from e2kemu.cpu.native.interp.lowlevel import (
     load32,
     load64,
     lowest,
+    only_generated,
     signed,
     store8,
     store16,
@@ -384,7 +385,7 @@ def e2k_run(s: int, c: int) -> int:
     """Regions of the translator where there are some, the interpreter elsewhere, until something is for Python."""
     store64(c + KEY, key(s))
     came = 0
-    while 1:
+    while True:
         if watch(load64(c + EXIT_FLAG)):
             return EXIT
         pc = load64(s + PC)
@@ -409,27 +410,26 @@ def e2k_run(s: int, c: int) -> int:
             came = 1
         if status != NEXT:
             return status
-    return NEXT
 
 
 def call_region(function: int, s: int, c: int) -> int:
     """Call a region."""
-    raise NotImplementedError
+    only_generated()
 
 
 def decode(c: int, table: int, pc: int) -> int:
     """See ``decoder``."""
-    raise NotImplementedError
+    only_generated()
 
 
 def enter_frame(s: int, what: int) -> int:
     """See ``runtime``."""
-    raise NotImplementedError
+    only_generated()
 
 
 def leave_frame(s: int, c: int) -> int:
     """See ``runtime``."""
-    raise NotImplementedError
+    only_generated()
 
 
 HANDLERS = (end, finish, transfer, fresh, onward, begin, resume)

@@ -225,9 +225,3 @@ class Interpreter:
         count = words[at.IN_REGIONS >> 3]
         words[at.IN_REGIONS >> 3] = 0
         return count
-
-    @property
-    def decoded(self) -> tuple[int, int]:
-        """Wide instructions decoded since the start; how many of them are for the reference tier."""
-        words = self.context.interpreter
-        return words[at.DECODED >> 3], words[at.STRANGE >> 3]

@@ -21,7 +21,7 @@ distance from %r0, ``PREDICATES`` the number of a predicate to its register.
 
 from __future__ import annotations
 
-from e2kemu.cpu.native.layout import INTERPRETER
+from e2kemu.cpu.native.layout import CONTEXT_BYTES, INTERPRETER
 
 RECORD = 32
 
@@ -52,15 +52,14 @@ WHY = WORDS + 120                       # status of a slow access
 NEED_R = WORDS + 128                    # the decoder's: how many %r and %b the wide instruction at hand names
 NEED_B = WORDS + 136
 STOPS = WORDS + 144                     # nothing is decoded behind it
-DECODED = WORDS + 152                   # wide instructions decoded since the start
-STRANGE = WORDS + 160                   # of these left to the reference tier
-IN_REGIONS = WORDS + 168                # wide instructions executed by regions
-MISSES = WORDS + 176                    # times a place with a region had none that fits
-FLAGS_OF_PFPFR = WORDS + 184            # what the operations add to these registers
-FLAGS_OF_FPSR = WORDS + 192
-GUARDS = WORDS + 208                    # 6 x 32: predicates u8, counters u8, 6 + 6 conditions; the same of merges at 16
+IN_REGIONS = WORDS + 152                # wide instructions executed by regions
+MISSES = WORDS + 160                    # times a place with a region had none that fits
+FLAGS_OF_PFPFR = WORDS + 168            # what the operations add to these registers
+FLAGS_OF_FPSR = WORDS + 176
+GUARDS = WORDS + 192                    # 6 x 32: predicates u8, counters u8, 6 + 6 conditions; the same of merges at 16
 CHANNELS = GUARDS + 6 * 32              # 6 x 32: address of its operation u64, ALS u64, ALES u64, MAS u64
-END_OF_CONTEXT = CHANNELS + 6 * 32
+
+assert CHANNELS + 6 * 32 <= CONTEXT_BYTES
 
 # --- slots ---------------------------------------------------------------------------------------------
 FULL, LOW, LOW_KEPT, EXTENDED, PREDICATE, STATE_REGISTER = range(6)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import ast
 import ctypes
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 STATE = ("s", "c", "u", "w", "t", "left", "mask", "h")
 """What handlers pass on: addresses of the CPU's state, its context, the record at hand, %r0, its tag; wide instructions
@@ -33,6 +34,12 @@ def handler(function: F) -> F:
     """Mark a function as a handler."""
     function.is_handler = True  # type: ignore[attr-defined]
     return function
+
+
+def only_generated() -> NoReturn:
+    """The body of a function that is declared and not written here: other IR of the module has it, or it is an
+    intrinsic without a meaning in Python. Raises TypeError."""
+    raise TypeError(f"{sys._getframe(1).f_code.co_name} is only there in generated code")
 
 
 # --- what functions may call; in Python the same ---------------------------------------------------------
@@ -105,12 +112,12 @@ def lowest(value: int) -> int:
 
 def go(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
     """Go on with the handler of the record at ``u``."""
-    raise NotImplementedError("only generated code jumps")
+    only_generated()
 
 
 def address_of(function: Callable[..., int]) -> int:
     """Where a function's code is."""
-    raise NotImplementedError("only generated code has an address")
+    only_generated()
 
 
 INTRINSICS = {f.__name__ for f in (load8, load16, load32, load64, store8, store16, store32, store64, watch, signed,
