@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from e2kemu.cpu import arrays, sregs, windows
+from e2kemu.cpu import arrays, atomic, locks, sregs, windows
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.interrupts import Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
@@ -265,6 +265,38 @@ class Core:
         if hit:
             self.drop_code(address, size)
         return hit or self.watch_hit is not None or bool(self.exit_flag[0] or self.exit_flag[1])
+
+    def take_lock(self, address: int, size: int, low: int, high: int) -> None:
+        """A lock load has read ``low`` and ``high``."""
+        locks.take(self.state, address, size, low, high)
+
+    def store_locked(self, address: int, size: int, low: int, high: int) -> int:
+        """A conditional store (``locks``): bit 0: it happened; bit 1: execution must leave after this wide instruction.
+        Raises Trap."""
+        old = locks.give(self.state, address, size)
+        return self.exchange(address, size, old, low | high << 64) if old >= 0 else 0
+
+    def exchange(self, address: int, size: int, old: int, new: int) -> int:
+        """Write ``new`` where ``old`` is, as one step for everybody: result and traps as ``store_locked``."""
+        if self.guarded:
+            self.admit(address, size, WRITE)
+        first = address >> PAGE
+        flat = self.space.find(address)
+        if flat is None or flat.block is None or not flat.writable or address + size > flat.end or address & size - 1:
+            # no RAM, or not in one piece: devices take their accesses one at a time
+            if self.space.read_bytes(address, size) != old.to_bytes(size, "little"):
+                return 0
+            self.space.write_bytes(address, new.to_bytes(size, "little"))
+            return 1 | 2 * bool(self.watch_hit or self.exit_flag[0] or self.exit_flag[1])
+        hit = first in self.code_pages
+        at = flat.block_offset + address - flat.start
+        flat.block.need(at, size)
+        done = atomic.exchange_if(flat.block.view.ctypes.data + at, size, old, new)
+        if done:
+            flat.block.dirty[at >> PAGE] = 1
+            if hit:
+                self.drop_code(address, size)
+        return done | 2 * bool(hit or self.watch_hit is not None or self.exit_flag[0] or self.exit_flag[1])
 
     def st_speculative(self, address: int, size: int, value: int) -> bool:
         """As ``st``; nothing is stored where there is no RAM."""

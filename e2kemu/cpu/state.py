@@ -53,6 +53,10 @@ class Slot(IntEnum):
     BASE = 1      # index in R of %r0
     BOTTOM = 2    # index in R of the oldest live register
     CHAIN = 3     # chain entries in C
+    LOCK_SIZE = 12      # bytes of the lock that is held (``locks``), 0: none
+    LOCK_ADDRESS = 13   # and what was read there
+    LOCK_LOW = 14
+    LOCK_HIGH = 15
 
 
 PSR, WD, PSP_HI, PSP_LO, PCSP_HI, PCSP_LO = (

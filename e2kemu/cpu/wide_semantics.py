@@ -4,7 +4,7 @@ The order makes it atomic and parallel:
 
     1. guards, operands, everything that can trap (operations without memory compute their results)
     2. loads, in the order of the channels; then compares' and predicate logic's results, conditions
-    3. stores, in the order of the channels
+    3. stores, in the order of the channels; then conditional ones, and local conditions when there are such
     4. results: window, registers, predicates, transfer registers, loop counters
     5. state registers, stacks, transfer of control
 
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu import memory_access, wide_arrays, wide_direct, wide_moves
+from e2kemu.cpu import locks, memory_access, wide_arrays, wide_direct, wide_moves
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
@@ -119,6 +119,9 @@ class WideExecution:
         except WindowBounds as error:
             self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
             return
+        order = locks.waits(self.wide)
+        if order:
+            self.m.fence(order)
         late = self._after_loads()
         staged = self.staged = [self.prepare(insn) for insn in self.wide.alu if insn.channel not in late]
         prepare_control(self)
@@ -130,10 +133,16 @@ class WideExecution:
                 self.prepare(insn)
         wide_arrays.movas(self)
         predicate_logic(self)
-        local_condition(self)
+        conditional = [one for one in staged if locks.conditional(one.insn, self.cfg.version)]
+        if not conditional:
+            local_condition(self)
         for one in staged:
-            if one.insn.op.store:
+            if one.insn.op.store and not locks.conditional(one.insn, self.cfg.version):
                 self._guarded(one, memory_access.store)
+        for one in conditional:
+            self._guarded(one, memory_access.store)
+        if conditional:
+            local_condition(self)
         wide_arrays.increments(self)
         self._commit()
         control(self)

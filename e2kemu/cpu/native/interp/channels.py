@@ -402,7 +402,10 @@ def channels(c: int, p: int, hs: int, als_at: int, halves: int, ales25: int, cs1
                     # big endian, a special one, a physical address
                     if mas & 8 or ((channel == 2 or channel == 5) and mas & 7 == 7) or mas & 7 == 1:
                         return 0
-                    if flags & LOADS and mas & 6 == 2:
+                    # locks, checks of loads, conditional and ordered stores
+                    if flags & LOADS and (mas & 6 == 2 or mas & 5 == 5):
+                        return 0
+                    if flags & STORES and mas & 6 == 2:
                         return 0
         channel += 1
     # a load in channel 0 excludes a store in 5, one in 3 a store in 2
