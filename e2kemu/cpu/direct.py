@@ -313,6 +313,13 @@ class Collector(DirectMachine):
     def fp_trap(self, number: int, flags: int) -> None:
         self.trap(EXC_FP)
 
+    def take_lock(self, address: int, size: int, low: int, high: int) -> None:
+        pass
+
+    def store_locked(self, address: int, size: int, low: int, high: int) -> int:
+        self.store(address, size, low | high << 64)
+        return 1
+
 
 def complete(core: Core, wide: Wide, trap: Trap) -> Trap:
     """A trap with all exceptions of its wide instruction, and the first of them (in the order of TIR) as its own.
