@@ -22,7 +22,7 @@ import numpy as np
 
 from e2kemu.cpu import arrays, atomic, locks, sregs, windows
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.interrupts import Interrupts
+from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_UIE, PSR_UNMIE, Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
     EXC_DATA_PAGE,
@@ -51,6 +51,8 @@ LONGEST_WIDE = 64
 
 CORE_MODE = BY_NAME["core_mode"].number
 
+OSEM, DIBCR = BY_NAME["osem"].number, BY_NAME["dibcr"].number
+
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
 
 
@@ -72,9 +74,12 @@ class Core:
         self.state = state
         self.space = space
         self.mmu = Mmu(state.model, space)
+        self.stacks: windows.Memory = space
+        """Where windows and chain entries are spilled to and filled from."""
         self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
-        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then."""
+        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then.
+        [3]: what a return asks for: 8 exc_last_wish, 1 a single step."""
         self.interrupts = Interrupts(state, self.exit_flag)
         self.clock: Callable[[], int] = lambda: 0
         """Virtual time in ns; %clkr and %sclkr count it."""
@@ -341,6 +346,8 @@ class Core:
         sregs.write(self.state, number, value)
         if number in (PSR, UPSR):
             self.masks_changed()
+        elif number == DIBCR:
+            self.exit_flag[1] = 1       # breakpoints are the executor's
         elif number == CORE_MODE:
             self.mmu.set_core_mode(value)
 
@@ -363,7 +370,7 @@ class Core:
 
     def window_room(self, size: int) -> None:
         """Spill until a window of ``size`` doubles fits. Raises Trap."""
-        windows.make_room(self.state, self.space, size)
+        windows.make_room(self.state, self.stacks, size)
 
     def set_window(self, old: int, new: int, fx: int, dbl: int) -> None:
         """setwd: the size is now ``new`` doubles."""
@@ -376,12 +383,12 @@ class Core:
         x = self.state.X
         live = x[Slot.BASE] - x[Slot.BOTTOM]
         if live > 0:
-            windows.spill(self.state, self.space, live)
+            windows.spill(self.state, self.stacks, live)
 
     def flush_chain(self) -> None:
         """flushc: every chain entry goes to memory."""
         if self.state.X[Slot.CHAIN]:
-            windows.spill_chain(self.state, self.space, self.state.X[Slot.CHAIN])
+            windows.spill_chain(self.state, self.stacks, self.state.X[Slot.CHAIN])
 
     def check_transfer(self, ctpr: int, is_call: bool, wbs: int, size: int) -> None:
         """Trap when ``ctpr`` cannot be used by ct or call; do beforehand what the transfer may trap for."""
@@ -393,8 +400,10 @@ class Core:
                 raise Trap(EXC_WINDOW_BOUNDS, f"call wbs={wbs}")
             if tag not in (TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM):
                 raise Trap(EXC_ILLEGAL_INSTR_ADDR, "call through a CTPR that holds no label")
+            if tag == TAG_SYSTEM:
+                self._check_entry(ctpr)
             if self.state.X[Slot.CHAIN] >= CHAIN_RESIDENT:
-                windows.spill_chain(self.state, self.space, CHAIN_RESIDENT // 2)
+                windows.spill_chain(self.state, self.stacks, CHAIN_RESIDENT // 2)
         elif tag == TAG_RETURN:
             self.prepare_return()
         elif tag not in (TAG_LABEL, TAG_NUMERIC):
@@ -402,28 +411,46 @@ class Core:
         if tag == TAG_NUMERIC and ctpr & 7:
             raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"transfer to {ctpr & M48:#x}")
 
+    def _check_entry(self, ctpr: int) -> None:
+        """Trap when %osem does not allow this entry of the system."""
+        s = self.state.S
+        entry = ((ctpr & M48) - (s[OSCUD_LO] & M48)) // TRAP_TABLE_ENTRY
+        if s[OSCUD_HI] >> 32 and not s[OSEM] >> entry & 1:
+            raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"system entry {entry} is not enabled")
+
     def prepare_return(self) -> None:
         """Fill what a return needs from the stacks. Raises Trap."""
         state = self.state
-        windows.need_chain(state, self.space)
+        windows.need_chain(state, self.stacks)
         below = state.X[Slot.BOTTOM] - (state.X[Slot.BASE] - 2 * (state.S[CR1_LO] >> 33 & 0x7F))
         if below > 0:
-            windows.fill(state, self.space, below)
+            windows.fill(state, self.stacks, below)
 
     def do_return(self) -> int:
         """Pop the frame; the address to go on at."""
-        ip = windows.leave(self.state, self.space)
+        cr1, psr = self.state.S[CR1_LO], self.state.S[PSR]
+        ip = windows.leave(self.state, self.stacks)
         self.masks_changed()
+        self._returned(psr, cr1)
         return ip
+
+    def _returned(self, psr: int, cr1: int) -> None:
+        """A frame was left: its last wish (PSR.lw), and the single step that its return asks for (CR1.lo.ss)."""
+        wishes = psr & PSR_LW | cr1 >> 24 & 1
+        if wishes:
+            self.exit_flag[3] |= wishes
+            self.exit_flag[1] = 1
 
     def do_done(self) -> int:
         """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
         s = self.state.S
         prepared = s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2]
-        ip = windows.leave(self.state, self.space)
+        cr1 = s[CR1_LO]
+        ip = windows.leave(self.state, self.stacks)
         s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
         arrays.resume(self.state, self.ld_speculative, prepared[1])
         self.masks_changed()
+        self._returned(0, cr1)
         return ip
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:
@@ -433,7 +460,7 @@ class Core:
         """
         state = self.state
         if ctpr >> 54 & 7 != TAG_SYSTEM:
-            windows.enter(state, self.space, wbs, return_ip)
+            windows.enter(state, self.stacks, wbs, return_ip)
             return ctpr & M48
         if not state.S[OSCUD_HI] >> 32:
             entry = ((ctpr & M48) - (state.S[OSCUD_LO] & M48)) // TRAP_TABLE_ENTRY
@@ -443,11 +470,11 @@ class Core:
             state.X[Slot.PC] = return_ip
             self.syscall_hook(entry, wbs)
             return state.X[Slot.PC]
-        windows.enter(state, self.space, wbs, return_ip)
+        windows.enter(state, self.stacks, wbs, return_ip)
         enter_privileged(state)
         return ctpr & M48
 
 
 def enter_privileged(state: CpuState) -> None:
-    """PSR of the system: privileged, interrupts off."""
-    state.S[PSR] = state.S[PSR] & ~(1 << 1 | 1 << 4 | 1 << 5 | 1 << 6) | 1
+    """PSR of the system: privileged, interrupts off, no last wish."""
+    state.S[PSR] = state.S[PSR] & ~(PSR_IE | PSR_UIE | PSR_NMIE | PSR_UNMIE | PSR_LW) | PSR_PM

@@ -29,6 +29,7 @@ from e2kemu.cpu import locks, memory_access, wide_arrays, wide_direct, wide_move
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
+from e2kemu.cpu.sregs import TIR_LO_READ
 from e2kemu.cpu.state import EMPTY_TAG, LSR, TIR_LO
 from e2kemu.cpu.wide_control import control, local_condition, predicate_logic, prepare_control
 from e2kemu.cpu.wide_moves import DIAGNOSTIC_BITS
@@ -337,7 +338,7 @@ class WideExecution:
             self.result(one, insn.op.meaning(m, number), one.diag)  # type: ignore[misc]
             if number == TIR_LO:
                 condition = m.pin(one.condition)
-                self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, 0)))
+                self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(TIR_LO_READ, 0)))
             return
         condition, value = m.pin(one.condition), m.staged(0)
         m.put(value, m.pin(one.sources[0][0]))
