@@ -92,8 +92,10 @@ def read(config: MachineConfig, options: ProcessOptions) -> tuple[Program, Progr
         top = os.path.realpath(root)
         real = os.path.realpath(host)
         guest = "/" + os.path.relpath(real, top) if real.startswith(top.rstrip("/") + "/") else host
-    if root is not None and not os.path.exists(host) and os.path.exists(inside := f"{root}/{config.kernel.lstrip('/')}"):
-        raise ImageError(f"could not load program '{config.kernel}': no such file (its path is the host's: {inside})")
+    if root is not None and not os.path.exists(host):
+        inside = os.path.join(root, config.kernel.lstrip("/"))
+        hint = f" (its path is the host's: {inside})" if os.path.exists(inside) else ""
+        raise ImageError(f"could not load program '{config.kernel}': No such file or directory{hint}")
     program = lifecycle.read_program(host, guest)
     return program, lifecycle.interpreter_of(program, options.prefix, root)
 
