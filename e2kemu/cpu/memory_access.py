@@ -225,12 +225,13 @@ def _prepare_special(ex: WideExecution, one: Staged) -> None:
         m.trap_if(m.xor(m.eq(m.and_(_address(m, one), 7), 0), 1), traps.EXC_PRIV_ACTION)
     if op.store and opc not in special.NO_EFFECT and (ex.cfg.pm or opc not in special.USER_STORES):
         # at the very end: what is translated may be something else afterwards
-        condition = m.pin(m.and_(one.condition, m.xor(one.diag, 1)))
-        address, value = m.staged(0), m.staged(0)
+        condition, address, value = m.staged(0), m.staged(0), m.staged(0)
+        m.put(condition, m.pin(m.xor(one.diag, 1)))
         m.put(address, m.pin(_address(m, one)))
         m.put(value, m.pin(m.trunc(one.sources[2][0], 8 * op.store)))
         channel = one.insn.channel
-        ex.late.append(lambda: m.if_(condition, lambda: m.special_store(opc, m.get(address), m.get(value), channel)))
+        ex.late.append(lambda: m.if_(m.get(condition), lambda: m.special_store(
+            opc, m.get(address), m.get(value), channel)))
 
 
 def _check(ex: WideExecution, one: Staged, low: V, high: V) -> None:

@@ -334,15 +334,17 @@ class WideExecution:
             m.trap(exc, detail)
             return
         m.bits = 64
+        # said under the guard, asked at the end of the wide instruction
+        done = m.staged(0)
+        m.put(done, 1)
         if reading:
             self.result(one, insn.op.meaning(m, number), one.diag)  # type: ignore[misc]
             if number == TIR_LO:
-                condition = m.pin(one.condition)
-                self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(TIR_LO_READ, 0)))
+                self.late.append(lambda: m.if_(m.get(done), lambda: m.write_sreg(TIR_LO_READ, 0)))
             return
-        condition, value = m.pin(one.condition), m.staged(0)
+        value = m.staged(0)
         m.put(value, m.pin(one.sources[0][0]))
-        self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, m.get(value))))
+        self.late.append(lambda: m.if_(m.get(done), lambda: m.write_sreg(number, m.get(value))))
 
     # -- staging ---------------------------------------------------------------------------------
 
