@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e2kemu import trace
-from e2kemu.cpu import traps
+from e2kemu.cpu import locks, traps
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import DIBCR, PAGE, Core, NoTrapTable
@@ -396,6 +396,7 @@ class Cpu:
         state = self.state
         pc = state.X[_PC]
         trap, records = self._whole(pc, trap)
+        locks.lose(state)
         exc = BY_BIT[trap.exc]
         if trap.detail and exc.bit == 0:
             trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")
