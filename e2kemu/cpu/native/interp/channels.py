@@ -150,7 +150,7 @@ def find(c: int, channel: int, als: int, ales: int, is_long: int, mas: int) -> i
     at = load16(load64(c + INDEX) + 2 * entry)
     if at == 0:
         return 0
-    while 1:
+    while True:
         one = load64(c + CANDIDATES) + 16 * at
         low = load16(one + 8)
         special = load16(one + 10)
@@ -160,7 +160,6 @@ def find(c: int, channel: int, als: int, ales: int, is_long: int, mas: int) -> i
         if load16(one + 14):
             return 0
         at += 1
-    return 0
 
 
 def literal(p: int, last: int, count: int, code: int, out: int) -> int:
