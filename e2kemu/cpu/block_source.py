@@ -126,6 +126,7 @@ class SourceMachine(SourceValues):
         self.loops = False
         self.grew = False
         self.speculative = self.aligned = False
+        self.order = ""
         self.fault: Src = 0
         self.condition: Src = 0
         self.fp_flags: dict[int, SlotVar] = {}
@@ -498,6 +499,18 @@ class SourceMachine(SourceValues):
 
     def special_store(self, opc: int, address: Src, value: Src, channel: int) -> None:
         self.emit(f"core.special_store({opc}, {address}, {value}, {channel})")
+
+    def fence(self, order: str) -> None:
+        self.emit("fence()")
+
+    def take_lock(self, address: Src, size: int, low: Src, high: Src) -> None:
+        self.emit(f"core.take_lock({address}, {size}, {low}, {high})")
+
+    def store_locked(self, address: Src, size: int, low: Src, high: Src) -> Src:
+        self._will_store()
+        done = self.name(f"core.store_locked({address}, {size}, {low}, {high})", 2)
+        self.emit(f"u = {done} >> 1 or u")
+        return self.name(f"{done} & 1", 1)
 
     # -- windows and transfers -----------------------------------------------------------------------
 

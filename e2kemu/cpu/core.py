@@ -11,7 +11,7 @@ from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.guest_memory import GuestMemory
-from e2kemu.cpu.interrupts import Interrupts
+from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_UIE, PSR_UNMIE, Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
     EXC_DIAG_INSTR_ADDR,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 M64 = (1 << 64) - 1
 
 CORE_MODE = BY_NAME["core_mode"].number
+
+OSEM, DIBCR = BY_NAME["osem"].number, BY_NAME["dibcr"].number
 
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
 
@@ -87,6 +89,8 @@ class Core(GuestMemory):
         sregs.write(self.state, number, value)
         if number in (PSR, UPSR):
             self.masks_changed()
+        elif number == DIBCR:
+            self.exit_flag[1] = 1       # breakpoints are the executor's
         elif number == CORE_MODE:
             self.mmu.set_core_mode(value)
 
@@ -139,6 +143,8 @@ class Core(GuestMemory):
                 raise Trap(EXC_WINDOW_BOUNDS, f"call wbs={wbs}")
             if tag not in (TAG_LABEL, TAG_NUMERIC, TAG_SYSTEM):
                 raise Trap(EXC_ILLEGAL_INSTR_ADDR, "call through a CTPR that holds no label")
+            if tag == TAG_SYSTEM:
+                self._check_entry(ctpr)
             if self.state.X[Slot.CHAIN] >= CHAIN_RESIDENT:
                 windows.spill_chain(self.state, self.stacks, CHAIN_RESIDENT // 2)
         elif tag == TAG_RETURN:
@@ -147,6 +153,13 @@ class Core(GuestMemory):
             raise Trap(EXC_ILLEGAL_INSTR_ADDR, "ct through a CTPR that holds no label")
         if tag == TAG_NUMERIC and ctpr & 7:
             raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"transfer to {ctpr & M48:#x}")
+
+    def _check_entry(self, ctpr: int) -> None:
+        """Trap when %osem does not allow this entry of the system."""
+        s = self.state.S
+        entry = ((ctpr & M48) - (s[OSCUD_LO] & M48)) // TRAP_TABLE_ENTRY
+        if s[OSCUD_HI] >> 32 and not s[OSEM] >> entry & 1:
+            raise Trap(EXC_ILLEGAL_INSTR_ADDR, f"system entry {entry} is not enabled")
 
     def prepare_return(self) -> None:
         """Fill what a return needs from the stacks. Raises Trap."""
@@ -158,18 +171,29 @@ class Core(GuestMemory):
 
     def do_return(self) -> int:
         """Pop the frame; the address to go on at."""
+        cr1, psr = self.state.S[CR1_LO], self.state.S[PSR]
         ip = windows.leave(self.state, self.stacks)
         self.masks_changed()
+        self._returned(psr, cr1)
         return ip
+
+    def _returned(self, psr: int, cr1: int) -> None:
+        """A frame was left: its last wish (PSR.lw), and the single step that its return asks for (CR1.lo.ss)."""
+        wishes = psr & PSR_LW | cr1 >> 24 & 1
+        if wishes:
+            self.exit_flag[3] |= wishes
+            self.exit_flag[1] = 1
 
     def do_done(self) -> int:
         """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
         s = self.state.S
         prepared = s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2]
+        cr1 = s[CR1_LO]
         ip = windows.leave(self.state, self.stacks)
         s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
         arrays.resume(self.state, self.ld_speculative, prepared[1])
         self.masks_changed()
+        self._returned(0, cr1)
         return ip
 
     def do_call(self, ctpr: int, wbs: int, return_ip: int) -> int:
@@ -195,5 +219,5 @@ class Core(GuestMemory):
 
 
 def enter_privileged(state: CpuState) -> None:
-    """PSR of the system: privileged, interrupts off."""
-    state.S[PSR] = state.S[PSR] & ~(1 << 1 | 1 << 4 | 1 << 5 | 1 << 6) | 1
+    """PSR of the system: privileged, interrupts off, no last wish."""
+    state.S[PSR] = state.S[PSR] & ~(PSR_IE | PSR_UIE | PSR_NMIE | PSR_UNMIE | PSR_LW) | PSR_PM

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from e2kemu.cpu import sregs
+from e2kemu.cpu import atomic, locks, sregs
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.core import M64, Core
 from e2kemu.cpu.fp import FpOperation
@@ -35,6 +35,7 @@ class DirectMachine(PyValues):
         self.bits = 64
         self.speculative = False
         self.aligned = False
+        self.order = ""
         self.fault = 0
         self.condition = 0
         self.fp_flags: dict[int, list[int]] = {}
@@ -209,6 +210,15 @@ class DirectMachine(PyValues):
     def special_store(self, opc: int, address: int, value: int, channel: int) -> None:
         self.core.special_store(opc, address, value, channel)
 
+    def fence(self, order: str) -> None:
+        atomic.fence()
+
+    def take_lock(self, address: int, size: int, low: int, high: int) -> None:
+        locks.take(self.state, address, size, low, high)
+
+    def store_locked(self, address: int, size: int, low: int, high: int) -> int:
+        return self.core.store_locked(address, size, low, high) & 1
+
     # -- windows and transfers -----------------------------------------------------------------------
 
     def window_room(self, size: int) -> None:
@@ -302,6 +312,13 @@ class Collector(DirectMachine):
 
     def fp_trap(self, number: int, flags: int) -> None:
         self.trap(EXC_FP)
+
+    def take_lock(self, address: int, size: int, low: int, high: int) -> None:
+        pass
+
+    def store_locked(self, address: int, size: int, low: int, high: int) -> int:
+        self.store(address, size, low | high << 64)
+        return 1
 
 
 def complete(core: Core, wide: Wide, trap: Trap) -> Trap:

@@ -3,8 +3,8 @@
 ``run`` executes blocks of the reference tier until something happens. Only the CPU's own thread calls
 ``run`` and ``step``; ``request_exit`` may come from any thread; the rest while the CPU stands still.
 
-A trap pushes a frame as a call with the whole window does, notes exception and address in TIR, makes
-the CPU privileged and goes on at OSCUD.base, with the transfer registers as they are; ``done`` returns.
+``traps`` says what a trap does. Between two wide instructions the CPU also takes interrupts (``interrupts``), obeys
+init and startup, and does what a return asked for (a last wish, a single step).
 Without a trap table (OSCUD.size is 0) the CPU cannot go on: ``run`` returns "fatal" and ``fatal_message`` says why.
 """
 
@@ -14,22 +14,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e2kemu import trace
-from e2kemu.cpu import arrays, direct, windows
+from e2kemu.cpu import locks, traps
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import Core, NoTrapTable, enter_privileged
+from e2kemu.cpu.core import DIBCR, Core, NoTrapTable
 from e2kemu.cpu.info import format_registers
-from e2kemu.cpu.interrupts import Halt
+from e2kemu.cpu.interrupts import PSR_LW, Halt
 from e2kemu.cpu.isa.models import CpuModel
-from e2kemu.cpu.isa.traps import BY_BIT
+from e2kemu.cpu.isa.registers import BY_NAME
+from e2kemu.cpu.isa.traps import BY_BIT, EXC_INSTR_DEBUG, EXC_LAST_WISH
 from e2kemu.cpu.native.interp.interpreter import Interpreter
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
 from e2kemu.cpu.reference import Reference, Table
-from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, RESET_PC, TIR_HI, TIR_LO, CpuState, Slot
+from e2kemu.cpu.state import RESET_PC, CpuState, Slot
 from e2kemu.cpu.vmstate import cpu_section
-from e2kemu.cpu.windows import M48, Trap
+from e2kemu.cpu.windows import Trap
 from e2kemu.devices.core import who
 from e2kemu.trace import Log
 
@@ -39,7 +40,12 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 1 << 62
 BlockHook = Callable[["Cpu", int], None]
-_PC = int(Slot.PC)
+_PC, _STEPPING = int(Slot.PC), int(Slot.STEPPING)
+DIBSR, DIBAR0 = BY_NAME["dibsr"].number, BY_NAME["dibar0"].number
+_ANY_BREAKPOINT = 0x55
+"""Bits of DIBCR that switch instruction breakpoints on; the next bit of each says that it traps."""
+_SINGLE_STEP = 1 << 7
+"""Bit of DIBSR."""
 
 
 class Cpu:
@@ -76,6 +82,8 @@ class Cpu:
         """Wide instructions executed since the object was made."""
         self._hooks: list[BlockHook] = []
         self._stopped_at: int | None = None
+        self._after: Trap | None = None
+        """What the wide instruction just executed traps for, itself done."""
         if clock is not None:
             self.clock = clock
 
@@ -158,7 +166,7 @@ class Cpu:
             who.executes = outer
 
     def _run(self, limit: int | None) -> str:
-        core = self.core
+        core, state = self.core, self.state
         if self.translator is not None:
             self.translator.fresh_memory()
         left = NO_LIMIT if limit is None else limit
@@ -171,7 +179,7 @@ class Cpu:
                 self.invalidate(*core.drops.popleft())
             if self.translator is None:
                 flag[1] = 0         # before the look at what it is about
-            if flag[2] and not self._attend():
+            if (flag[2] or flag[3]) and not self._attend():
                 return "fatal"
             if self.halted:
                 flag[0] = 0
@@ -186,6 +194,7 @@ class Cpu:
                 return "limit"
             before = left
             watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU)
+                           or state.X[_STEPPING] or state.S[DIBCR] & _ANY_BREAKPOINT
                            or (core.watches and self.translator is None))
             core.watch_hit = None
             try:
@@ -216,6 +225,9 @@ class Cpu:
                 return self._fatal(f"{missing} and no trap table is set")
             finally:
                 self.executed += before - left
+            after, self._after = self._after, None
+            if after is not None and not self.trap(after):
+                return "fatal"
             if core.watch_hit is not None:
                 return "watchpoint"
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
@@ -230,8 +242,13 @@ class Cpu:
             self.translator.attach_memory()
 
     def _attend(self) -> bool:
-        """Something came through the pins: obey, wake up, take the interrupt that is due. False: fatal."""
+        """Obey, wake up, take the interrupt that is due, and do what a return asked for. False: fatal."""
         self.obey()
+        asked, self.core.exit_flag[3] = self.core.exit_flag[3], 0
+        if asked & 1:
+            self.state.X[_STEPPING] = 1
+        if asked & PSR_LW and not self.trap(Trap(EXC_LAST_WISH)):
+            return False
         pins = self.interrupts
         if self.halted == Halt.WAITS and pins.pending:
             self.halted = Halt.RUNS
@@ -302,8 +319,7 @@ class Cpu:
             if flag[1]:
                 flag[1] = 0
                 translator.boundary()
-                if flag[2]:
-                    break       # an interrupt may be due
+                break       # ``run`` looks what else it is about
             if state.X[_PC] & 7:
                 status = Status.STEP    # a kernel chose it: native code has no place for it
             else:
@@ -360,7 +376,9 @@ class Cpu:
             trace.log(format_registers(self))
         for hook in tuple(self._hooks):
             hook(self, pc)
-        if self.breakpoints or self.core.watches:
+        if self._instruction_breakpoint(pc):
+            raise Trap(EXC_INSTR_DEBUG)
+        if self.breakpoints or self.core.watches or state.X[_STEPPING] or state.S[DIBCR] & _ANY_BREAKPOINT:
             block = reference.single(table, pc)
         else:
             block = reference.opened(table, pc)
@@ -368,7 +386,21 @@ class Cpu:
                 block = reference.single(table, pc)
         result = block.run(left) or self._tagged(table, pc, left)
         state.X[_PC] = result[0]
+        if state.X[_STEPPING]:
+            state.X[_STEPPING] = 0
+            state.S[DIBSR] |= _SINGLE_STEP
+            self._after = Trap(EXC_INSTR_DEBUG)
         return result[2]
+
+    def _instruction_breakpoint(self, pc: int) -> bool:
+        """Whether the guest has set a breakpoint at ``pc`` that traps; DIBSR tells which."""
+        s = self.state.S
+        control, found = s[DIBCR], 0
+        for number in range(4):
+            if control >> 2 * number & 1 and s[DIBAR0 + number] == pc:
+                s[DIBSR] |= 1 << number
+                found |= control >> 2 * number + 1 & 1
+        return bool(found)
 
     # -- traps ---------------------------------------------------------------------------------------
 
@@ -376,8 +408,8 @@ class Cpu:
         """Enter the trap handler for the wide instruction at ``pc``; False when there is none."""
         state = self.state
         pc = state.X[_PC]
-        if BY_BIT[trap.exc].kind == "sync":
-            trap = self._complete(pc, trap)
+        trap, records = self._whole(pc, trap)
+        locks.lose(state)
         exc = BY_BIT[trap.exc]
         if trap.detail and exc.bit == 0:
             trace.unimp(f"{trap.detail} at {pc:#x}: {exc.name}")
@@ -385,31 +417,32 @@ class Cpu:
             trace.log(f"CPU {self.index}: {exc.name} at {pc:#x} {trap.detail}".rstrip())
         if self.core.trap_hook is not None:
             return self.core.trap_hook(trap)
-        if not state.S[OSCUD_HI] >> 32:
-            detail = f" ({trap.detail})" if trap.detail else ""
+        detail = f" ({trap.detail})" if trap.detail else ""
+        if not traps.has_table(state):
             self._fatal(f"{exc.name} at {pc:#x}{detail} and no trap table is set")
             return False
-        prepared = [state.S[CTPR1 + i] for i in range(3)]
-        try:
-            windows.enter(state, self.core.space, (state.window_size + 1) // 2, pc, new_size=0)
-        except Trap as second:
-            self._fatal(f"{BY_BIT[second.exc].name} while entering the handler of {exc.name} at {pc:#x}")
+        if traps.is_lost(state, pc, trap):
+            self._fatal(f"{exc.name} at {pc:#x}{detail}, the first wide instruction of the trap handler")
             return False
-        state.S[TIR_HI], state.S[TIR_LO] = trap.tir, pc & M48
-        enter_privileged(state)
-        for i, value in enumerate(prepared):
-            state.S[CTPR1 + i] = value
-        arrays.suspend(state)
-        state.X[_PC] = state.S[OSCUD_LO] & M48
+        try:
+            traps.enter(self.core, pc, trap)
+        except Trap as second:
+            self._fatal(f"{BY_BIT[second.exc].name} while entering the handler of {exc.name} at {pc:#x}{detail}")
+            return False
+        for record in records:
+            if not self.core.mmu.cellar.record(*record):
+                trace.guest_error(f"CPU {self.index}: the trap cellar is full: {record[0]:#x}")
         return True
 
-    def _complete(self, pc: int, trap: Trap) -> Trap:
-        """The trap with everything that its wide instruction raises."""
+    def _whole(self, pc: int, trap: Trap) -> tuple[Trap, list[tuple[int, int, int]]]:
+        """The trap with everything that its wide instruction raises, and the records for the trap cellar."""
+        if BY_BIT[trap.exc].kind != "sync" and trap.fault is None:
+            return trap, []
         try:
             wide = self.reference.fetch(pc)
         except Trap:
-            return trap
-        return direct.complete(self.core, wide, trap)
+            return trap, []
+        return traps.whole(self.core, wide, trap)
 
     def _fatal(self, text: str) -> str:
         self.fatal_message = f"cpu {self.index}: {text}"

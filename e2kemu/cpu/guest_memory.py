@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from e2kemu.cpu import atomic, locks
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.isa.traps import EXC_DATA_PAGE, EXC_ILLEGAL_INSTR_ADDR, EXC_INSTR_PAGE_MISS, EXC_INSTR_PAGE_PROT
 from e2kemu.cpu.mmu import Mmu, PageFault
@@ -82,7 +83,8 @@ class GuestMemory:
         self.stacks = Stacks(self)
         self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
-        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then."""
+        both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then.
+        [3]: what a return asks for: 8 exc_last_wish, 1 a single step."""
         self.code_pages = CodePages() if code is None else code
         """Physical pages that code was translated from, by any CPU of the machine."""
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
@@ -401,6 +403,43 @@ class GuestMemory:
         if hit:
             self.flush_code(address, size)
         return hit or self.watch_hit is not None or bool(self.exit_flag[0] or self.exit_flag[1])
+
+    def take_lock(self, address: int, size: int, low: int, high: int) -> None:
+        """A lock load has read ``low`` and ``high``."""
+        locks.take(self.state, address, size, low, high)
+
+    def store_locked(self, address: int, size: int, low: int, high: int) -> int:
+        """A conditional store (``locks``): bit 0: it happened; bit 1: execution must leave after this wide instruction.
+        Raises Trap."""
+        old = locks.give(self.state, address, size)
+        return self.exchange(address, size, old, low | high << 64) if old >= 0 else 0
+
+    def exchange(self, address: int, size: int, old: int, new: int) -> int:
+        """Write ``new`` where ``old`` is, as one step for everybody: result and traps as ``store_locked``."""
+        if self.guarded:
+            self.admit(address, size, WRITE)
+        parts = self.pieces(address, size, WRITE)
+        address = parts[0][0]
+        flat = self.space.find(address)
+        if flat is None or flat.block is None or not flat.writable or address + size > flat.end \
+                or address & size - 1 or len(parts) > 1:
+            # no RAM, or not in one piece: devices take their accesses one at a time
+            if b"".join([self.space.read_bytes(*part) for part in parts]) != old.to_bytes(size, "little"):
+                return 0
+            data = new.to_bytes(size, "little")
+            for physical, count in parts:
+                self.space.write_bytes(physical, data[:count])
+                data = data[count:]
+            return 1 | 2 * bool(self.watch_hit or self.exit_flag[0] or self.exit_flag[1])
+        hit = address >> PAGE in self.code_pages
+        at = flat.block_offset + address - flat.start
+        flat.block.need(at, size)
+        done = atomic.exchange_if(flat.block.view.ctypes.data + at, size, old, new)
+        if done:
+            flat.block.dirty[at >> PAGE] = 1
+            if hit:
+                self.flush_code(address, size)
+        return done | 2 * bool(hit or self.watch_hit is not None or self.exit_flag[0] or self.exit_flag[1])
 
     def st_speculative(self, address: int, size: int, value: int) -> bool:
         """As ``st``; nothing is stored where there is no RAM. Raises Trap."""

@@ -1,7 +1,7 @@
 """Loads and stores inside a wide instruction: memory access specifiers, alignment, speculation.
 
 What the emulator makes of a memory access specifier (MAS, 7 bits: mod[2:0] be[3] m1[4] dc[6:5]): cache
-hints have no effect; a lock always holds, because nobody else runs between two wide instructions; a check
+hints have no effect; locks, conditional stores and orders are the matter of ``locks``; a check
 of an earlier speculative load loads again and sets MLOCK when it finds something else, or when a store of the
 same wide instruction hits it. (Hardware remembers addresses in a table that may lose them at any time, and then
 sets MLOCK as well: software must be right either way.) Big-endian accesses of up to 8 bytes reverse them; larger
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from e2kemu.cpu import locks
 from e2kemu.cpu.isa import traps
 from e2kemu.cpu.isa.registers import BY_NAME
 from e2kemu.cpu.mmu import special
@@ -224,12 +225,13 @@ def _prepare_special(ex: WideExecution, one: Staged) -> None:
         m.trap_if(m.xor(m.eq(m.and_(_address(m, one), 7), 0), 1), traps.EXC_PRIV_ACTION)
     if op.store and opc not in special.NO_EFFECT and (ex.cfg.pm or opc not in special.USER_STORES):
         # at the very end: what is translated may be something else afterwards
-        condition = m.pin(m.and_(one.condition, m.xor(one.diag, 1)))
-        address, value = m.staged(0), m.staged(0)
+        condition, address, value = m.staged(0), m.staged(0), m.staged(0)
+        m.put(condition, m.pin(m.xor(one.diag, 1)))
         m.put(address, m.pin(_address(m, one)))
         m.put(value, m.pin(m.trunc(one.sources[2][0], 8 * op.store)))
         channel = one.insn.channel
-        ex.late.append(lambda: m.if_(condition, lambda: m.special_store(opc, m.get(address), m.get(value), channel)))
+        ex.late.append(lambda: m.if_(m.get(condition), lambda: m.special_store(
+            opc, m.get(address), m.get(value), channel)))
 
 
 def _check(ex: WideExecution, one: Staged, low: V, high: V) -> None:
@@ -283,8 +285,10 @@ def load(ex: WideExecution, one: Staged) -> None:
             _by_format(m, one.fmt, sized)
             return
         m.speculative, m.fault, m.aligned = insn.sm, 0, bool(ex.cfg.ac)
+        m.order = locks.order(insn, ex.cfg.version)
         result = insn.op.meaning(memory, *values)  # type: ignore[misc]
-        m.speculative = False
+        m.speculative, m.order = False, ""
+        locks.loaded(ex, one, _address(m, one), result)
         if isinstance(result, tuple):
             m.put(first, result[0])
             m.put(second, result[1])
@@ -293,7 +297,7 @@ def load(ex: WideExecution, one: Staged) -> None:
         m.put(fault, m.or_(m.get(fault), m.fault))
 
     m.if_(m.xor(one.diag, 1), access)
-    if insn.mas & 7 in _CHECKS and insn.dst is not None and not insn.op.pair:
+    if insn.mas & 7 in _CHECKS and not locks.order(insn, ex.cfg.version) and insn.dst is not None and not insn.op.pair:
         _check(ex, one, m.get(first), m.get(second))
     if insn.op.sizes[-1] == "P":
         ex.result(one, m.or_(m.get(first), m.shl(m.get(second), 64, 128)), m.get(fault))
@@ -348,12 +352,18 @@ def store(ex: WideExecution, one: Staged) -> None:
         memory.store(_address(m, one), size, _swapped(m, values[2], size) if swap else values[2])
 
     def access() -> None:
-        m.speculative, m.aligned = insn.sm, bool(ex.cfg.ac)
-        if one.fmt is not None and insn.op.sizes[-1] == "D":
+        m.speculative, m.aligned, m.order = insn.sm, bool(ex.cfg.ac), locks.order(insn, ex.cfg.version)
+        if locks.conditional(insn, ex.cfg.version):
+            low = _swapped(m, values[2], insn.op.store) if swap else values[2]
+            high: V = values[3] if len(values) > 3 else 0
+            if insn.op.sizes[-1] == "P":
+                low, high = m.trunc(low, 64), m.lshr(low, 64)
+            locks.store(ex, _address(m, one), insn.op.store, low, high)
+        elif one.fmt is not None and insn.op.sizes[-1] == "D":
             _by_format(m, one.fmt, sized)
         else:
             stored = [_swapped(m, values[2], insn.op.store)] if swap else values[2:]
             insn.op.meaning(memory, *values[:2], *stored)  # type: ignore[misc]
-        m.speculative = False
+        m.speculative, m.order = False, ""
 
     m.if_(permitted, access)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2kemu import trace
+from e2kemu.cpu import atomic
 from e2kemu.cpu.block_source import Bail, Left, SourceMachine
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import Core
@@ -99,7 +100,7 @@ class Reference:
             "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative,
             "st": core.st, "Trap": Trap,
             "bail": self._bail, "left": _left, "divide_signed": divide_signed, "remainder_signed": remainder_signed,
-            "reverse_bits": reverse_bits, "fp_trapped": trapped,
+            "reverse_bits": reverse_bits, "fp_trapped": trapped, "fence": atomic.fence,
         }
 
     def table(self, cfg: Config) -> Table:

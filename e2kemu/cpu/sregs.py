@@ -11,6 +11,32 @@ CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, WD_NUMBER = (
     BY_NAME[name].number for name in ("cwd", "pshtp", "pcshtp", "ip", "nip", "clkr", "sclkr", "wd"))
 
 
+TIR_LO_READ = 0x100
+"""No register: what is "written" at the end of a wide instruction that has read %tir.lo."""
+
+
+def set_tirs(state: CpuState, *tirs: tuple[int, int]) -> None:
+    """What %tir has from now on: (hi, lo) of TIR 0, and perhaps of TIR 1, which is read first."""
+    state.X[Slot.TIRS] = len(tirs) - 1
+    if len(tirs) > 1:
+        state.X[Slot.TIR_HI], state.X[Slot.TIR_LO] = tirs[0]
+    hi, lo = tirs[-1]
+    state.S[TIR_HI], state.S[TIR_LO] = hi | len(tirs) - 1 << TIR_NUMBER, lo
+
+
+def next_tir(state: CpuState) -> None:
+    """%tir.lo was read: %tir is the next TIR, or 0."""
+    if state.X[Slot.TIRS]:
+        state.X[Slot.TIRS] = 0
+        state.S[TIR_HI], state.S[TIR_LO] = state.X[Slot.TIR_HI], state.X[Slot.TIR_LO]
+    else:
+        state.S[TIR_HI] = state.S[TIR_LO] = 0
+
+
+TIR_NUMBER = 56
+"""Where TIR.hi has the number of the TIR."""
+
+
 def derived(state: CpuState, number: int) -> int | None:
     """The value of a register that follows from other state, None for a stored one."""
     x = state.X
@@ -41,7 +67,9 @@ def write(state: CpuState, number: int, value: int) -> None:
         if not (windows.keep_windows if number == PSHTP else windows.keep_chain)(state, kept):
             trace.unimp(f"write of {value:#x} to %{BY_NUMBER[number].name}: there are not so many in registers")
     elif number == TIR_LO:
-        state.S[TIR_LO] = state.S[TIR_HI] = 0
+        state.S[TIR_LO] = state.S[TIR_HI] = state.X[Slot.TIRS] = 0
+    elif number == TIR_LO_READ:
+        next_tir(state)
     elif number == BR:
         state.S[BR] = value & 0xFFFFFFF
     else:

@@ -53,6 +53,14 @@ class Slot(IntEnum):
     BASE = 1      # index in R of %r0
     BOTTOM = 2    # index in R of the oldest live register
     CHAIN = 3     # chain entries in C
+    TIRS = 4      # TIRs that are not read yet under the one in %tir (0 or 1): then
+    TIR_HI = 5    # this is
+    TIR_LO = 6    # the one below
+    STEPPING = 7  # 1: exc_instr_debug after the next wide instruction
+    LOCK_SIZE = 12      # bytes of the lock that is held (``locks``), 0: none
+    LOCK_ADDRESS = 13   # and what was read there
+    LOCK_LOW = 14
+    LOCK_HIGH = 15
 
 
 PSR, WD, PSP_HI, PSP_LO, PCSP_HI, PCSP_LO = (

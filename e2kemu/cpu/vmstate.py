@@ -17,6 +17,7 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | (name of a state register) | its 64 bits |
 | cpu/stack_tags (subsection) | pages with tags of registers on the procedure stack: their numbers, 256 tags of each |
 | cpu/interrupts (subsection) | the pins: maskable, non-maskable, a pulse not yet taken; sent when one is set |
+| cpu/traps (subsection) | the TIR below the one in %tir: how many (0, 1), hi, lo; whether a single step is due |
 | cpu/halted (subsection) | ``interrupts.Halt``; not sent while it is as after reset |
 | cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
 | cpu/mmu (subsection) | registers of ``isa.mmuregs.rows`` by (specifier, address); not sent as after power-on |
@@ -73,6 +74,8 @@ class CpuImage:
         self.halted = int(self.cpu.halted)
         state = self.cpu.state
         x = state.X
+        self.tirs, self.tir_hi, self.tir_lo = x[Slot.TIRS], x[Slot.TIR_HI], x[Slot.TIR_LO]
+        self.stepping = x[Slot.STEPPING]
         base, bottom = x[Slot.BASE], x[Slot.BOTTOM]
         end = base + state.window_size
         self.pc = x[Slot.PC]
@@ -100,6 +103,7 @@ class CpuImage:
         self.arrays = arrays.RESET.tolist()
         self.pin = self.pin_nmi = self.pulse_nmi = 0
         self.halted = int(self._first_halt())
+        self.tirs = self.tir_hi = self.tir_lo = self.stepping = 0
         self.mmu_registers, self.mmu_register_count = [], 0
         self.tag_pages, self.stack_tags, self.tag_page_count, self.stack_tag_bytes = [], b"", 0, 0
 
@@ -122,6 +126,10 @@ class CpuImage:
         """Whether the MMU has a state worth sending."""
         return not self.cpu.mmu.is_reset
 
+    def is_in_trap(self) -> bool:
+        """Whether a trap has left more than state registers say."""
+        return bool(self.tirs or self.stepping)
+
     def uses_arrays(self) -> bool:
         """Whether the array access unit has a state worth sending."""
         return self.arrays != arrays.RESET.tolist()
@@ -140,6 +148,8 @@ class CpuImage:
             raise ValueError("a tag of a register is out of range")
         if self.halted not in list(Halt):
             raise ValueError(f"{self.halted} is no way to be halted")
+        if self.tirs > 1 or self.stepping > 1:
+            raise ValueError(f"{self.tirs} TIRs, {self.stepping} single steps")
         state.reset()
         bottom = WINDOW_START + WINDOW_FILE // 2
         for view, values, start in ((state.R, self.values, bottom), (state.E, self.extensions, bottom),
@@ -158,6 +168,9 @@ class CpuImage:
             state.stack_tags[page] = bytearray(self.stack_tags[at : at + TAGS_PER_PAGE])
         self.cpu.mmu.restore(self.mmu_registers, state.S[CORE_MODE])
         x = state.X
+        x[Slot.TIRS], x[Slot.STEPPING] = self.tirs, self.stepping
+        if self.tirs:
+            x[Slot.TIR_HI], x[Slot.TIR_LO] = self.tir_hi, self.tir_lo
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
         self.cpu.idle_until = None if self.idle_until == AWAKE else self.idle_until
@@ -192,6 +205,7 @@ VMSTATE = VMState(
     post_load="post_load",
     subsections=[
         VMState("cpu/interrupts", 1, [u8("pin"), u8("pin_nmi"), u8("pulse_nmi")], needed="has_interrupts"),
+        VMState("cpu/traps", 1, [u8("tirs"), u64("tir_hi"), u64("tir_lo"), u8("stepping")], needed="is_in_trap"),
         VMState("cpu/halted", 1, [u8("halted")], needed="is_halted"),
         VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays"),
         VMState("cpu/mmu", 1, [

@@ -116,8 +116,9 @@ def _write_register(ex: WideExecution, one: Staged) -> None:
         ex.stage_array(at, m.or_(kept, m.shl(m.and_(value, 0xFFFF_FFFF), shift, 64)))
     elif name == "%aabf":
         # what the compiler ends an array loop with: nothing of the unit is in use any more
-        condition = m.pin(one.condition)
-        ex.late.append(lambda: m.if_(condition, m.stop_arrays))
+        done = m.staged(0)
+        m.put(done, 1)
+        ex.late.append(lambda: m.if_(m.get(done), m.stop_arrays))
         ex.stage_array(Slot.AASR, 0)
         return
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from e2kemu.cpu import wide_direct
+from e2kemu.cpu import locks, wide_direct
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.insn import Clp, Stub
 from e2kemu.cpu.isa import traps
@@ -142,6 +142,11 @@ def _missing(ex: WideExecution) -> str:
     for elp in wide.elps:
         if elp is not None and 0 < elp.source <= ELP_BGRPRED:
             return "%bgrpred" if elp.source == ELP_BGRPRED else "%spred"
+    if stub is not None and stub.condition.type in _LOCAL and not (wide.cs0 and wide.cs0.name == "ibranch"):
+        # what a transfer traps for has to be known before the store that decides whether it happens
+        store = next((insn for insn in wide.alu if locks.conditional(insn, wide.version)), None)
+        if store is not None:
+            return f"{store.op.name} mas={store.mas:#x} and a transfer that depends on it"
     return wide_direct.malformed(wide)
 
 

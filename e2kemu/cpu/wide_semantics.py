@@ -4,7 +4,7 @@ The order makes it atomic and parallel:
 
     1. guards, operands, everything that can trap (operations without memory compute their results)
     2. loads, in the order of the channels; then compares' and predicate logic's results, conditions
-    3. stores, in the order of the channels
+    3. stores, in the order of the channels; then conditional ones, and local conditions when there are such
     4. results: window, registers, predicates, transfer registers, loop counters
     5. state registers, stacks, transfer of control
 
@@ -25,10 +25,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2kemu.cpu import memory_access, wide_arrays, wide_direct, wide_moves
+from e2kemu.cpu import locks, memory_access, wide_arrays, wide_direct, wide_moves
 from e2kemu.cpu.config import GLOBAL, Config, WindowBounds
 from e2kemu.cpu.insn import AluInsn, Guard, Kind, Operand, Wide
 from e2kemu.cpu.isa import traps
+from e2kemu.cpu.sregs import TIR_LO_READ
 from e2kemu.cpu.state import EMPTY_TAG, LSR, TIR_LO
 from e2kemu.cpu.wide_control import control, local_condition, predicate_logic, prepare_control
 from e2kemu.cpu.wide_moves import DIAGNOSTIC_BITS
@@ -119,6 +120,9 @@ class WideExecution:
         except WindowBounds as error:
             self.m.trap(traps.EXC_WINDOW_BOUNDS, str(error))
             return
+        order = locks.waits(self.wide)
+        if order:
+            self.m.fence(order)
         late = self._after_loads()
         staged = self.staged = [self.prepare(insn) for insn in self.wide.alu if insn.channel not in late]
         prepare_control(self)
@@ -130,10 +134,16 @@ class WideExecution:
                 self.prepare(insn)
         wide_arrays.movas(self)
         predicate_logic(self)
-        local_condition(self)
+        conditional = [one for one in staged if locks.conditional(one.insn, self.cfg.version)]
+        if not conditional:
+            local_condition(self)
         for one in staged:
-            if one.insn.op.store:
+            if one.insn.op.store and not locks.conditional(one.insn, self.cfg.version):
                 self._guarded(one, memory_access.store)
+        for one in conditional:
+            self._guarded(one, memory_access.store)
+        if conditional:
+            local_condition(self)
         wide_arrays.increments(self)
         self._commit()
         control(self)
@@ -324,15 +334,17 @@ class WideExecution:
             m.trap(exc, detail)
             return
         m.bits = 64
+        # said under the guard, asked at the end of the wide instruction
+        done = m.staged(0)
+        m.put(done, 1)
         if reading:
             self.result(one, insn.op.meaning(m, number), one.diag)  # type: ignore[misc]
             if number == TIR_LO:
-                condition = m.pin(one.condition)
-                self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, 0)))
+                self.late.append(lambda: m.if_(m.get(done), lambda: m.write_sreg(TIR_LO_READ, 0)))
             return
-        condition, value = m.pin(one.condition), m.staged(0)
+        value = m.staged(0)
         m.put(value, m.pin(one.sources[0][0]))
-        self.late.append(lambda: m.if_(condition, lambda: m.write_sreg(number, m.get(value))))
+        self.late.append(lambda: m.if_(m.get(done), lambda: m.write_sreg(number, m.get(value))))
 
     # -- staging ---------------------------------------------------------------------------------
 

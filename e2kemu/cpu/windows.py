@@ -45,7 +45,7 @@ from e2kemu.cpu.state import (
 )
 
 if TYPE_CHECKING:
-    from e2kemu.cpu.mmu import PageFault
+    from e2kemu.cpu.mmu.faults import PageFault
 
 TYPE_REGISTER_UNTIL = BY_NAME["tr"].until
 """Last instruction set with a type register."""
@@ -58,6 +58,9 @@ TAGS_PER_PAGE = 256
 """Registers that fit a page of the procedure stack."""
 
 _BASE, _BOTTOM, _CHAIN = int(Slot.BASE), int(Slot.BOTTOM), int(Slot.CHAIN)
+PSR_SGE, PSR_LW = 1 << 2, 1 << 3
+"""PSR: the bounds of the hardware's stacks are guarded; the return from this frame traps (not that from a callee)."""
+
 _FOUR_DIGITS = bytes(48 + (i & 3) for i in range(256))
 _UNPACKED = [bytes((v & 3, v >> 2 & 3, v >> 4 & 3, v >> 6)) for v in range(256)]
 
@@ -65,9 +68,8 @@ _UNPACKED = [bytes((v & 3, v >> 2 & 3, v >> 4 & 3, v >> 6)) for v in range(256)]
 class Trap(Exception):
     """A wide instruction raised exception ``exc`` (a bit number of ``isa.traps``); ``detail`` is for the log.
 
-    ``address`` is that of the access or of the instruction, of a page that is missing or forbids it. ``tir`` is
-    what TIR.hi says: the exceptions in 43:0, the channels they came from in 49:44. ``fault`` is what the MMU has to say
-    of a page.
+    ``address`` is that of the access or of the instruction, of a page that is missing or forbids it; ``fault`` says
+    how its translation failed. ``tir`` is what TIR.hi says: the exceptions in 43:0, their channels in 49:44.
     """
 
     def __init__(self, exc: int, detail: str = "", address: int | None = None, tir: int = 0,
@@ -76,8 +78,8 @@ class Trap(Exception):
         self.exc = exc
         self.detail = detail
         self.address = address
-        self.fault = fault
         self.tir = tir or 1 << exc
+        self.fault = fault
 
 
 class Memory(Protocol):
@@ -107,9 +109,10 @@ def make_room(state: CpuState, memory: Memory, size: int) -> None:
 
 
 def spill(state: CpuState, memory: Memory, doubles: int) -> None:
-    """Write the ``doubles`` (even) oldest registers to the procedure stack. Raises Trap."""
+    """Write the ``doubles`` (even) oldest registers to the procedure stack. Raises Trap: from memory, and beyond the
+    end of the stack when PSR.sge guards it."""
     ind, limit = state.S[PSP_HI] & _M32, state.S[PSP_HI] >> 32
-    if ind + 16 * doubles > limit:
+    if ind + 16 * doubles > limit and state.S[PSR] & PSR_SGE:
         raise Trap(EXC_PROC_STACK_BOUNDS, "procedure stack overflow")
     bottom = state.X[_BOTTOM]
     values, extensions = state.R[bottom : bottom + doubles].tolist(), state.E[bottom : bottom + doubles].tolist()
@@ -125,7 +128,7 @@ def spill(state: CpuState, memory: Memory, doubles: int) -> None:
     if state.stack_tags or any(tags):
         _keep_tags(state, address, tags)
     state.X[_BOTTOM] = bottom + doubles
-    state.S[PSP_HI] = limit << 32 | ind + 16 * doubles
+    state.S[PSP_HI] = limit << 32 | ind + 16 * doubles & _M32
 
 
 def fill(state: CpuState, memory: Memory, doubles: int) -> None:
@@ -224,9 +227,9 @@ def keep_windows(state: CpuState, doubles: int) -> bool:
 # --- the chain ------------------------------------------------------------------------------------------
 
 def spill_chain(state: CpuState, memory: Memory, entries: int) -> None:
-    """Write the ``entries`` oldest chain entries to the chain stack. Raises Trap when PCSP is full."""
+    """Write the ``entries`` oldest chain entries to the chain stack. Raises Trap as ``spill``."""
     ind, limit = state.S[PCSP_HI] & _M32, state.S[PCSP_HI] >> 32
-    if ind + 32 * entries > limit:
+    if ind + 32 * entries > limit and state.S[PSR] & PSR_SGE:
         raise Trap(EXC_CHAIN_STACK_BOUNDS, "chain stack overflow")
     words = state.C[: 4 * entries].tolist()
     memory.write_bytes((state.S[PCSP_LO] & M48) + ind, struct.pack(f"<{len(words)}Q", *words))
@@ -235,7 +238,7 @@ def spill_chain(state: CpuState, memory: Memory, entries: int) -> None:
     for i, word in enumerate(rest):
         state.C[i] = word
     state.X[_CHAIN] = count - entries
-    state.S[PCSP_HI] = limit << 32 | ind + 32 * entries
+    state.S[PCSP_HI] = limit << 32 | ind + 32 * entries & _M32
 
 
 def keep_chain(state: CpuState, entries: int) -> bool:
@@ -250,7 +253,8 @@ def keep_chain(state: CpuState, entries: int) -> bool:
     return True
 
 
-def _push_chain(state: CpuState, memory: Memory) -> None:
+def push_chain(state: CpuState, memory: Memory) -> None:
+    """CR0 and CR1 go to the chain, its oldest entries to memory if need be. Raises Trap."""
     count = state.X[_CHAIN]
     if count >= CHAIN_RESIDENT:
         spill_chain(state, memory, 16)
@@ -290,8 +294,9 @@ def enter(state: CpuState, memory: Memory, wbs: int, return_ip: int, *, new_size
         raise Trap(EXC_WINDOW_BOUNDS, f"wbs {wbs} is beyond the window")
     if new_size is not None:
         left = new_size
-    _push_chain(state, memory)
+    push_chain(state, memory)
     psr = s[PSR]
+    s[PSR] = psr & ~PSR_LW
     usd_size = s[USD_HI] >> 32
     s[CR0_LO] = pack_predicates(state)
     s[CR0_HI] = return_ip

@@ -108,8 +108,11 @@ def _parse(data: bytes, path: str) -> Program:
     machine = int.from_bytes(data[18:20], "little" if order != 2 else "big")
     if machine not in ELF_MACHINES:
         raise _Wrong(f"it is for machine {machine}, not for e2k")
-    if bits not in (1, 2) or order != 1:
-        raise _Wrong("its class or byte order is none of e2k")
+    if order != 1:
+        raise _Wrong("it is big endian; programs for e2k are little endian" if order == 2
+                     else f"its byte order is {order}, neither little nor big endian")
+    if bits not in (1, 2):
+        raise _Wrong(f"its class is {bits}, neither 32 nor 64 bits")
     wide = bits == 2
     form = "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH"
     if len(data) < 16 + struct.calcsize(form):

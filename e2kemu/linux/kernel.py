@@ -411,9 +411,10 @@ class Kernel:
         assert task is not None
         for exc, stack in ((EXC_PROC_STACK_BOUNDS, hwstacks.PROCEDURE), (EXC_CHAIN_STACK_BOUNDS, hwstacks.CHAIN)):
             if trap.exc == exc and hwstacks.is_full(self.state, stack):
-                if hwstacks.grow(self.state, self.process.map, stack):
-                    return True
-                break
+                if not hwstacks.grow(self.state, self.process.map, stack):
+                    self.traps += 1
+                    self.signals.overflow(task, trap)
+                return True
         self.traps += 1
         if self.signals.is_return(self.state.pc):
             self.signals.sigreturn(task)

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from e2kemu import trace
 from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.isa.models import MODELS, CpuModel
-from e2kemu.errors import OptionError
+from e2kemu.errors import ImageError, OptionError
 from e2kemu.linux import lifecycle
 from e2kemu.linux.clock import ProcessClock
 from e2kemu.linux.elf import Program
@@ -92,6 +92,10 @@ def read(config: MachineConfig, options: ProcessOptions) -> tuple[Program, Progr
         top = os.path.realpath(root)
         real = os.path.realpath(host)
         guest = "/" + os.path.relpath(real, top) if real.startswith(top.rstrip("/") + "/") else host
+    if root is not None and not os.path.exists(host):
+        inside = os.path.join(root, config.kernel.lstrip("/"))
+        hint = f" (its path is the host's: {inside})" if os.path.exists(inside) else ""
+        raise ImageError(f"could not load program '{config.kernel}': No such file or directory{hint}")
     program = lifecycle.read_program(host, guest)
     return program, lifecycle.interpreter_of(program, options.prefix, root)
 

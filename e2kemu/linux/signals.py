@@ -165,6 +165,11 @@ class Signals:
             self.kernel.tracer.signal(task, info)
         self._push(task, info, action)
 
+    def overflow(self, task: Task, trap: Trap) -> None:
+        """A hardware stack is full and may not grow: SIGSEGV, which no handler gets. A handler's frame needs room on
+        these very stacks, for which there is no alternate one; Linux for e2k fails to make it, too, and kills."""
+        self._fatal(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (self.state.pc, trap.exc)), trap.detail, trap.exc)
+
     def _fatal(self, task: Task, info: SigInfo, detail: str, exc: int | None) -> None:
         if self.kernel.tracer is not None:
             self.kernel.tracer.signal(task, info)

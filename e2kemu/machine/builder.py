@@ -7,11 +7,12 @@ anything is made, so that a wrong file leaves nothing behind.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from importlib import resources
 from typing import TypeVar, cast
 
 from e2kemu.cpu.exec import Cpu
-from e2kemu.cpu.isa.models import MODELS
+from e2kemu.cpu.isa.models import MODELS, CpuModel
 from e2kemu.devices.core import Device
 from e2kemu.devices.ioport import IoPorts
 from e2kemu.devices.lt_timer import FREQUENCY, LtTimer
@@ -26,9 +27,18 @@ from e2kemu.machine.boards import ESCC_A, ESCC_B, MIB, Board
 from e2kemu.machine.bootinfo import SIZE as BOOTINFO_SIZE
 from e2kemu.machine.bootinfo import LoadedImage, bootinfo
 from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.interrupts import (
+    PIN_VIRTIO,
+    PINS_SERIAL,
+    Connect,
+    add_interrupts,
+    attach_cpus,
+    not_connected,
+)
 from e2kemu.machine.iohub import add_iohub
 from e2kemu.machine.machine import Machine
 from e2kemu.machine.nics import add_nics
+from e2kemu.machine.watchdog import watchdog_expired
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
 
@@ -73,14 +83,16 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
     ):
         machine.space.map(base, RAMRegion(ram, offset, size), name)
     machine.space.map(board.rom_base, RAMRegion(rom), board.rom_name)
-    _add_devices(machine, board, banks)
-
     model = MODELS[config.cpu_model]
+    _add_devices(machine, board, banks, model)
+    code = CodePages()
     for index in range(config.smp):
-        cpu = Cpu(index, model, machine.space, machine.clock.now, config.accel)
+        cpu = Cpu(index, model, machine.space, machine.clock.now, config.accel, code)
         machine.cpus.append(cpu)
         machine.sections.append(cpu.section())
         machine.space.listeners.append(cpu.invalidate)
+        cpu.interrupts.wake = partial(machine.wake_cpu, index)
+    attach_cpus(machine)
 
     rom.write(0, rom_image)
 
@@ -142,7 +154,7 @@ def _bootinfo(
     )
 
 
-def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -> None:
+def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]], model: CpuModel) -> None:
     """Make the devices in the order of the stream and map them."""
     clock, space, config = machine.clock, machine.space, machine.config
 
@@ -152,6 +164,9 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         region = MmioRegion(device, device.size, device.max_access)
         space.map(base, region, device.name, priority)
 
+    connect: Connect = not_connected
+    if board.interrupts:        # first: when a stream is loaded, their pins are known before the devices assert them
+        connect = add_interrupts(machine, board, model, add, lambda: watchdog_expired(machine))
     ports = board.ports_base
     high_base, high_size = banks[1] if len(banks) > 1 else (0, 0)
     add(IoPorts(), ports, priority=-1)
@@ -164,6 +179,7 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         serial = Serial8250(clock, chardev)
         serial.instance_id = index
         add(serial, ports + port)
+        connect(PINS_SERIAL[index], serial.irq, f"serial {index}")
     if not board.iohub:
         add(LtTimer(clock), board.timer_base)
     test = TestDevice(
@@ -179,9 +195,12 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]]) -
         disk.drive.attached = disk.id or f"virtio-mmio.{index}"
         machine.disks.append(disk.drive)
         add(blk, board.virtio_base + index * blk.size)
+        connect(PIN_VIRTIO + index, blk.irq, disk.drive.attached)
     add_nics(machine, board, add)
+    for index, nic in enumerate(machine.nics, len(config.disks)):
+        connect(PIN_VIRTIO + index, nic.irq, nic.id)
     if board.iohub:
-        add_iohub(machine, board, add)
+        add_iohub(machine, board, add, connect)
 
 
 class _IdleWindow:

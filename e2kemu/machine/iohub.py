@@ -25,10 +25,21 @@ from e2kemu.devices.pci import PciFunction
 from e2kemu.devices.rtc import Cy14b101p
 from e2kemu.devices.spi import SpiBuffer, SpiMaster
 from e2kemu.devices.spi_flash import SpiFlash
+from e2kemu.devices.system_timer import SystemTimer
 from e2kemu.devices.virtio_rng import VirtioRng
-from e2kemu.errors import StateError
 from e2kemu.machine.boards import ESCC_A, ESCC_B, Board
+from e2kemu.machine.interrupts import (
+    PIN_ESCC,
+    PIN_RNG,
+    PIN_RTC,
+    PIN_SCI,
+    PIN_SPI,
+    PIN_TIMER,
+    PIN_WATCHDOG,
+    Connect,
+)
 from e2kemu.machine.machine import Machine
+from e2kemu.machine.watchdog import request_reset, watchdog_expired
 from e2kemu.memory.space import MmioRegion
 
 DEVICE = 2 << 3
@@ -41,20 +52,16 @@ SERIAL_IRQ, SPI_IRQ, SCI_IRQ = 3, 7, 1
 CHIP_FLASH, CHIP_CLOCK = 0, 1
 """Chip selects, as on the real boards."""
 
-SNAPSHOT_PATIENCE = 0.05
-"""Seconds after which a reset is tried again while a snapshot is made."""
 
-ON_ITS_WAY = ("finish-migrate", "postmigrate")
-"""Run states in which a reset is not ours to make: it is made where the guest runs on."""
-
-
-def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None]) -> None:
-    """Make and map everything; ``add(device, base)`` maps a device of fixed place."""
+def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None], connect: Connect) -> None:
+    """Make and map everything; ``add(device, base)`` maps a device of fixed place, ``connect`` its line to a pin."""
     clock, space = machine.clock, machine.space
     host = PciHost()
-    reset = I2cSpi(lambda: _request_reset(machine))
-    add(IohubTimer(clock, lambda: _watchdog(machine, reset)), board.timer_base)
-    add(VirtioRng(space), board.rng_base)
+    reset = I2cSpi(lambda: request_reset(machine))
+    rng = VirtioRng(space)
+    timer = (SystemTimer if board.interrupts else IohubTimer)(clock, lambda: watchdog_expired(machine, reset))
+    add(timer, board.timer_base)
+    add(rng, board.rng_base)
     add(host, board.pci_config_base)
     space.map(board.ports_base + ADDRESS_PORT, MmioRegion(PciPorts(host), PciPorts.size, 4), "iohub-pci-ports")
     gap = MmioRegion(PciMemory(host, board.pci_memory_base), board.pci_memory_size, 8)
@@ -71,15 +78,22 @@ def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None]
     reset.add_window(0, SpiMaster.size, board.spi_base, master)
     reset.add_window(1, SpiBuffer.size, board.spi_buffer_base, buffer)
     power = Spmc(clock, lambda: machine.shutdown(0, guest=True, reason="guest-shutdown"))
-    _connect(reset, SPI_IRQ, master.irq)
+    _connect(reset, PIN_SPI if board.interrupts else SPI_IRQ, master.irq)
     _connect(power, SCI_IRQ, power.sci)
     _connect(serial, SERIAL_IRQ, escc.irq)
     host.add(DEVICE | SPI_FUNCTION, reset)
     host.add(DEVICE | SPMC_FUNCTION, power)
     host.add(DEVICE | SERIAL_FUNCTION, serial)
+    for pin, line, what in (
+        (PIN_SCI, power.sci, "iohub-spmc"), (PIN_TIMER, timer.irq, timer.name), (PIN_ESCC, escc.irq, "escc"),
+        (PIN_RTC, rtc.irq, rtc.name), (PIN_WATCHDOG, timer.wd_irq, "watchdog"), (PIN_RNG, rng.irq, rng.name),
+        (PIN_SPI, master.irq, "iohub-spi"),
+    ):  # fmt: skip
+        connect(pin, line, what)
+
     def resumed(event: str, data: object) -> None:
         if event == "RESUME" and reset.wanted:
-            _request_reset(machine)
+            request_reset(machine)
 
     machine.listeners.append(resumed)
     for device in (host.bridge, reset, power, serial, escc, master, buffer, flash, rtc):
@@ -97,23 +111,3 @@ def _serial(machine: Machine, port: int) -> Chardev | None:
     """The character device of ``-serial`` for that channel."""
     index = machine.config.board.serial_ports.index(port)
     return machine.config.serials[index] if index < len(machine.config.serials) else None
-
-
-def _watchdog(machine: Machine, reset: I2cSpi) -> None:
-    machine.emit("WATCHDOG", {"action": "reset" if reset.watchdog() else "none"})
-
-
-def _request_reset(machine: Machine) -> None:
-    """Reset the machine in the main loop: a CPU that asks for it stands in the middle of an instruction."""
-
-    def finish() -> None:
-        if machine.run_state in ON_ITS_WAY:
-            return
-        try:
-            machine.reset(guest=True, reason="guest-reset")
-        except StateError:
-            machine.loop.call_later(SNAPSHOT_PATIENCE, finish)
-
-    machine.loop.call_soon(finish)
-    for cpu in machine.cpus:
-        cpu.request_exit()

@@ -79,6 +79,8 @@ class Machine:
         self.autostart = not config.paused
         """Whether the guest runs once its state has arrived (or at once); ``stop`` and ``cont`` change it
         while the machine is in "inmigrate"."""
+        self.watchdog_action = "reset"
+        """What is done when a watchdog has run out (``machine/watchdog.py``)."""
         self.exit_status: int | None = None
         """The status the guest has ended with; None again after a reset."""
         self._run_state = "inmigrate" if config.incoming else "prelaunch"

@@ -70,6 +70,7 @@ def test_a_spilled_quad_has_the_layout_of_its_instruction_set() -> None:
 
 def test_without_a_procedure_stack_deep_recursion_raises_the_bounds_trap() -> None:
     guest = recursion(300, stacks=False)
+    guest.state["psr"] = 1 | 4      # the bounds are guarded
     assert guest.cpu.run() == "fatal"
     assert guest.cpu.fatal_reason.startswith(("exc_proc_stack_bounds", "exc_chain_stack_bounds"))
 

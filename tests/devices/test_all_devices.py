@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from e2kemu.block.drive import Drive
 from e2kemu.block.raw import RawImage
 from e2kemu.clock import VirtualClock
+from e2kemu.devices.cepic import Cepic, EpicBus
 from e2kemu.devices.core import Device, Reg
 from e2kemu.devices.escc import Escc
+from e2kemu.devices.ioapic import IoApic
+from e2kemu.devices.ioepic import IoEpic, Prepic
 from e2kemu.devices.iohub import I2cSpi, ParallelSerial, PciHost, Spmc
 from e2kemu.devices.iohub_timer import IohubTimer
 from e2kemu.devices.ioport import IoPorts
+from e2kemu.devices.lapic import ApicBus, LocalApic
 from e2kemu.devices.lt_timer import LtTimer
 from e2kemu.devices.pci import PciBridge, PciEndpoint
 from e2kemu.devices.registry import all_devices
@@ -26,6 +30,7 @@ from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.spi import SpiBuffer, SpiMaster
 from e2kemu.devices.spi_flash import SpiFlash
+from e2kemu.devices.system_timer import SystemTimer
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.devices.virtio_net import VirtioNet
@@ -63,21 +68,27 @@ def spi_master() -> SpiMaster:
 
 
 MAKE: dict[str, Callable[[], Device]] = {
+    Cepic.name: lambda: Cepic(0, VirtualClock(), EpicBus()),
     Cy14b101p.name: lambda: Cy14b101p(VirtualClock(), lambda: 1e9),
     Escc.name: Escc,
     I2cSpi.name: lambda: with_windows(I2cSpi(lambda: None)),
+    IoApic.name: lambda: IoApic(ApicBus(), 16),
+    IoEpic.name: lambda: IoEpic(EpicBus()),
     IoPorts.name: IoPorts,
     IohubTimer.name: lambda: IohubTimer(VirtualClock(), lambda: None),
+    LocalApic.name: lambda: LocalApic(0, VirtualClock(), ApicBus(), lambda: None),
     LtTimer.name: lambda: LtTimer(VirtualClock()),
     ParallelSerial.name: lambda: with_windows(ParallelSerial()),
     PciBridge.name: PciBridge,
     PciHost.name: PciHost,
+    Prepic.name: Prepic,
     Serial8250.name: lambda: Serial8250(VirtualClock()),
     Sic.name: lambda: Sic(1 << 31, 4 << 32, 6 << 30),
     SpiBuffer.name: lambda: SpiBuffer(SpiMaster()),
     SpiFlash.name: lambda: SpiFlash(RAMBlock("rom", 1 << 20)),
     SpiMaster.name: spi_master,
     Spmc.name: lambda: with_windows(Spmc(VirtualClock(), lambda: None)),
+    SystemTimer.name: lambda: SystemTimer(VirtualClock(), lambda: None),
     TestDevice.name: lambda: TestDevice(VirtualClock(), lambda status: None, Nobody),
     VirtioBlk.name: lambda: VirtioBlk(AddressSpace(), DISK),
     VirtioNet.name: lambda: VirtioNet(AddressSpace(), VirtualClock(), None, b"\x52\x54\0\x12\x34\x56"),
@@ -116,7 +127,7 @@ def shaken(name: str, seed: int) -> Device:
 
 def test_every_device_has_a_maker_here_and_says_what_it_is() -> None:
     assert set(MAKE) == set(DEVICES)
-    assert len(DEVICES) >= 18
+    assert len(DEVICES) >= 25
     assert all(device.__doc__ for device in all_devices().values())
 
 
@@ -148,7 +159,7 @@ def test_a_state_cut_short_is_refused_and_the_description_has_its_size(name: str
     head = sum(field["size"] * field.get("array_len", 1) for field in device.section().vmdesc()["fields"])  # type: ignore[union-attr]
     assert head <= len(saved)
     for cut in range(head):
-        with pytest.raises(StreamError, match=f"Failed to load ({plain.name}|virtqueue|escc-channel):"):
+        with pytest.raises(StreamError, match=f"Failed to load ({plain.name}|virtqueue|escc-channel|local-timer):"):
             MAKE[name]().section().load(BytesReader(saved[:cut]), section.version)  # type: ignore[union-attr]
 
 

@@ -13,83 +13,46 @@ from e2kemu import trace
 from e2kemu.block.drive import Drive, parse_drive
 from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.errors import StreamError
-from e2kemu.memory.ram import RAMBlock
-from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
-from e2kemu.wire import BytesReader, Writer
+from tests.framework.virtio_driver import (
+    BASE,
+    DESC,
+    DEVICE,
+    DRIVER,
+    EVENT_IDX,
+    INDIRECT,
+    NEXT,
+    RAM,
+    VERSION_1,
+    WRITE,
+    VirtioDriver,
+    load,
+    saved,
+)
 
-BASE, RAM, QUEUE = 0x8130_1000, 1 << 20, 16
-DESC, DRIVER, DEVICE, TABLE, HEADER, DATA = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x10000
+QUEUE = 16
+TABLE, HEADER, DATA = 0x4000, 0x5000, 0x10000
 DISK = 2 << 20
-NEXT, WRITE, INDIRECT = 1, 2, 4
-VERSION_1, EVENT_IDX = 1 << 32, 1 << 29
 OK, IOERR, UNSUPP = 0, 1, 2
 
 
-class Driver:
-    """A guest's driver that polls; ``features`` beside VERSION_1."""
+class Driver(VirtioDriver):
+    """Of a disk."""
+
+    kind, entries = 2, QUEUE
 
     def __init__(self, drive: Drive, features: int = 0) -> None:
-        self.space, self.ram = AddressSpace(), RAMBlock("ram", RAM)
+        super().__init__(features)
         self.device = VirtioBlk(self.space, drive, serial="S-1")
-        self.space.map(0, RAMRegion(self.ram), "ram")
-        self.space.map(BASE, MmioRegion(self.device, self.device.size, self.device.max_access), "disk")
-        self.avail = 0
-        self.features = features | VERSION_1
+        self.plug(self.device)
         self.set_up()
-
-    def poke(self, offset: int, value: int) -> None:
-        self.space.write(BASE + offset, 4, value)
-
-    def peek(self, offset: int, size: int = 4) -> int:
-        return self.space.read(BASE + offset, size)
-
-    def set_up(self) -> None:
-        assert (self.peek(0), self.peek(4), self.peek(8)) == (0x74726976, 2, 2)
-        for status in (0, 1, 3):
-            self.poke(0x70, status)
-        for half in (0, 1):
-            self.poke(0x24, half)
-            self.poke(0x20, self.features >> 32 * half & 0xFFFF_FFFF)
-        self.poke(0x70, 11)
-        assert self.peek(0x70) == 11
-        self.poke(0x30, 0)
-        assert self.peek(0x34) == 256
-        self.poke(0x38, QUEUE)
-        for offset, address in ((0x80, DESC), (0x90, DRIVER), (0xA0, DEVICE)):
-            self.poke(offset, address)
-            self.poke(offset + 4, 0)
-        self.poke(0x44, 1)
-        self.poke(0x70, 15)
-        self.avail = 0
-
-    def put(self, address: int, data: bytes) -> None:
-        self.ram.write(address, data)
-
-    def descriptor(
-        self, number: int, address: int, size: int, flags: int, following: int = 0, table: int = DESC
-    ) -> None:
-        self.put(table + 16 * number, struct.pack("<QIHH", address, size, flags, following))
-
-    def offer(self, head: int) -> None:
-        self.put(DRIVER + 4 + 2 * (self.avail % QUEUE), struct.pack("<H", head))
-        self.avail = (self.avail + 1) & 0xFFFF
-        self.put(DRIVER + 2, struct.pack("<H", self.avail))
-
-    @property
-    def used(self) -> int:
-        return int(struct.unpack("<H", self.ram.read(DEVICE + 2, 2))[0])
-
-    def last_used(self) -> tuple[int, int]:
-        head, size = struct.unpack("<II", self.ram.read(DEVICE + 4 + 8 * ((self.used - 1) % QUEUE), 8))
-        return head, size
 
     def request(
         self, kind: int, sector: int, out: bytes = b"", room: int = 0, *, indirect: bool = False
     ) -> tuple[int, bytes]:
         """One request; (status, what the device wrote)."""
-        self.put(HEADER, struct.pack("<IIQ", kind, 0, sector))
-        self.put(HEADER + 16, b"\xff")
-        self.put(DATA, out)
+        self.ram.write(HEADER, struct.pack("<IIQ", kind, 0, sector))
+        self.ram.write(HEADER + 16, b"\xff")
+        self.ram.write(DATA, out)
         parts = [(HEADER, 16, 0)]
         half = len(out) // 2 // 512 * 512 or len(out)
         parts += [(DATA, half, 0)] if out else []
@@ -99,14 +62,13 @@ class Driver:
         table = TABLE if indirect else DESC
         for number, (address, size, flags) in enumerate(parts):
             more = NEXT if number + 1 < len(parts) else 0
-            self.descriptor(number, address, size, flags | more, number + 1, table)
+            self.descriptor(number, address, size, flags | more, number + 1, table=table)
         if indirect:
             self.descriptor(3, TABLE, 16 * len(parts), INDIRECT)
-        before = self.used
+        self.used()
         self.offer(3 if indirect else 0)
-        self.poke(0x50, 0)
-        assert self.used == (before + 1) & 0xFFFF
-        head, written = self.last_used()
+        self.notify()
+        ((head, written),) = self.used()
         assert head == (3 if indirect else 0)
         assert written <= room + 1
         return self.ram.read(HEADER + 16, 1)[0], self.ram.read(DATA, room)
@@ -184,14 +146,14 @@ def test_a_request_that_cannot_be_done_is_an_error_of_that_request(make: Callabl
 
 def test_the_header_may_lie_in_any_pieces(make: Callable[..., Driver]) -> None:
     driver = make()
-    driver.put(HEADER, struct.pack("<IIQ", 0, 0, 3))
+    driver.ram.write(HEADER, struct.pack("<IIQ", 0, 0, 3))
     driver.descriptor(5, HEADER, 7, NEXT, 2)
     driver.descriptor(2, HEADER + 7, 9, NEXT, 7)
     driver.descriptor(7, DATA, 100, NEXT | WRITE, 1)
     driver.descriptor(1, DATA + 100, 413, WRITE)
     driver.offer(5)
-    driver.poke(0x50, 0)
-    assert driver.last_used() == (5, 513)
+    driver.notify()
+    assert driver.used() == [(5, 513)]
     assert driver.ram.read(DATA, 513) == bytes(range(256)) * 2 + b"\0"
 
 
@@ -220,7 +182,7 @@ def bad(name: str) -> Callable[[Driver], None]:
         return run
 
     def many(d: Driver) -> None:
-        d.put(DRIVER + 2, struct.pack("<H", QUEUE + 1))
+        d.ram.write(DRIVER + 2, struct.pack("<H", QUEUE + 1))
 
     def elsewhere(offset: int, address: int) -> Callable[[Driver], None]:
         def run(d: Driver) -> None:
@@ -270,17 +232,16 @@ def test_a_driver_that_breaks_the_protocol_must_reset_the_device(
     trace.set_items("guest_errors")
     try:
         bad(name)(driver)
-        driver.poke(0x50, 0)
-        assert driver.peek(0x70) & 0x40, name
+        driver.notify()
+        assert driver.needs_reset, name
         assert driver.peek(0x60) & 2
-        driver.poke(0x50, 0)
+        driver.notify()
         driver.poke(0x70, 15)
-        assert driver.peek(0x70) & 0x40, "only a reset helps"
+        assert driver.needs_reset, "only a reset helps"
     finally:
         trace.set_items("none")
     assert "needs a reset" in capfd.readouterr().err
     driver.set_up()
-    driver.put(DEVICE, bytes(4))
     assert driver.request(0, 0, room=512) == (OK, bytes(range(256)) * 2)
 
 
@@ -293,13 +254,11 @@ def test_random_queues_never_do_worse_than_a_reset(make: Callable[..., Driver]) 
             address = rng.choice((HEADER, DATA, TABLE, DESC, RAM - 100, rng.getrandbits(64)))
             size = rng.choice((1, 16, 17, 512, 4096, 48, rng.getrandbits(32)))
             driver.descriptor(number, address, size, rng.choice((0, 1, 2, 3, 4, 5)), rng.randrange(QUEUE + 1))
-        driver.put(HEADER, struct.pack("<IIQ", rng.choice((0, 1, 4, 8, 13, 99)), 0, rng.choice((0, 5, 1 << 63))))
+        driver.ram.write(HEADER, struct.pack("<IIQ", rng.choice((0, 1, 4, 8, 13, 99)), 0, rng.choice((0, 5, 1 << 63))))
         driver.offer(rng.randrange(QUEUE))
-        driver.poke(0x50, rng.choice((0, 0, 0, 1)))
-        if driver.peek(0x70) & 0x40:
+        driver.notify(rng.choice((0, 0, 0, 1)))
+        if driver.needs_reset:
             broken += 1
-            driver.put(DEVICE, bytes(4))
-            driver.put(DRIVER, bytes(4))
             driver.set_up()
     assert broken > 50
 
@@ -309,10 +268,7 @@ def test_features_that_were_not_offered_are_not_accepted(make: Callable[..., Dri
     for features in (0, 1 << 40, VERSION_1 | 1 << 3):
         driver.poke(0x70, 0)
         driver.poke(0x70, 3)
-        for half in (0, 1):
-            driver.poke(0x24, half)
-            driver.poke(0x20, features >> 32 * half & 0xFFFF_FFFF)
-        driver.poke(0x70, 11)
+        driver.offer_features(features)
         assert driver.peek(0x70) == 3, hex(features)
 
 
@@ -322,22 +278,16 @@ def test_a_driver_goes_on_after_a_migration_and_another_size_is_refused(
     driver = make(features=EVENT_IDX)
     for sector in range(5):
         driver.request(1, sector, b"before a" * 64)
-    section, w = driver.device.section(), Writer()
-    assert section is not None
-    section.save(w)
+    data = saved(driver.device)
     there = make(features=EVENT_IDX)
     there.device.reset()
-    other = there.device.section()
-    assert other is not None
-    other.load(BytesReader(w.getvalue()), section.version)
-    there.ram.write(0, driver.ram.read(0, RAM))
-    there.avail = driver.avail
+    load(there.device, data)
+    there.go_on_from(driver)
     assert there.request(0, 4, room=512) == (OK, b"before a" * 64)
     small = tmp_path / "small"
     small.write_bytes(bytes(DISK - 512))
     drive = parse_drive(f"file={small},format=raw", 0)
-    third = Driver(drive).device.section()
-    assert third is not None
+    third = Driver(drive)
     with pytest.raises(StreamError, match="Failed to load virtio-blk:sectors: fff != 1000"):
-        third.load(BytesReader(w.getvalue()), section.version)
+        load(third.device, data)
     drive.close()

@@ -55,6 +55,23 @@ def test_a_program_sees_only_what_is_below_its_root(tmp_path: Path) -> None:
     assert values == [3, *[(1 << 64) - 2] * 3]
 
 
+def test_the_program_is_named_by_its_path_on_the_host_and_sees_its_path_below_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    code = Code().space("name", 256).call("readlink", code_text := "path", "name", 256, result="%dr20")
+    code.data.append('path: .asciz "/proc/self/exe"')
+    program = code.call("write", 1, "name", "%dr20").exit(0).build(root)
+    assert code_text in program.with_suffix(".S").read_text()
+    assert run(program, options=("-root", str(root))).stdout == b"/prog"
+    outside = program.rename(tmp_path / "prog")
+    assert run(outside, options=("-root", str(root))).stdout == str(outside).encode()
+    outside.rename(program)
+    done = run(Path("/prog"), options=("-root", str(root)))
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"e2kemu: -kernel /prog: could not load program '/prog': No such file or directory (its path is the host's: {root}/prog)\n")
+
+
 def test_a_32_bit_program_has_pointers_of_four_bytes(tmp_path: Path) -> None:
     code = Code(entry=1).space("ts", 16)
     code("{ getsp 0, %dr8 }")("{ nop 4; ldw,0 %dr8, 0, %dr1; ldw,2 %dr8, 4, %dr2 }").number("%dr1")
@@ -95,6 +112,9 @@ BROKEN: list[tuple[bytes, str]] = [
     (b"#!/bin/sh\n", "not an ELF file"),
     (GOOD.build()[:40], "the file is truncated"),
     (GOOD.build()[:-1], "the file is truncated: segment 0 ends at byte"),
+    (GOOD.build()[:5] + b"\2" + GOOD.build()[6:18] + b"\0\xaf" + GOOD.build()[20:],
+     "it is big endian; programs for e2k are little endian"),
+    (GOOD.build()[:4] + b"\3" + GOOD.build()[5:], "its class is 3, neither 32 nor 64 bits"),
     (replace(GOOD, machine=62).build(), "it is for machine 62, not for e2k"),
     (replace(GOOD, kind=1).build(), "it is not an executable but an object file: link it"),
     (replace(GOOD, flags=32).build(), "protected mode"),

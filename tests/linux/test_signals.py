@@ -191,6 +191,23 @@ def test_handlers_nest_on_both_stacks_and_everything_comes_back(tmp_path: Path) 
     assert numbers(run(code.build(tmp_path)).stdout) == [(1 << 64) - 1, 0x77, 20]
 
 
+@pytest.mark.parametrize(("what", "output", "status"), [
+    ("{ getsp 0xffff0000, %dr1 }", b"handler\n", 7),
+    ("addd,0 0, 0, %dr1", b"", 128 + 11),
+])
+def test_a_full_user_stack_reaches_its_handler_and_full_hardware_stacks_kill(what: str, output: bytes, status: int,
+                                                                           tmp_path: Path) -> None:
+    """The alternate stack is one for data: hardware stacks have none, and a handler's frame would have to go there."""
+    code = Code().space("ss", 24).space("alt", 0x4000)
+    code.store("ss", "alt").store("ss + 16", 0x4000).call("sigaltstack", "ss", 0)
+    handle(code, 11, SIGINFO | ONSTACK).invoke("endless").exit(0)
+    code.function("endless")(what).invoke("endless").leave()
+    code.function("handler").say("handler\n").exit(7)
+    done = run(code.build(tmp_path))
+    assert (done.stdout, done.returncode) == (output, status)
+    assert (b"procedure stack overflow" in done.stderr) == (status != 7)
+
+
 def test_every_exception_of_the_cpu_has_a_signal_and_a_frame_has_its_layout() -> None:
     assert len(FAULTS) >= 25
     assert all(4 <= signo <= 11 for signo, _ in FAULTS.values())

@@ -12,14 +12,11 @@ import pytest
 from e2kemu.clock import VirtualClock
 from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.loop import MainLoop
-from e2kemu.memory.ram import RAMBlock
-from e2kemu.memory.space import AddressSpace, MmioRegion, RAMRegion
 from e2kemu.net.backend import NetBackend
-from e2kemu.wire import BytesReader, Writer
+from tests.framework.virtio_driver import DESC, DRIVER, EVENT_IDX, NEXT, RAM, STEP, WRITE, VirtioDriver, load, saved
 
-BASE, RAM, QUEUE = 0x8130_1000, 1 << 20, 8
-DESC, DRIVER, DEVICE, DATA, STEP = 0x1000, 0x2000, 0x3000, 0x10000, 0x8000
-VERSION_1, EVENT_IDX, MAC_FEATURE, STATUS = 1 << 32, 1 << 29, 1 << 5, 1 << 16
+QUEUE, DATA = 8, 0x10000
+MAC_FEATURE, STATUS = 1 << 5, 1 << 16
 MAC = bytes.fromhex("525400abcdef")
 
 
@@ -39,77 +36,36 @@ class Wire(NetBackend):
         return ""
 
 
-class Driver:
-    """A guest's driver that polls; queue q has its areas ``STEP * q`` further."""
+class Driver(VirtioDriver):
+    """Of a network card: queue 0 receives, queue 1 sends."""
+
+    kind, entries, queues = 1, QUEUE, 2
 
     def __init__(self, loop: MainLoop, features: int = 0) -> None:
-        self.space, self.ram, self.loop = AddressSpace(), RAMBlock("ram", RAM), loop
-        self.wire, self.clock = Wire(loop), VirtualClock()
+        super().__init__(features | MAC_FEATURE | STATUS)
+        self.loop, self.wire, self.clock = loop, Wire(loop), VirtualClock()
         self.device = VirtioNet(self.space, self.clock, self.wire, MAC)
-        self.space.map(0, RAMRegion(self.ram), "ram")
-        self.space.map(BASE, MmioRegion(self.device, self.device.size, self.device.max_access), "net")
-        self.features = features | VERSION_1 | MAC_FEATURE | STATUS
+        self.plug(self.device)
         self.clock.start()
         self.set_up()
 
-    def poke(self, offset: int, value: int) -> None:
-        self.space.write(BASE + offset, 4, value)
-
-    def peek(self, offset: int, size: int = 4) -> int:
-        return self.space.read(BASE + offset, size)
-
-    def set_up(self) -> None:
-        assert (self.peek(0), self.peek(4), self.peek(8)) == (0x74726976, 2, 1)
-        for status in (0, 1, 3):
-            self.poke(0x70, status)
-        for half in (0, 1):
-            self.poke(0x24, half)
-            self.poke(0x20, self.features >> 32 * half & 0xFFFF_FFFF)
-        self.poke(0x70, 11)
-        assert self.peek(0x70) == 11
-        for queue in (0, 1):
-            self.poke(0x30, queue)
-            assert self.peek(0x34) == 256
-            self.poke(0x38, QUEUE)
-            for offset, address in ((0x80, DESC), (0x90, DRIVER), (0xA0, DEVICE)):
-                self.poke(offset, address + STEP * queue)
-                self.poke(offset + 4, 0)
-            self.ram.write(DRIVER + STEP * queue, bytes(64))
-            self.ram.write(DEVICE + STEP * queue, bytes(128))
-            self.poke(0x44, 1)
-        self.poke(0x70, 15)
-        self.avail, self.seen = [0, 0], [0, 0]
-
-    def offer(self, queue: int, parts: list[tuple[int, int]], head: int, *, notify: bool = True) -> None:
-        """A chain of (address, size) from descriptor ``head`` on; written by the device in queue 0."""
-        for number, (address, size) in enumerate(parts):
-            at = DESC + STEP * queue + 16 * (head + number)
-            flags = (1 if number + 1 < len(parts) else 0) | (0 if queue else 2)
-            self.ram.write(at, struct.pack("<QIHH", address, size, flags, head + number + 1))
-        ring = DRIVER + STEP * queue
-        self.ram.write(ring + 4 + 2 * (self.avail[queue] % QUEUE), struct.pack("<H", head))
-        self.avail[queue] = (self.avail[queue] + 1) & 0xFFFF
-        self.ram.write(ring + 2, struct.pack("<H", self.avail[queue]))
-        if notify:
-            self.poke(0x50, queue)
-
-    def used(self, queue: int) -> list[tuple[int, int]]:
-        """New (head, size) entries."""
-        area, found = DEVICE + STEP * queue, []
-        (index,) = struct.unpack("<H", self.ram.read(area + 2, 2))
-        while self.seen[queue] != index:
-            found.append(struct.unpack("<II", self.ram.read(area + 4 + 8 * (self.seen[queue] % QUEUE), 8)))
-            self.seen[queue] = (self.seen[queue] + 1) & 0xFFFF
-        return found
+    def chain(self, queue: int, parts: list[tuple[int, int]], head: int) -> None:
+        """Offer (address, size) parts in descriptors from ``head`` on."""
+        for number, (address, size) in enumerate(parts, head):
+            flags = (NEXT if number + 1 < head + len(parts) else 0) | (0 if queue else WRITE)
+            self.descriptor(number, address, size, flags, number + 1, table=DESC + STEP * queue)
+        self.offer(head, queue)
 
     def room(self, head: int, size: int = 2048) -> None:
-        self.offer(0, [(DATA + 2048 * head, size)], head)
+        self.chain(0, [(DATA + 2048 * head, size)], head)
+        self.notify(0)
 
     def send(self, frame: bytes, cuts: tuple[int, ...] = (12,)) -> None:
         data = bytes(12) + frame
         self.ram.write(DATA + 0x8000, data)
         edges = [0, *cuts, len(data)]
-        self.offer(1, [(DATA + 0x8000 + a, b - a) for a, b in itertools.pairwise(edges)], 0)
+        self.chain(1, [(DATA + 0x8000 + a, b - a) for a, b in itertools.pairwise(edges)], 0)
+        self.notify(1)
         self.loop.run_once(0)
 
 
@@ -151,7 +107,7 @@ def test_frames_wait_for_buffers_and_for_a_machine_that_runs(loop: MainLoop) -> 
     assert driver.used(0) == [(0, 112), (1, 112)]
     driver.clock.stop()
     driver.ram.harvest_dirty()
-    driver.offer(0, [(DATA + 2048 * 2, 2048)], 2, notify=False)
+    driver.chain(0, [(DATA + 2048 * 2, 2048)], 2)
     driver.ram.harvest_dirty()
     driver.wire.deliver(frames[3])
     assert not driver.ram.harvest_dirty().any(), "memory of a stopped machine changes"
@@ -186,12 +142,14 @@ def test_a_buffer_that_is_too_small_stays_and_headers_must_be_there(loop: MainLo
     assert driver.used(0) == []
     driver.wire.deliver(bytes(88))
     assert driver.used(0) == [(0, 100)]
-    driver.offer(1, [(DATA, 11)], 0)
-    assert driver.peek(0x70) & 0x40
+    driver.chain(1, [(DATA, 11)], 0)
+    driver.notify(1)
+    assert driver.needs_reset
     driver.set_up()
-    driver.offer(0, [(RAM - 4, 2048)], 0)
+    driver.chain(0, [(RAM - 4, 2048)], 0)
+    driver.notify(0)
     driver.wire.deliver(bytes(100))
-    assert driver.peek(0x70) & 0x40
+    assert driver.needs_reset
     driver.set_up()
     driver.send(b"x" * 13)
     driver.send(b"x" * 14)
@@ -208,14 +166,14 @@ def test_random_rings_never_do_worse_than_a_reset(loop: MainLoop) -> None:
                 address = rng.choice((DATA, DATA + 0x8000, DESC, RAM - 100, rng.getrandbits(64)))
                 size = rng.choice((1, 12, 26, 2048, 70000, rng.getrandbits(32)))
                 flags = rng.choice((0, 1, 2, 3, 4, 5))
-                at = DESC + STEP * queue + 16 * number
-                driver.ram.write(at, struct.pack("<QIHH", address, size, flags, rng.randrange(QUEUE + 1)))
+                following = rng.randrange(QUEUE + 1)
+                driver.descriptor(number, address, size, flags, following, table=DESC + STEP * queue)
             driver.ram.write(DRIVER + STEP * queue + 4, bytes(rng.randrange(QUEUE) for _ in range(QUEUE * 2)))
             driver.ram.write(DRIVER + STEP * queue + 2, struct.pack("<H", rng.choice((0, 1, 3, 9))))
-            driver.poke(0x50, queue)
+            driver.notify(queue)
         driver.wire.deliver(rng.randbytes(rng.randrange(60, 1515)))
         loop.run_once(0)
-        if driver.peek(0x70) & 0x40:
+        if driver.needs_reset:
             broken += 1
             driver.set_up()
     assert broken > 50
@@ -229,18 +187,13 @@ def test_a_driver_goes_on_after_a_migration_with_its_address_and_the_wire_hears_
     driver.used(0)
     driver.room(1)
     driver.clock.stop()
-    section, w = driver.device.section(), Writer()
-    assert section is not None
-    section.save(w)
+    data = saved(driver.device)
     there = Driver(loop, EVENT_IDX)
     there.device._own_mac = 0
     there.device.reset()
     there.clock.stop()
-    other = there.device.section()
-    assert other is not None
-    other.load(BytesReader(w.getvalue()), section.version)
-    there.ram.write(0, driver.ram.read(0, RAM))
-    there.avail, there.seen = driver.avail, driver.seen
+    load(there.device, data)
+    there.go_on_from(driver)
     there.wire.deliver(b"y" * 100)
     assert there.used(0) == []
     there.clock.start()

@@ -11,6 +11,7 @@ The status of a load is 0, Status.RAISE, or Status.STEP when a speculative load 
 
 from __future__ import annotations
 
+from e2kemu.cpu.interrupts import PSR_LW
 from e2kemu.cpu.isa.registers import WINDOW_DOUBLES
 from e2kemu.cpu.native.layout import (
     ALIGNED,
@@ -242,11 +243,13 @@ def _enter(t: _Text) -> None:
         where = t.name(f"getelementptr i8, ptr %s, i64 {t.op('add', at, 8 * number)}")
         t.put(f"store i64 {t.get('S', register)}, ptr {where}")
     t.set("X", Slot.CHAIN, t.op("add", count, 1))
+    psr = t.get("S", PSR)
+    t.set("S", PSR, t.op("and", psr, ~PSR_LW))
     t.set("S", CR0_LO, _pack_predicates(t))
     t.set("S", CR0_HI, "%ip")
     size, psize = t.field(wd, 19, 0xFF), t.field(wd, 35, 0xFF)
     t.set("S", CR1_LO, _any(
-        t, t.op("shl", t.get("S", PSR), 57), t.op("shl", t.field(t.get("S", CUIR), 0, 0x1FFFF), 40),
+        t, t.op("shl", psr, 57), t.op("shl", t.field(t.get("S", CUIR), 0, 0x1FFFF), 40),
         t.op("shl", "%wbs", 33), t.op("shl", t.op("lshr", psize, 1), 26), t.op("shl", t.field(wd, 48, 1), 25)))
     usd = t.op("lshr", t.get("S", USD_HI), 36)
     t.set("S", CR1_HI, _any(t, t.op("shl", usd, 36), t.op("shl", t.field(wd, 49, 1), 35),
@@ -261,12 +264,20 @@ def _enter(t: _Text) -> None:
     t.put("ret void", "}")
 
 
-def _masks_changed(t: _Text, changed: str) -> None:
-    """Ask for the executor when an interrupt waits (``Core.masks_changed``); it may be allowed from now on."""
-    t.put(f"br i1 {changed}, label %changed, label %asked", "changed:")
+def _ask_after_return(t: _Text, before: str, psr: str, cr1_lo: str) -> None:
+    """Ask for the executor where PSR changed while an interrupt waits (``Core.masks_changed``), for a last wish
+    (PSR.lw of the frame that was left) and for a single step (CR1.lo.ss): they are all rare."""
+    wishes = t.op("or", t.op("and", before, PSR_LW), t.field(cr1_lo, 24, 1))
+    unlike = t.op("or", t.op("xor", before, psr), wishes)
+    t.put(f"br i1 {t.name(f'icmp ne i64 {unlike}, 0')}, label %unlike, label %asked", "unlike:")
     flags = t.name(f"inttoptr i64 {t.word(Word.EXIT)} to ptr")
+    place = t.name(f"getelementptr i32, ptr {flags}, i64 3")
+    wanted = t.name(f"load i32, ptr {place}")
+    wanted = t.name(f"or i32 {wanted}, {t.name(f'trunc i64 {wishes} to i32')}")
+    t.put(f"store i32 {wanted}, ptr {place}")
     waits = t.name(f"load volatile i32, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 2')}")
-    t.put(f"br i1 {t.name(f'icmp ne i32 {waits}, 0')}, label %ask, label %asked", "ask:",
+    either = t.name(f"or i32 {waits}, {wanted}")
+    t.put(f"br i1 {t.name(f'icmp ne i32 {either}, 0')}, label %ask, label %asked", "ask:",
           f"store volatile i32 1, ptr {t.name(f'getelementptr i32, ptr {flags}, i64 1')}", "br label %asked", "asked:")
 
 
@@ -284,7 +295,7 @@ def _return(t: _Text) -> None:
     t.set("X", Slot.BASE, t.op("sub", t.get("X", Slot.BASE), t.op("shl", wbs, 1)))
     br, psr = t.op("and", cr1_hi, 0xFFFFFFF), t.op("lshr", cr1_lo, 57)
     t.set("S", BR, br)
-    _masks_changed(t, t.name(f"icmp ne i64 {t.get('S', PSR)}, {psr}"))
+    _ask_after_return(t, t.get("S", PSR), psr, cr1_lo)
     t.set("S", PSR, psr)
     t.set("S", CUIR, t.field(cr1_lo, 40, 0x1FFFF))
     usd_hi, usd_lo = t.get("S", USD_HI), t.get("S", USD_LO)

@@ -24,6 +24,8 @@
       rwd,0 table, %oscud.lo }
     { nop 7
       rwd,0 0x1000000000000, %oscud.hi }
+    { nop 7
+      rwd,0 8, %osem }
     { addd,0 0, 0x4000000000000, %dr2
       addd,1 0, cell, %dr3 }
     { nop 4

@@ -150,7 +150,7 @@ def find(c: int, channel: int, als: int, ales: int, is_long: int, mas: int) -> i
     at = load16(load64(c + INDEX) + 2 * entry)
     if at == 0:
         return 0
-    while 1:
+    while True:
         one = load64(c + CANDIDATES) + 16 * at
         low = load16(one + 8)
         special = load16(one + 10)
@@ -160,7 +160,6 @@ def find(c: int, channel: int, als: int, ales: int, is_long: int, mas: int) -> i
         if load16(one + 14):
             return 0
         at += 1
-    return 0
 
 
 def literal(p: int, last: int, count: int, code: int, out: int) -> int:
@@ -402,7 +401,10 @@ def channels(c: int, p: int, hs: int, als_at: int, halves: int, ales25: int, cs1
                     # big endian, a special one, a physical address
                     if mas & 8 or ((channel == 2 or channel == 5) and mas & 7 == 7) or mas & 7 == 1:
                         return 0
-                    if flags & LOADS and mas & 6 == 2:
+                    # locks, checks of loads, conditional and ordered stores
+                    if flags & LOADS and (mas & 6 == 2 or mas & 5 == 5):
+                        return 0
+                    if flags & STORES and mas & 6 == 2:
                         return 0
         channel += 1
     # a load in channel 0 excludes a store in 5, one in 3 a store in 2
