@@ -52,6 +52,7 @@ class Word(IntEnum):
     PRESENT = 9     # ``Core.present`` or 0, a byte per page: loads may go there,
     MARKS = 10      # ``Core.code_map``, a byte per page: stores may not,
     DIRTY = 11      # its dirty marks
+    EXCHANGE = 12   # Python's slow compare-exchange: u64 (address, size, old, new) -> done; 1 in STATUS: leave
     OPERANDS = 16   # three operands of two words, the control register, the result of two words
 
 

@@ -135,6 +135,7 @@ class Paths(LlvmValues):
         """(address, size) of the wide instructions translated."""
         self.loops = False
         self.speculative = self.aligned = False
+        self.order = ""
         self.fault: Ir = 0
         self.condition: Ir = 0
         self.cfg: Config | None = None
