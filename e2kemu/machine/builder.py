@@ -11,6 +11,7 @@ from functools import partial
 from importlib import resources
 from typing import TypeVar, cast
 
+from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.isa.models import MODELS, CpuModel
 from e2kemu.devices.core import Device

@@ -4,8 +4,8 @@ No translation is kept here: a walk reads the tables in memory each time. Execut
 tells them what to forget. So software sees no stale translation after a flush; before one it may still see the old one,
 as on hardware.
 
-Accessed and dirty bits are set in the entry that maps the page, through memory that marks its page dirty: a migration
-sends it again.
+Accessed and dirty bits are set in the entry that maps the page, by a compare-exchange of the host (other CPUs may be
+changing it), and the page of the table is marked dirty: a migration sends it again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from e2kemu import trace
+from e2kemu.cpu import atomic
 from e2kemu.cpu.isa import mmuregs
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.mmu import formats, probe
@@ -114,9 +115,6 @@ class Mmu:
         self.model, self.space = model, space
         self.on_change: Callable[[int, int], None] = lambda first, last: None
         """Called with the (first, last) virtual page whose translation may be another one from now on."""
-        self.exchange: Callable[[int, int, int], bool] = self._exchange
-        """(physical address, expected, new): replace the entry of a page table, unless it is not as expected. Several
-        CPUs in parallel put an atomic one here."""
         self.rows = mmuregs.rows(model.version)
         self.values: dict[tuple[int, int], int] = {}
         """Contents of the registers by (specifier, address), as ``isa.mmuregs.rows`` names them."""
@@ -257,7 +255,7 @@ class Mmu:
         if mark:
             marked = entry | f.accessed | (f.dirty if access == WRITE else 0)
             if marked != entry:
-                if not self.exchange(place, entry, marked):
+                if not self._exchange(place, entry, marked):
                     return self.walk(virtual, access, privileged)
                 entry = marked
             if page_shift > self.largest:
@@ -287,9 +285,14 @@ class Mmu:
         return int.from_bytes(block.mem[at : at + 8], "little")
 
     def _exchange(self, place: int, expected: int, new: int) -> bool:
-        if self.entry(place) != expected:
+        """Replace the entry at ``place`` unless it is not as expected any more; in ROM it stays as it is."""
+        flat = self._flat[1]
+        if flat is None or not flat.start <= place < flat.end or flat.block is None or not flat.writable:
+            return True
+        block, at = flat.block, flat.block_offset + place - flat.start
+        if not atomic.exchange_if(block.view.ctypes.data + at, 8, expected, new):
             return False
-        self.space.write(place, 8, new)
+        block.dirty[at >> PAGE] = 1
         return True
 
     def native_parameters(self) -> NativeParameters:

@@ -64,6 +64,7 @@ class Word(IntEnum):
     NEEDED = 27     # what an entry must have,
     LARGE_PAGE = 28 # + level 3, 2, 1: log2 of the page that an entry of it maps, 0: ask Python,
     LEAF = 32       # mask and value of an entry that may be used: user load, user store, privileged load and store
+    EXCHANGE = 40   # Python's slow compare-exchange: u64 (address, flags, old, new) -> done; 1 in STATUS: leave
 
 
 IDENTITY, ASK_PYTHON = (1 << 64) - 1, (1 << 64) - 2

@@ -95,7 +95,7 @@ class Memory(Registers):
         fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("have")
         fail, before = self._fail(), set(self.facts.pages)
         _, addend = self._lookup(text, size, READS, fast, slow)
-        value = self.name(f"load i{8 * size}, ptr {self._host(text, addend)}, align 1")
+        value = self.name(f"load atomic i{8 * size}, ptr {self._host(text, addend)} monotonic, align {size}")
         if size < 8:
             value = self.name(f"zext i{8 * size} {value} to i64")
         self.emit(f"br label %{join}")
@@ -108,19 +108,21 @@ class Memory(Registers):
         self._label(join)
         loaded = self.name(f"phi i64 [ {value}, %{fast} ], [ {first}, %{slow} ]", 8 * size)
         self._meet(fast, slow, before)
+        if self.order:
+            self.fence(self.order)
         return loaded
 
     def store(self, address: Ir, size: int, value: Ir) -> None:
-        if not self._stored:
-            self._stored = True
-            self._prefix.append("store i64 0, ptr %u")
+        if self.order:
+            self.fence(self.order)
+        self._will_store()
         text = self.as_bits(address, 64)
         short = self.narrow(self.trunc(value, 8 * size), 8 * size)
         full = short if size == 8 else self.as_bits(self.trunc(value, 8 * size), 64)
         fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("done")
         fail, before = self._fail(), set(self.facts.pages)
         _, addend = self._lookup(text, size, WRITES, fast, slow)
-        self.emit(f"store i{8 * size} {short}, ptr {self._host(text, addend)}, align 1")
+        self.emit(f"store atomic i{8 * size} {short}, ptr {self._host(text, addend)} monotonic, align {size}")
         self.emit(f"br label %{join}")
         status, after, bad, fine = (self.fresh() for _ in range(4))
         stored = self._new_label("stored")
@@ -132,6 +134,64 @@ class Memory(Registers):
             f"store i64 {fine}, ptr %u", f"br label %{join}"]
         self._label(join)
         self._meet(fast, stored, before)
+
+    def _will_store(self) -> None:
+        """Before the first store of a wide instruction: ``%u`` will say whether to leave after it."""
+        if not self._stored:
+            self._stored = True
+            self._prefix.append("store i64 0, ptr %u")
+
+    def fence(self, order: str) -> None:
+        self.emit(f"fence {order}")
+
+    def take_lock(self, address: Ir, size: int, low: Ir, high: Ir) -> None:
+        for slot, value in ((Slot.LOCK_ADDRESS, address), (Slot.LOCK_LOW, low), (Slot.LOCK_HIGH, high),
+                            (Slot.LOCK_SIZE, size)):
+            self.emit(f"store i64 {self.as_bits(value, 64)}, ptr {self.name(self._state('X', slot))}")
+
+    def store_locked(self, address: Ir, size: int, low: Ir, high: Ir) -> Ir:
+        if size > 8:
+            raise Unsupported("a conditional store of 16 bytes")
+        self._will_store()
+        text = self.as_bits(address, 64)
+        holds = self.name(self._state("X", Slot.LOCK_SIZE))
+        same: Ir = self.boolean(f"icmp eq i64 {self.name(f'load i64, ptr {holds}')}, {size}")
+        place = self.name(f"load i64, ptr {self.name(self._state('X', Slot.LOCK_ADDRESS))}")
+        same = self.and_(same, self.boolean(f"icmp eq i64 {place}, {text}"))
+        self.emit(f"store i64 0, ptr {holds}")
+        done = self.staged(0)
+        self.if_(same, lambda: self.put(done, self._exchange(text, size, low)))
+        return self.get(done)
+
+    def _exchange(self, text: str, size: int, value: Ir) -> Ir:
+        """A compare-exchange at guest address ``text`` with what the lock load has read: whether it happened."""
+        bits = 8 * size
+        short = self.narrow(self.trunc(value, bits), bits)
+        full = short if size == 8 else self.as_bits(self.trunc(value, bits), 64)
+        old = self.name(f"load i64, ptr {self.name(self._state('X', Slot.LOCK_LOW))}")
+        expected = old if size == 8 else self.name(f"trunc i64 {old} to i{bits}", bits)
+        fast, slow, join = self._new_label("fast"), self._new_label("slow"), self._new_label("done")
+        fail, before = self._fail(), set(self.facts.pages)
+        _, addend = self._lookup(text, size, WRITES, fast, slow)
+        pair = self.name(f"cmpxchg ptr {self._host(text, addend)}, i{bits} {expected}, i{bits} {short} "
+                         f"seq_cst seq_cst, align {size}")
+        hit = self.name(f"zext i1 {self.name(f'extractvalue {{i{bits}, i1}} {pair}, 1', 1)} to i64")
+        self.emit(f"br label %{join}")
+        answer, found, status, after, bad, leave = (self.fresh() for _ in range(6))
+        exchanged = self._new_label("exchanged")
+        self.outlined += [
+            f"{slow}:",
+            f"{answer} = call {{i64, i64}} "
+            f"@e2k_exchange(ptr %c, i64 {text}, i64 {size | (USER if self.user_tlbs else 0)}, i64 {old}, i64 {full})",
+            f"{found} = extractvalue {{i64, i64}} {answer}, 0", f"{status} = extractvalue {{i64, i64}} {answer}, 1",
+            f"store i64 {status}, ptr %why", f"{bad} = icmp ugt i64 {status}, 1",
+            f"br i1 {bad}, label %{fail}, label %{exchanged}",
+            f"{exchanged}:", f"{after} = load i64, ptr %u", f"{leave} = or i64 {after}, {status}",
+            f"store i64 {leave}, ptr %u", f"br label %{join}"]
+        self._label(join)
+        happened = self.name(f"phi i64 [ {hit}, %{fast} ], [ {found}, %{exchanged} ]", 1)
+        self._meet(fast, exchanged, before)
+        return happened
 
     def store_if(self, condition: Ir, address: Ir, size: int, value: Ir) -> None:
         self.if_(condition, lambda: self.store(address, size, value))

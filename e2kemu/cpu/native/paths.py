@@ -137,6 +137,7 @@ class Paths(LlvmValues):
         self.user_tlbs = 0
         """How far the TLBs of the code's privilege are behind those of privileged code."""
         self.speculative = self.aligned = False
+        self.order = ""
         self.fault: Ir = 0
         self.condition: Ir = 0
         self.cfg: Config | None = None

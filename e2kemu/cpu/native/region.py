@@ -305,6 +305,7 @@ class RegionMachine(Memory, Floating):
                 lines.append(line.replace(_TOTAL, str(self.total)) if _TOTAL in line else line)
         declared = [*sorted(self.intrinsics),
                     "declare {i64, i64} @e2k_load(ptr, i64, i64)", "declare i64 @e2k_store(ptr, i64, i64, i64)",
+                    "declare {i64, i64} @e2k_exchange(ptr, i64, i64, i64, i64)",
                     "declare void @e2k_enter(ptr, i64)", "declare void @e2k_return(ptr, ptr)"]
         weights = ['!0 = !{!"branch_weights", i32 2000, i32 1}', '!1 = !{!"branch_weights", i32 1, i32 2000}']
         return "\n".join(declared + lines + weights) + "\n"

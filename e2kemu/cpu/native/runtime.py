@@ -3,6 +3,7 @@
     e2k_walk(context, address, kind) -> physical page         the MMU's page table in RAM; all ones: ask Python
     e2k_load(context, address, flags) -> {value, status}      beside a TLB miss: unaligned, RAM at 0, else Python
     e2k_store(context, address, flags, value) -> status       0 done, 1 done and leave the region, Status.RAISE
+    e2k_exchange(context, address, flags, old, new) -> {done, status}     write new if old is there, in one step
     e2k_enter(state, return_ip << 8 | wbs)                    a call's frame (``windows.enter``, after its checks)
     e2k_return(state, context)                                a return (``windows.leave``, after its checks)
 
@@ -206,6 +207,25 @@ def _store(t: _Text) -> None:
     t.put(f"ret i64 {t.name(f'call i64 {function}(i64 %a, i64 %flags, i64 %value)')}", "}")
 
 
+def _exchange(t: _Text) -> None:
+    t.put("define {i64, i64} @e2k_exchange(ptr %c, i64 %a, i64 %flags, i64 %old, i64 %new) nounwind cold {", "entry:")
+    _find(t, WRITES)
+    for size in (1, 2, 4, 8):
+        bits = 8 * size
+        t.put(f"s{size}:")
+        aligned = t.name(f"icmp eq i64 {t.op('and', '%a', size - 1)}, 0")
+        t.put(f"br i1 {aligned}, label %x{size}, label %python", f"x{size}:")
+        old, new = ((name if size == 8 else t.name(f"trunc i64 {name} to i{bits}")) for name in ("%old", "%new"))
+        pair = t.name(f"cmpxchg ptr %host, i{bits} {old}, i{bits} {new} seq_cst seq_cst, align {size}")
+        done = t.name(f"zext i1 {t.name(f'extractvalue {{i{bits}, i1}} {pair}, 1')} to i64")
+        t.put(f"ret {{i64, i64}} {t.name(f'insertvalue {{i64, i64}} zeroinitializer, i64 {done}, 0')}")
+    t.put("python:")
+    function = t.name(f"inttoptr i64 {t.word(Word.EXCHANGE)} to ptr")
+    done = t.name(f"call i64 {function}(i64 %a, i64 %flags, i64 %old, i64 %new)")
+    first = t.name(f"insertvalue {{i64, i64}} zeroinitializer, i64 {done}, 0")
+    t.put(f"ret {{i64, i64}} {t.name(f'insertvalue {{i64, i64}} {first}, i64 {t.word(Word.STATUS)}, 1')}", "}")
+
+
 def _pack_predicates(t: _Text) -> str:
     """The predicate file as in CR0.lo: two bits each."""
     whole = ""
@@ -323,12 +343,12 @@ def _return(t: _Text) -> None:
 def module(offsets: dict[str, int]) -> str:
     """The IR text. ``offsets`` are those of the CPU state's parts."""
     parts = []
-    for write in (_walk, _load, _store, _enter, _return):
+    for write in (_walk, _load, _store, _exchange, _enter, _return):
         text = _Text(offsets)
         write(text)
         parts += text.lines
     return "\n".join(parts) + "\n"
 
 
-EXPORTED = ("e2k_load", "e2k_store", "e2k_enter", "e2k_return")
+EXPORTED = ("e2k_load", "e2k_store", "e2k_exchange", "e2k_enter", "e2k_return")
 """Names that regions may use."""

@@ -78,6 +78,7 @@ class Statistics:
 _Ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)
 _Load = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 _Store = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_Exchange = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 
 
 _PRIMITIVES = tuple(OPERATIONS.values())
@@ -103,6 +104,8 @@ class Translator:
         words = self.context.words
         words[Word.LOAD] = ctypes.cast(self._slow_load, ctypes.c_void_p).value or 0
         words[Word.STORE] = ctypes.cast(self._slow_store, ctypes.c_void_p).value or 0
+        self._slow_exchange = _Exchange(self._exchange)
+        words[Word.EXCHANGE] = ctypes.cast(self._slow_exchange, ctypes.c_void_p).value or 0
         self._floating = _Ask(self._primitive)
         words[Word.FP] = ctypes.cast(self._floating, ctypes.c_void_p).value or 0
         words[Word.EXIT] = np.frombuffer(core.exit_flag, dtype=np.uint32).ctypes.data
@@ -437,6 +440,20 @@ class Translator:
         except BaseException as error:
             self.pending = error
             return int(Status.RAISE)
+
+    def _exchange(self, address: int, flags: int, old: int, new: int) -> int:
+        """Beside a TLB miss of a conditional store; called from generated code."""
+        words = self.context.words
+        try:
+            done = self.core.exchange(address, flags & 0xFF, old, new)
+            self._remember(address, write=True)
+            self.fresh_memory()
+        except BaseException as error:
+            self.pending = error
+            words[Word.STATUS] = Status.RAISE
+            return 0
+        words[Word.STATUS] = done >> 1 | bool(self.core.exit_flag[1])
+        return done & 1
 
     def _primitive(self, number: int, context: int | None) -> int:
         """A primitive of floating point for generated code: its flags."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from e2kemu.cpu import atomic
 from e2kemu.cpu.isa import mmuregs
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.mmu import Mmu, PageFault, special
@@ -178,13 +181,38 @@ def test_a_page_taken_away_while_it_is_marked_is_walked_again() -> None:
     """Another CPU changes the entry between the look at it and the mark."""
     tables = Tables(4)
     at = tables.map(0x1000, 0x5000, "W")
-    plain = tables.mmu.exchange
+    plain = tables.mmu.entry
 
-    def late(place: int, expected: int, new: int) -> bool:
-        tables.put(at, 0)
-        return plain(place, expected, new)
+    def late(place: int) -> int:
+        found = plain(place)
+        if place == at:
+            tables.put(at, 0)
+        return found
 
-    tables.mmu.exchange = late
+    tables.mmu.entry = late  # type: ignore[method-assign]
     with pytest.raises(PageFault):
         tables.mmu.walk(0x1000, WRITE, True)
     assert tables.read(at) == 0
+
+
+def test_marks_of_threads_that_change_the_same_entry_are_not_lost() -> None:
+    """One thread sets dirty bits, another one counts in the software bits of the same entry."""
+    tables = Tables(4)
+    at = tables.map(0x1000, 0x5000, "W")
+    address, rounds = tables.ram.view.ctypes.data + at, 3000
+
+    def count() -> None:
+        done = 0
+        while done < rounds:
+            old = tables.read(at)
+            done += atomic.exchange_if(address, 8, old, (old & ~0x60) + (1 << 48))
+
+    other = threading.Thread(target=count)
+    other.start()
+    walks = 0
+    while other.is_alive():
+        assert tables.mmu.walk(0x1000, WRITE, True).physical == 0x5000
+        walks += 1
+    other.join()
+    assert walks
+    assert tables.read(at) >> 48 == rounds

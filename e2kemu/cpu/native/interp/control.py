@@ -28,7 +28,19 @@ from e2kemu.cpu.native.interp.layout import (
     THROUGH,
     WHY,
 )
-from e2kemu.cpu.native.interp.lowlevel import below, go, handler, load8, load16, load32, load64, signed, store8, store64
+from e2kemu.cpu.native.interp.lowlevel import (
+    below,
+    fence,
+    go,
+    handler,
+    load8,
+    load16,
+    load32,
+    load64,
+    signed,
+    store8,
+    store64,
+)
 from e2kemu.cpu.native.layout import Status, Word
 from e2kemu.cpu.state import BGR, BR, CR0_HI, CR1_LO, CTPR1, ILCR, LSR, PSR, UPSR, WD, WINDOW_END, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_LABEL, TAG_NUMERIC, TAG_RETURN
@@ -250,6 +262,13 @@ def condition(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: i
 
 
 @handler
+def barrier(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
+    """wait: for all memory accesses before it, whatever it asks for."""
+    fence()
+    return go(s, c, u + RECORD, w, t, left, mask, h)
+
+
+@handler
 def window(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
     """Whether setwd to 16 u8 doubles can be done here."""
     new = load8(u + 16)
@@ -302,6 +321,6 @@ def write_loop(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: 
     return go(s, c, u + RECORD, w, t, left, mask | 1 << load8(u + 22), h)
 
 
-HANDLERS = (step, fail, leave, head, guard, guard_one, merge, guard_loop, logic, condition, window, read_state,
-            write_loop)
+HANDLERS = (step, fail, leave, head, guard, guard_one, merge, guard_loop, logic, condition, barrier, window,
+            read_state, write_loop)
 FUNCTIONS = (*HANDLERS, guards, loop_end)

@@ -17,6 +17,7 @@ from e2kemu.cpu.native.interp.control import (
     SET_BASE,
     SET_PREDICATES,
     SET_WINDOW,
+    barrier,
     condition,
     head,
     logic,
@@ -59,6 +60,7 @@ IS_FULL, IS_CROSS = int(Status.FULL), int(Status.CROSS)
 CONDITION_TYPES = 0b1100_0000_1111_1111
 """Types of conditions that CONDITION knows."""
 WAIT_UNKNOWN = 0x0FFFFFFF & ~f.CS1_WAIT.known
+WAIT_MEMORY = sum(f.CS1_WAIT[name].mask for name in ("all_c", "st_c", "ld_c", "fl_c", "ma_c"))
 SS_UNUSED = 0xFFFFFFFF & ~f.SS1.known
 SS_STRANGE = sum(f.SS1[name].mask for name in ("eap", "bap", "srp", "vfdi", "crp", "abgi", "abgd", "type", "aa"))
 PLS_UNUSED = 0xFFFFFFFF & ~f.PLS.known
@@ -207,6 +209,9 @@ def decode_one(c: int, p: int, pc: int, room: int, out: int) -> int:
         return 0
     classes = 0
     has_memory = 0
+    if cs1 >> 28 == 3 and cs1 & WAIT_MEMORY:
+        store64(out, address_of(barrier))
+        out += RECORD
     if sets & SET_WINDOW:
         store64(out, address_of(window))
         store8(out + 16, new_size)

@@ -291,7 +291,7 @@ class HandlerMachine(Registers, Floating):
             self._align(self.as_bits(address, 64), size)
             return 0
         text, fast, host, flags = self._access(address, size, "reads")
-        value = self.name(f"load i{8 * size}, ptr {host}, align 1")
+        value = self.name(f"load atomic i{8 * size}, ptr {host} monotonic, align {size}")
         if size < 8:
             value = self.name(f"zext i{8 * size} {value} to i64")
         join = self._new_label("have")
@@ -316,7 +316,7 @@ class HandlerMachine(Registers, Floating):
         short = self.narrow(self.trunc(value, 8 * size), 8 * size)
         full = short if size == 8 else self.as_bits(self.trunc(value, 8 * size), 64)
         text, fast, host, flags = self._access(address, size, "writes")
-        self.emit(f"store i{8 * size} {short}, ptr {host}, align 1")
+        self.emit(f"store atomic i{8 * size} {short}, ptr {host} monotonic, align {size}")
         join = self._new_label("done")
         self.emit(f"br label %{join}")
         given, status, before, after, bad = (self.fresh() for _ in range(5))

@@ -89,6 +89,10 @@ def watch(address: int) -> int:
     return ctypes.c_uint64.from_address(address).value
 
 
+def fence() -> None:
+    """No access to memory is moved across this."""
+
+
 def signed(value: int, bits: int) -> int:
     """The low 8, 16 or 32 bits of a number, sign-extended."""
     value &= (1 << bits) - 1
@@ -120,8 +124,8 @@ def address_of(function: Callable[..., int]) -> int:
     only_generated()
 
 
-INTRINSICS = {f.__name__ for f in (load8, load16, load32, load64, store8, store16, store32, store64, watch, signed,
-                                   below, ones, lowest, go, address_of)}
+INTRINSICS = {f.__name__ for f in (load8, load16, load32, load64, store8, store16, store32, store64, watch, fence,
+                                   signed, below, ones, lowest, go, address_of)}
 
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "udiv", ast.Mod: "urem", ast.BitAnd: "and",
               ast.BitOr: "or", ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "lshr"}
@@ -298,6 +302,9 @@ class _Compiler:
         if name not in INTRINSICS:
             convention = f"{CONVENTION} " if name in self.handlers else ""
             return self._new(f"call {convention}i64 @{name}({', '.join(f'i64 {a}' for a in arguments)})")
+        if name == "fence":
+            self.lines.append("fence seq_cst")
+            return "0"
         if name == "signed":
             cut = self._new(f"trunc i64 {arguments[0]} to i{arguments[1]}")
             return self._new(f"sext i{arguments[1]} {cut} to i64")
