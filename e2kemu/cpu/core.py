@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from e2kemu.cpu import arrays, sregs, windows
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.guest_memory import GuestMemory
+from e2kemu.cpu.guest_memory import PAGE, GuestMemory
 from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_UIE, PSR_UNMIE, Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
@@ -21,6 +21,7 @@ from e2kemu.cpu.isa.traps import (
     EXC_WINDOW_BOUNDS,
 )
 from e2kemu.cpu.mmu import special
+from e2kemu.cpu.rights import READ
 from e2kemu.cpu.state import CR1_LO, CTPR1, OSCUD_HI, OSCUD_LO, PSR, UPSR, WD, CpuState, Slot
 from e2kemu.cpu.wide_control import TAG_DIAGNOSTIC, TAG_LABEL, TAG_NUMERIC, TAG_RETURN, TAG_SYSTEM, TRAP_TABLE_ENTRY
 from e2kemu.cpu.windows import M48, Trap
@@ -63,6 +64,15 @@ class Core(GuestMemory):
     def special_store(self, opc: int, address: int, value: int, channel: int) -> None:
         """A special store; the CPU leaves translated code after it."""
         special.store(self.mmu, opc, address, value)
+        if opc == special.TLB_FLUSH and not address & 7:
+            self.flush_code(0, 1 << 48)
+        elif opc == special.PAGE_FLUSH and not address & 1:
+            try:
+                line = self.translate(value & M48, READ)
+            except Trap:
+                return          # nothing there, nothing of it in a cache
+            if line >> PAGE in self.code_pages:
+                self.flush_code(line, 1)
 
     # -- state registers ---------------------------------------------------------------------------
 

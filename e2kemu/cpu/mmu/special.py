@@ -16,8 +16,9 @@ Bits 6:3 of the specifier are the code; the address says what of it.
 | a c e | L1, instruction cache, PCS: 0 | ignored | |
 | b d | registers of L2; of CLW, debug, locks | the same | |
 
-Caches are not modelled: their flushes have nothing to do. Code that has changed is noticed by itself. Code 7 (array
-access unit) never comes here. Source: semantics reference, section 7.1; Linux for e2k (flush operations, probes).
+Caches of data are not modelled: their flushes have nothing to do. Those of instruction caches make every CPU drop what
+it translated there (``Core.special_store``): what one CPU stores another notices by itself, but for sure only so. Code
+7 (array access unit) never comes here. Source: semantics reference, section 7.1; Linux for e2k (flush operations, probes).
 """
 
 from __future__ import annotations
