@@ -18,7 +18,9 @@ Bits 6:3 of the specifier are the code; the address says what of it.
 
 Caches of data are not modelled: their flushes have nothing to do. Those of instruction caches make every CPU drop what
 it translated there (``Core.special_store``): what one CPU stores another notices by itself, but for sure only so. Code
-7 (array access unit) never comes here. Source: semantics reference, section 7.1; Linux for e2k (flush operations, probes).
+7 (array access unit) never comes here.
+
+Source: semantics reference, section 7.1; Linux for e2k (flush operations, probes).
 """
 
 from __future__ import annotations
