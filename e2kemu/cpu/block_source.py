@@ -531,6 +531,12 @@ class SourceMachine(SourceValues):
     def set_rotation(self, br: int, bgr: int) -> None:
         self.emit(f"S[{BR}] = {br}; S[{BGR}] = {bgr}")
 
+    def wait_for_trap(self) -> None:
+        self.emit("raise Waiting")
+
+    def wait_for_interrupt(self) -> None:
+        self.emit("core.wait_for_interrupt()")
+
     def flush_windows(self) -> None:
         self.emit("core.flush_windows()")
 

@@ -48,6 +48,8 @@ class Core(GuestMemory):
     def __init__(self, state: CpuState, space: AddressSpace, code: CodePages | None = None) -> None:
         super().__init__(state, space, code)
         self.interrupts = Interrupts(state, self.exit_flag)
+        self.waits = False
+        """The CPU shall be halted at the next boundary, until there is an interrupt."""
         self.clock: Callable[[], int] = lambda: 0
         """Virtual time in ns; %clkr and %sclkr count it."""
         self.syscall_hook: Callable[[int, int], None] | None = None
@@ -103,6 +105,11 @@ class Core(GuestMemory):
             self.exit_flag[1] = 1       # breakpoints are the executor's
         elif number == CORE_MODE:
             self.mmu.set_core_mode(value)
+
+    def wait_for_interrupt(self) -> None:
+        """wait int: the CPU executes nothing more until an interrupt is pending."""
+        self.waits = True
+        self.exit_flag[1] = 1
 
     def masks_changed(self) -> None:
         """PSR or UPSR may be another one: an interrupt that waits is asked about at the next boundary."""

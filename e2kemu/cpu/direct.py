@@ -15,6 +15,7 @@ from e2kemu.cpu.core import M64, Core
 from e2kemu.cpu.fp import FpOperation
 from e2kemu.cpu.fp import machine as fp_machine
 from e2kemu.cpu.insn import Wide
+from e2kemu.cpu.interrupts import Waiting
 from e2kemu.cpu.isa.traps import BY_BIT, EXC_FP, EXC_FP_DISABLED, EXC_WINDOW_BOUNDS
 from e2kemu.cpu.memory_access import FAILED_LOAD
 from e2kemu.cpu.state import BGR, BR, UPSR, Slot
@@ -235,6 +236,12 @@ class DirectMachine(PyValues):
 
     def flush_chain(self) -> None:
         self.core.flush_chain()
+
+    def wait_for_trap(self) -> None:
+        raise Waiting
+
+    def wait_for_interrupt(self) -> None:
+        self.core.wait_for_interrupt()
 
     def check_transfer(self, ctpr: int, is_call: bool, wbs: int, cfg: Config) -> None:
         self.core.check_transfer(ctpr, is_call, wbs, cfg.size)

@@ -20,7 +20,7 @@ from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import DIBCR, Core, NoTrapTable
 from e2kemu.cpu.info import format_registers
-from e2kemu.cpu.interrupts import PSR_LW, Halt
+from e2kemu.cpu.interrupts import PSR_LW, Halt, Waiting
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.registers import BY_NAME
 from e2kemu.cpu.isa.traps import BY_BIT, EXC_INSTR_DEBUG, EXC_LAST_WISH
@@ -213,6 +213,9 @@ class Cpu:
                 if out.cause is None:
                     met_tag = True
                     continue
+                if isinstance(out.cause, Waiting):
+                    self.halted = Halt.TRAPPED
+                    continue
                 if not isinstance(out.cause, Trap):
                     raise out.cause from None
                 if not self.trap(out.cause):
@@ -228,6 +231,10 @@ class Cpu:
             after, self._after = self._after, None
             if after is not None and not self.trap(after):
                 return "fatal"
+            if core.waits:
+                core.waits = False
+                if not self.interrupts.pending:
+                    self.halted = Halt.WAITS
             if core.watch_hit is not None:
                 return "watchpoint"
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:

@@ -32,6 +32,10 @@ class Halt(IntEnum):
     TRAPPED = 3     # until an interrupt is taken (wait trap = 1)
 
 
+class Waiting(Exception):
+    """The wide instruction at hand (wait trap) halts the CPU; it is not executed, but by who is told so."""
+
+
 def maskable_allowed(psr: int, upsr: int) -> bool:
     """Whether a maskable interrupt is taken."""
     return bool(psr & PSR_IE and (not psr & PSR_UIE or upsr & UPSR_IE))

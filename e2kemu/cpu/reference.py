@@ -30,6 +30,7 @@ from e2kemu.cpu.disasm import disassemble
 from e2kemu.cpu.fp.machine import trapped
 from e2kemu.cpu.guest_memory import LONGEST_WIDE, PAGE, PAGE_MASK
 from e2kemu.cpu.insn import Wide
+from e2kemu.cpu.interrupts import Waiting
 from e2kemu.cpu.isa.traps import EXC_ILLEGAL_OPCODE
 from e2kemu.cpu.values import divide_signed, remainder_signed, reverse_bits
 from e2kemu.cpu.wide_semantics import perform
@@ -99,6 +100,7 @@ class Reference:
             "M1": core.ram[1], "M2": core.ram[2], "M4": core.ram[4], "M8": core.ram[8], "D": core.dirty,
             "C": core.code_map, "V": core.present, "core": core, "ld": core.ld, "lds": core.ld_speculative,
             "st": core.st, "Trap": Trap,
+            "Waiting": Waiting,
             "bail": self._bail, "left": _left, "divide_signed": divide_signed, "remainder_signed": remainder_signed,
             "reverse_bits": reverse_bits, "fp_trapped": trapped, "fence": atomic.fence,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,12 @@ def prepare_control(ex: WideExecution) -> None:
             ex.sregs.append((EIR, m.staged(op.fields["eir"])))
         elif op.name == "settr" and cfg.version <= BY_NAME["tr"].until:
             ex.late.append(partial(m.write_sreg, TR, op.fields["type"]))
+        elif op.name == "flushr":
+            m.flush_windows()
+        elif op.name == "flushc":
+            m.flush_chain()
+        elif op.name == "wait" and cfg.pm:
+            _wait(ex, op.fields)
     _prepare_transfer(ex)
     ex.transfer = _transfer(ex)
     if stub is not None:
@@ -89,6 +96,17 @@ def prepare_control(ex: WideExecution) -> None:
                 m.if_(ex.taken, lambda: m.trap(traps.EXC_PRIV_ACTION, "done"))
             else:
                 m.if_(ex.taken, m.prepare_return)
+
+
+def _wait(ex: WideExecution, fields: Mapping[str, int]) -> None:
+    """``wait trap = 1`` is never over: the trap that ends it finds it not executed. ``wait int = 1`` is over with an
+    interrupt, masked or not; together with mem_mod at any time (software has to expect that). A user's have no
+    effect."""
+    m = ex.m
+    if fields.get("trap"):
+        m.wait_for_trap()
+    elif ex.cfg.version >= 6 and fields.get("int") and not fields.get("mem_mod"):
+        ex.late.append(m.wait_for_interrupt)
 
 
 def _check_target(ex: WideExecution) -> None:
@@ -293,12 +311,7 @@ def _logic(ex: WideExecution, index: int, clp: Clp) -> None:
 
 def control(ex: WideExecution) -> None:
     """Phase 5: loop counters, rotation, transfer, and what is done with the state written back."""
-    m, wide, stub = ex.m, ex.wide, ex.wide.stub
-    for op in wide.cs1:
-        if op.name == "flushr":
-            ex.late.append(m.flush_windows)
-        elif op.name == "flushc":
-            ex.late.append(m.flush_chain)
+    m, stub = ex.m, ex.wide.stub
     if ex.transfer and stub is not None and stub.condition.type in _LOCAL:
         ex.taken = ex.local_taken
     if ex.transfer is None:

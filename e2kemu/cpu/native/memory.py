@@ -239,6 +239,12 @@ class Memory(Registers):
         self.emit(f"store i64 {br}, ptr {self.name(self._state('S', BR))}")
         self.emit(f"store i64 {bgr}, ptr {self.name(self._state('S', BGR))}")
 
+    def wait_for_trap(self) -> NoReturn:
+        raise Unsupported("wait trap")
+
+    def wait_for_interrupt(self) -> NoReturn:
+        raise Unsupported("wait int")
+
     def flush_windows(self) -> NoReturn:
         raise Unsupported("flushr")
 

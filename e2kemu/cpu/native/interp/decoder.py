@@ -59,7 +59,7 @@ IS_FULL, IS_CROSS = int(Status.FULL), int(Status.CROSS)
 
 CONDITION_TYPES = 0b1100_0000_1111_1111
 """Types of conditions that CONDITION knows."""
-WAIT_UNKNOWN = 0x0FFFFFFF & ~f.CS1_WAIT.known
+WAIT_UNKNOWN = 0x0FFFFFFF & ~f.CS1_WAIT.known | f.CS1_WAIT["trap"].mask | f.CS1_WAIT["int"].mask
 WAIT_MEMORY = sum(f.CS1_WAIT[name].mask for name in ("all_c", "st_c", "ld_c", "fl_c", "ma_c"))
 SS_UNUSED = 0xFFFFFFFF & ~f.SS1.known
 SS_STRANGE = sum(f.SS1[name].mask for name in ("eap", "bap", "srp", "vfdi", "crp", "abgi", "abgd", "type", "aa"))
