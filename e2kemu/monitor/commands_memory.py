@@ -1,20 +1,25 @@
-"""Commands that look at guest memory and at numbers: x, xp, p, memsave, pmemsave.
+"""Commands that look at guest memory and at numbers: x, xp, p, memsave, pmemsave, gva2gpa.
 
-``x`` and ``memsave`` take virtual addresses of CPU 0, ``xp`` and ``pmemsave`` physical ones. The guest stands
-still for as long as a command reads.
+``x``, ``memsave`` and ``gva2gpa`` take virtual addresses of a CPU, ``xp`` and ``pmemsave`` physical ones. The guest
+stands still for as long as a command reads.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from e2kemu.cpu.bundle import DecodeError
 from e2kemu.cpu.disasm import disassemble_at
+from e2kemu.cpu.exec import Cpu
+from e2kemu.cpu.mmu import PageFault
+from e2kemu.cpu.rights import READ
 from e2kemu.errors import CommandError
 from e2kemu.monitor.dispatch import Context, command, hmp_command
 from e2kemu.monitor.hmp_args import Format
 
 CHUNK = 1 << 20
+PAGE = 4096
 LINE = 16
 """Bytes shown per line."""
 MAX_WIDE = 256
@@ -66,8 +71,35 @@ def check_mapped(ctx: Context, address: int, size: int) -> None:
         at = found.end
 
 
-def dump(ctx: Context, fmt: Format, address: int) -> None:
-    """Show memory in a format."""
+def pieces(cpu: Cpu | None, address: int, size: int) -> Iterator[tuple[int, int]]:
+    """(physical address, bytes) of memory at a virtual address of a CPU (None: it is a physical one). Raises
+    CommandError where nothing is mapped."""
+    if cpu is None or not cpu.mmu.on:
+        yield address, size
+        return
+    end = address + size
+    while address < end:
+        try:
+            page = cpu.mmu.locate(address, READ)
+        except PageFault:
+            raise CommandError(f"Invalid addr 0x{address:016x}/size {end - address} specified") from None
+        count = min(end - address, PAGE - address % PAGE)
+        yield cpu.mmu.physical(page, address), count
+        address += count
+
+
+def read(ctx: Context, cpu: Cpu | None, address: int, size: int) -> bytes:
+    """Memory at a virtual address of a CPU, or at a physical one. Raises CommandError where nothing is."""
+    data = b""
+    with ctx.vm.quiesced():
+        for physical, count in pieces(cpu, address, size):
+            check_mapped(ctx, physical, count)
+            data += ctx.vm.space.read_bytes(physical, count)
+    return data
+
+
+def dump(ctx: Context, fmt: Format, address: int, cpu: Cpu | None = None) -> None:
+    """Show memory in a format: at a virtual address of a CPU, or at a physical one."""
     global _last
     kind = fmt.format or _last[0]
     size = fmt.size or (1 if kind == "c" else _last[1] if kind != "i" else 8)
@@ -77,11 +109,9 @@ def dump(ctx: Context, fmt: Format, address: int) -> None:
     count = min(fmt.count, MAX_COUNT)
     address &= (1 << 64) - 1
     if kind == "i":
-        disassemble(ctx, address, count)
+        disassemble(ctx, address, count, cpu)
         return
-    check_mapped(ctx, address, count * size)
-    with ctx.vm.quiesced():
-        data = ctx.vm.space.read_bytes(address, count * size)
+    data = read(ctx, cpu, address, count * size)
     per_line = max(1, (8 if kind in "ct" else LINE) // size)
     for first in range(0, count, per_line):
         items = [
@@ -91,14 +121,16 @@ def dump(ctx: Context, fmt: Format, address: int) -> None:
         ctx.monitor.print(f"{address + first * size:016x}: {' '.join(items)}")
 
 
-def disassemble(ctx: Context, address: int, count: int) -> None:
+def disassemble(ctx: Context, address: int, count: int, cpu: Cpu | None) -> None:
     """Show ``count`` wide instructions from ``address``, each as ``{ ... }``."""
     version = ctx.vm.cpus[0].model.version
     for _ in range(count):
-        check_mapped(ctx, address, 8)
-        room = min(MAX_WIDE, ctx.vm.space.find(address).end - address)
-        with ctx.vm.quiesced():
-            data = ctx.vm.space.read_bytes(address, room)
+        data = read(ctx, cpu, address, 8)
+        try:
+            data += read(ctx, cpu, address + 8, MAX_WIDE - 8)
+        except CommandError:
+            # the end of what is mapped: byte by byte would be the same
+            data += read(ctx, cpu, address + 8, -(address + 8) % PAGE)
         try:
             size, lines = disassemble_at(data, version, address)
         except DecodeError as error:
@@ -113,7 +145,21 @@ def disassemble(ctx: Context, address: int, count: int) -> None:
 @hmp_command("x", "fmt:/,addr:l", params="/fmt addr", help="virtual memory dump starting at 'addr'")
 def hmp_x(ctx: Context, fmt: Format, addr: int) -> None:
     """``x``."""
-    dump(ctx, fmt, addr)
+    dump(ctx, fmt, addr, ctx.cpu)
+
+
+@hmp_command(
+    "gva2gpa", "addr:l", params="addr",
+    help="print the guest physical address corresponding to a guest virtual address",
+)  # fmt: skip
+def hmp_gva2gpa(ctx: Context, addr: int) -> None:
+    """``gva2gpa``."""
+    try:
+        (physical, _), *_ = pieces(ctx.cpu, addr & (1 << 64) - 1, 1)
+    except CommandError:
+        ctx.monitor.print("Unmapped")
+    else:
+        ctx.monitor.print(f"gpa: {physical:#x}")
 
 
 @hmp_command("xp", "fmt:/,addr:l", params="/fmt addr", help="physical memory dump starting at 'addr'")
@@ -152,15 +198,16 @@ def number(value: int, kind: str) -> str:
 # -- to a file -------------------------------------------------------------------------------------
 
 
-def save(ctx: Context, address: int, size: int, filename: str) -> None:
+def save(ctx: Context, address: int, size: int, filename: str, cpu: Cpu | None = None) -> None:
     """Write ``size`` bytes of guest memory to a file. Raises CommandError."""
     if size < 0 or address < 0:
         raise CommandError("address and size must not be negative")
-    check_mapped(ctx, address, size)
+    if cpu is None or not cpu.mmu.on:
+        check_mapped(ctx, address, size)
     try:
         with open(filename, "wb") as file, ctx.vm.quiesced():
             for at in range(address, address + size, CHUNK):
-                file.write(ctx.vm.space.read_bytes(at, min(CHUNK, address + size - at)))
+                file.write(read(ctx, cpu, at, min(CHUNK, address + size - at)))
     except OSError as error:
         raise CommandError(f"Could not open '{filename}': {error.strerror}") from error
 
@@ -170,7 +217,7 @@ def memsave(ctx: Context, val: int, size: int, filename: str, cpu_index: int = 0
     """Save virtual memory of a CPU."""
     if not 0 <= cpu_index < len(ctx.vm.cpus):
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    save(ctx, val, size, filename)
+    save(ctx, val, size, filename, ctx.vm.cpus[cpu_index])
 
 
 @command("pmemsave")
@@ -185,7 +232,7 @@ def pmemsave(ctx: Context, val: int, size: int, filename: str) -> None:
 )  # fmt: skip
 def hmp_memsave(ctx: Context, val: int, size: int, filename: str) -> None:
     """``memsave``."""
-    save(ctx, val & ((1 << 64) - 1), size, filename)
+    save(ctx, val & ((1 << 64) - 1), size, filename, ctx.cpu)
 
 
 @hmp_command(

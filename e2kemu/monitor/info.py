@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.registers import GLOBALS, PREDICATES, STATE_REGISTERS
+from e2kemu.cpu.mmu.info import mem_lines, tlb_lines
 from e2kemu.cpu.state import CpuState
 from e2kemu.machine.boards import BOARDS
 from e2kemu.monitor.commands_objects import query_chardev
@@ -200,6 +201,22 @@ def info_registers(ctx: Context, cpustate_all: bool) -> None:
             ctx.monitor.print(f"\nCPU#{cpu.index}")
             for line in register_lines(cpu.state):
                 ctx.monitor.print(line)
+
+
+@info_command("tlb", help="show virtual to physical memory mappings")
+def info_tlb(ctx: Context) -> None:
+    """``info tlb``: what the page tables of this CPU map, page by page."""
+    with ctx.vm.quiesced():
+        for line in tlb_lines(ctx.cpu.mmu):
+            ctx.monitor.print(line)
+
+
+@info_command("mem", help="show the active virtual memory mappings")
+def info_mem(ctx: Context) -> None:
+    """``info mem``: ranges that the page tables of this CPU map with the same rights."""
+    with ctx.vm.quiesced():
+        for line in mem_lines(ctx.cpu.mmu):
+            ctx.monitor.print(line)
 
 
 QUIET_GROUPS = ("segment", "debug", "guest")

@@ -35,13 +35,6 @@ _OLD_KEPT = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 <<
 _NEW_KEPT = 0x35E | 1 << 63 | 7 << 60
 
 
-def _find(mmu: Mmu, virtual: int) -> tuple[int, int]:
-    """(entry, physical address) of the page at ``virtual``, whatever it forbids. Raises PageFault."""
-    entry, _, page_shift, _ = mmu.locate(virtual, READ)
-    inside = (1 << page_shift) - 1
-    return entry, entry & mmu.format.frame & ~inside | virtual & inside
-
-
 def _failed(mmu: Mmu, fault: PageFault) -> int:
     bits = (ILLEGAL if fault.fault_type & ILLEGAL_PAGE else 0) | (MISS if fault.fault_type & PAGE_MISS else 0)
     if mmu.format is formats.NEW:
@@ -55,10 +48,10 @@ def entry(mmu: Mmu, virtual: int) -> int:
     if not mmu.on:
         return NEW_SUCCESS | 1 << 1 | 1 << 3 | 1 << 6 | virtual & mmu.format.frame if new else OLD_DISABLED
     try:
-        found, physical = _find(mmu, virtual)
+        located = mmu.locate(virtual, READ)
     except PageFault as fault:
         return _failed(mmu, fault)
-    physical &= mmu.format.frame
+    found, physical = located[0], mmu.physical(located, virtual) & mmu.format.frame
     if new:
         return found & _NEW_KEPT | physical | NEW_SUCCESS
     return found & _OLD_KEPT | physical | (4 if found & mmu.format.no_execute else 0)
@@ -69,6 +62,6 @@ def address(mmu: Mmu, virtual: int) -> int:
     if not mmu.on:
         return virtual & _M48 if mmu.format is formats.NEW else OLD_DISABLED
     try:
-        return _find(mmu, virtual)[1]
+        return mmu.physical(mmu.locate(virtual, READ), virtual)
     except PageFault as fault:
         return _failed(mmu, fault)

@@ -233,6 +233,11 @@ class Mmu:
             raise PageFault(virtual, access, INTL_RES, (shift - PAGE) // 9)
         return entry, place, level.page_shift, (shift - PAGE) // 9
 
+    def physical(self, located: tuple[int, int, int, int], virtual: int) -> int:
+        """The physical address of ``virtual``, for which ``locate`` has found that."""
+        inside = (1 << located[2]) - 1
+        return located[0] & self.format.frame & ~inside | virtual & inside
+
     def walk(self, virtual: int, access: int, privileged: int | bool, *, mark: bool = True) -> Page:
         """Translate an address for an access: READ, WRITE or EXECUTE. ``mark``: set the accessed bit and, for WRITE,
         the dirty bit of the entry in memory. Raises PageFault."""
