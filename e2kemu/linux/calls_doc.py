@@ -56,8 +56,16 @@ can be written). `-deny-net`: `socket` fails with EACCES; pairs of AF_UNIX socke
 Descriptors keep their numbers, flags and shared offsets. Regular files and directories are opened again by their path
 (in the destination's `-root`); pipes go with their bytes when nobody outside of the process has an end, so do eventfds,
 timers, signalfds, epolls, memfds (up to 64 MiB) and files of `/proc`. Descriptors 0, 1 and 2, where they are still the
-emulator's own, become the destination's. Sockets, deleted files, terminals and FIFOs cannot follow: they are blockers,
-and named.
+emulator's own, become the destination's.
+
+| socket | |
+|---|---|
+| not connected (AF_INET, AF_INET6) | made again with its options, bound to the same address, and listening if it was. While the state is taken it accepts nothing, so that the destination may be on the same host; when the program goes on here it listens again |
+| not bound (AF_UNIX, AF_NETLINK) | made again |
+| both ends of a socketpair, or one whose other end is closed | go with the bytes or messages in them; not with descriptors on their way |
+| connected, trying to, or with a connection or datagrams that nobody has taken; with a name in AF_UNIX or AF_NETLINK | blockers, with their addresses |
+
+Deleted files, terminals and FIFOs cannot follow, either: they are blockers, and named.
 
 ## Where it differs from Linux on an Elbrus machine
 

@@ -176,6 +176,9 @@ class OpenFile:
         """What the loader of this kind needs to make it again."""
         return {}
 
+    def go_on(self) -> None:
+        """The program goes on here although its state was taken."""
+
     def loaded(self, table: FileTable) -> None:
         """All files of ``table`` have been made again."""
 
@@ -282,6 +285,11 @@ class FileTable:
         return [f"file descriptor {fd} ({why}) cannot be migrated" for fd, file in sorted(self.files.items())
                 if (why := file.blocker(self)) is not None]
 
+    def go_on(self) -> None:
+        """The program goes on here although its state was taken: a snapshot, or a migration that failed."""
+        for file in self.files.values():
+            file.go_on()
+
     def save(self) -> list[Saved]:
         """Everything, as JSON-able data: a line for each descriptor; descriptors with the same ``file`` share it, and
         the first of them tells what it is."""
@@ -325,5 +333,5 @@ class FileTable:
             return LOADERS[kind](item, process, shared)
         except (LinuxError, OSError, OptionError) as error:
             why = os.strerror(error.number) if isinstance(error, LinuxError) else getattr(error, "strerror", str(error))
-            raise StateError(f"cannot open '{path}' again (file descriptor {item['fd']}): {why}") from error
+            raise StateError(f"cannot open '{path or kind}' again (file descriptor {item['fd']}): {why}") from error
 

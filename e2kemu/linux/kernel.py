@@ -83,6 +83,8 @@ class Kernel:
         """Held while the emulator forks: nobody else changes anything meanwhile."""
         self.is_child = False
         """This emulator is a child of another (fork): there is no machine around it."""
+        self.taken = False
+        """The state of the process was taken since it ran last."""
         self.lender: Lender | None = None
         """A child uses the memory (vfork): nobody goes on here but ``lending``, which waits for the child."""
         self.lending: Task | None = None
@@ -153,6 +155,9 @@ class Kernel:
     def run(self, limit: int | None) -> str:
         """Run tasks until somebody asks for the thread: as ``Cpu.run``."""
         left = FOREVER if limit is None else limit
+        if self.taken:
+            self.taken = False
+            self.process.files.go_on()
         while True:
             self.core.exit_flag[0] = 0
             if self._asked:

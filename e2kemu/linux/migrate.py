@@ -83,6 +83,7 @@ class ProcessImage:
         if reasons:
             raise StateError(reasons[0])
         kernel, process = self.kernel, self.kernel.process
+        kernel.taken = True
         self.registers = []
         for task in process.tasks:
             if task is not kernel.current:

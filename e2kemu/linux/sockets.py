@@ -1,6 +1,7 @@
 """Sockets of the host behind a guest's descriptors, and socket addresses of both.
 
-Each host socket is non-blocking; waiting is the calls' business. Names of AF_UNIX sockets are guest paths: they reach
+Each host socket is non-blocking; waiting is the calls' business. What can be made again elsewhere follows a migration
+(``socket_moves.py``). Names of AF_UNIX sockets are guest paths: they reach
 the host as /proc/self/fd/N/name with a directory that the sandbox gave, and are translated back when shown.
 """
 
@@ -8,21 +9,26 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import socket
 import stat
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from e2kemu import trace
 from e2kemu.linux import constants as c
 from e2kemu.linux import paths
-from e2kemu.linux.error import LinuxError
-from e2kemu.linux.files import OpenFile
+from e2kemu.linux import socket_moves as moves
+from e2kemu.linux.error import POLLHUP, POLLIN, LinuxError
+from e2kemu.linux.files import LOADERS, OpenFile, Saved
 from e2kemu.linux.hostfile import poll_host
 from e2kemu.linux.umask import umask_of
 
 if TYPE_CHECKING:
-    from e2kemu.linux.task import Task
+    from e2kemu.linux.files import FileTable
+    from e2kemu.linux.task import Process, Task
 
 UNIX_PATH = 108
 """Bytes of sun_path."""
@@ -46,6 +52,19 @@ class Socket(OpenFile):
         """sun_path as the guest gave it to bind()."""
         self.peer = b""
         """sun_path as the guest gave it to connect()."""
+        self.tried = False
+        """connect() was called."""
+        self.twin: Socket | None = None
+        """The other end of a socketpair."""
+        self.backlog = 0
+        """As of listen()."""
+        self.shut = 0
+        """What was shut down: 1 reading, 2 writing."""
+        self.options: dict[tuple[int, int], bytes] = {}
+        """What the guest has set, in order."""
+        self._gave_way: list[Any] | None = None
+        """Its state was taken: the address that another one may have now."""
+        self._refill: list[bytes] = []
 
     def read(self, size: int) -> bytes:
         return self.sock.recv(min(size, 1 << 20))
@@ -74,6 +93,108 @@ class Socket(OpenFile):
     def close(self) -> None:
         self.sock.close()
         self.host_fd = -1
+
+    # -- migration
+
+    def blocker(self, table: FileTable) -> str | None:
+        sock = self.sock
+        if self.twin is not None:
+            if not self.twin.references and not poll_host(self.host_fd) & POLLHUP:
+                return "socket whose other end is in another process"
+            return "socket with descriptors in it" if moves.waiting(sock).descriptors else None
+        name = f"socket {moves.text(local)}" if (local := moves.local(sock)) else "socket"
+        if (peer := moves.peer(sock)) is not None:
+            return f"{name} connected to {peer}"
+        state = moves.state(sock)
+        if self.tried or self.shut or state not in (moves.TCP_CLOSE, moves.TCP_LISTEN):
+            return f"{name} that was connected or is about to be"
+        if int(sock.family) not in moves.INTERNET:
+            return f"{name} of {sock.family.name}" if local else None
+        if self.poll() & POLLIN:
+            return f"{name} with {'a connection that was not accepted' if self.backlog else 'unread datagrams'}"
+        return None
+
+    def save(self) -> Saved:
+        sock = self.sock
+        saved: Saved = {
+            "family": int(sock.family), "type": int(sock.type), "protocol": sock.proto, "shut": self.shut,
+            "timeouts": json.dumps([self.receive_timeout, self.send_timeout]),
+            "options": json.dumps([[*key, value.hex()] for key, value in self.options.items()])}
+        if self.twin is not None:
+            number = min(id(self), id(self.twin))
+            return saved | {"pair": number, "end": int(id(self) != number),
+                            "data": json.dumps([message.hex() for message in moves.waiting(sock).messages])}
+        local = moves.local(sock)
+        listening = moves.state(sock) == moves.TCP_LISTEN
+        if local:
+            moves.give_way(sock, listening=listening)
+            self._gave_way = local
+        return saved | {"address": json.dumps(local), "backlog": self.backlog if listening else -1}
+
+    def go_on(self) -> None:
+        if self._gave_way is None:
+            return
+        key = socket.SOL_SOCKET, socket.SO_REUSEADDR
+        try:
+            with suppress(OSError):        # it is still bound, unless the host had chosen the port
+                self.sock.bind(tuple(self._gave_way))
+            if self.backlog:
+                self.sock.listen(self.backlog)
+        except OSError as error:
+            trace.unimp(f"socket {moves.text(self._gave_way)} does not listen any more: {error.strerror}")
+        self.sock.setsockopt(*key, self.options.get(key, bytes(4)))
+        self._gave_way = None
+
+    def loaded(self, table: FileTable) -> None:
+        twin = self.twin
+        if twin is not None:
+            for receiver, sender in ((self, twin), (twin, self)):
+                moves.refill(sender.sock, receiver._refill)
+                receiver._refill = []
+        if self.shut:
+            self.sock.shutdown(self.shut - 1)
+
+
+def pair(kind: int, one: socket.socket, two: socket.socket) -> tuple[Socket, Socket]:
+    """Both ends of a socketpair."""
+    first, second = Socket(one, kind), Socket(two, kind)
+    first.twin, second.twin = second, first
+    return first, second
+
+
+def _load(saved: Saved, process: Process, shared: dict[object, object]) -> OpenFile:
+    family, kind, protocol = (int(saved[name]) for name in ("family", "type", "protocol"))
+    if family not in (c.AF_UNIX, c.AF_INET, c.AF_INET6, c.AF_NETLINK):
+        raise ValueError(f"socket family {family}")
+    if "pair" in saved:
+        ends = [("socket", saved["pair"], end) for end in (0, 1)]
+        if ends[0] not in shared:
+            shared[ends[0]], shared[ends[1]] = pair(0, *socket.socketpair(family, kind, protocol))
+        sock = shared[ends[bool(saved["end"])]]
+        assert isinstance(sock, Socket)
+        sock._refill = [bytes.fromhex(message) for message in json.loads(str(saved["data"]))]
+    else:
+        if process.sandbox.deny_net:
+            raise LinuxError(errno.EACCES)
+        sock = Socket(socket.socket(family, kind, protocol), 0)
+    try:
+        sock.flags = int(saved["flags"])
+        for level, option, value in json.loads(str(saved["options"])):
+            sock.options[int(level), int(option)] = bytes.fromhex(value)
+            sock.sock.setsockopt(int(level), int(option), bytes.fromhex(value))
+        sock.receive_timeout, sock.send_timeout = (int(ns) for ns in json.loads(str(saved["timeouts"])))
+        sock.shut = int(saved["shut"])
+        if "pair" not in saved and (address := json.loads(str(saved["address"]))):
+            backlog = int(saved["backlog"])
+            sock.backlog = max(backlog, 0)
+            moves.take_place(sock.sock, address, backlog if backlog >= 0 else None)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{error.strerror} (socket {saved.get('address', '')})") from None
+    return sock
+
+
+LOADERS["socket"] = _load
 
 
 def get(task: Task, fd: int) -> Socket:

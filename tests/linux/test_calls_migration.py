@@ -107,6 +107,144 @@ def test_a_pipe_whose_writers_have_gone_still_ends(tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+STREAM, DATAGRAM, SEQPACKET, NONBLOCK = 1, 2, 5, 0x800
+
+
+def internet(port: int) -> bytes:
+    """struct sockaddr_in of 127.0.0.1."""
+    return struct.pack("<H", c.AF_INET) + port.to_bytes(2, "big") + socket.inet_aton("127.0.0.1") + bytes(8)
+
+
+def name_of(guest: Guest, fd: int, call: str = "getsockname") -> bytes:
+    """The address of a socket, or of its peer."""
+    room, size = guest.space(32), guest.put((32).to_bytes(4, "little"))
+    check(guest.call(call, fd, room, size))
+    return guest.memory.read(room, 16)
+
+
+def pair(guest: Guest, kind: int) -> tuple[int, int]:
+    """The ends of a socketpair."""
+    ends = guest.space(8)
+    assert guest.call("socketpair", c.AF_UNIX, kind | NONBLOCK, 0, ends) == 0
+    first, second = guest.memory.unpack("ii", ends)
+    return first, second
+
+
+@pytest.mark.parametrize("kind", [STREAM, DATAGRAM, SEQPACKET])
+def test_both_ends_of_a_socketpair_go_with_what_is_in_them_and_it_stays_too(kind: int, tmp_path: Path) -> None:
+    with Guest(str(tmp_path)) as guest:
+        first, second = pair(guest, kind)
+        check(guest.call("setsockopt", second, 1, 7, (300_000).to_bytes(4, "little"), 4))      # SO_SNDBUF
+        messages = [b"one", b"twotwo", os.urandom(50_000)]
+        for message in messages:
+            assert guest.call("write", second, guest.put(message), len(message)) == len(message)
+        assert guest.call("write", first, b"back", 4) == 4
+        assert guest.call("shutdown", first, 1) == 0
+        with moved(guest, tmp_path) as other:
+            assert other.call("write", first, b"!", 1) == -errno.EPIPE
+            for one in (other, guest):
+                received: list[bytes] = []
+                while sum(map(len, received)) < sum(map(len, messages)):
+                    received.append(one.read(first, 60_000))
+                assert received == messages or (kind == STREAM and b"".join(received) == b"".join(messages))
+                assert one.call("read", first, one.space(8), 8) == -errno.EAGAIN
+                assert one.read(second, 8) == b"back"
+                assert one.call("write", second, b"more", 4) == 4
+                assert one.read(first, 8) == b"more"
+
+
+def test_what_was_said_before_the_other_end_closed_goes_along(tmp_path: Path) -> None:
+    with Guest(str(tmp_path)) as guest:
+        first, second = pair(guest, STREAM)
+        assert guest.call("write", second, b"last words", 10) == 10
+        check(guest.call("close", second))
+        with moved(guest, tmp_path) as other:
+            assert other.read(first, 64) == b"last words"
+            assert other.read(first, 64) == b""
+
+
+def test_sockets_that_are_not_connected_are_made_again_where_they_were_bound(tmp_path: Path) -> None:
+    with Guest(str(tmp_path)) as guest:
+        plain = check(guest.call("socket", c.AF_INET, STREAM | NONBLOCK, 0))
+        listener = check(guest.call("socket", c.AF_INET, STREAM | NONBLOCK, 0))
+        check(guest.call("bind", listener, internet(0), 16))
+        check(guest.call("listen", listener, 5))
+        datagrams = check(guest.call("socket", c.AF_INET, DATAGRAM | NONBLOCK, 0))
+        check(guest.call("bind", datagrams, internet(0), 16))
+        check(guest.call("setsockopt", plain, 6, 1, (1).to_bytes(4, "little"), 4))             # TCP_NODELAY
+        check(guest.call("setsockopt", plain, 1, 20, struct.pack("<qq", 3, 0), 16))           # SO_RCVTIMEO
+        local = check(guest.call("socket", c.AF_UNIX, DATAGRAM, 0))
+        addresses = [name_of(guest, fd) for fd in (listener, datagrams)]
+        port = int.from_bytes(addresses[0][2:4], "big")
+        with moved(guest, tmp_path) as other:
+            assert [name_of(other, fd) for fd in (listener, datagrams)] == addresses
+            value, size = other.space(16), other.put((16).to_bytes(4, "little"))
+            check(other.call("getsockopt", plain, 6, 1, value, size))
+            assert other.memory.u32(value) == 1
+            check(other.call("getsockopt", plain, 1, 20, value, other.put((16).to_bytes(4, "little"))))
+            assert other.memory.unpack("qq", value) == (3, 0)
+            assert other.process.files.get(local).kind == "socket"
+            with (socket.create_connection(("127.0.0.1", port)) as client,
+                  socket.socket(socket.AF_INET, DATAGRAM) as sender):
+                accepted = check(other.call("accept", listener, 0, 0))
+                client.sendall(b"hello")
+                time.sleep(0.05)
+                assert other.read(accepted, 16) == b"hello"
+                sender.sendto(b"datagram", ("127.0.0.1", int.from_bytes(addresses[1][2:4], "big")))
+                time.sleep(0.05)
+                assert other.read(datagrams, 16) == b"datagram"
+            assert guest.call("accept", listener, 0, 0) == -errno.EINVAL, "the source has given way"
+        guest.process.files.go_on()
+        with socket.create_connection(("127.0.0.1", port)):
+            check(guest.call("accept", listener, 0, 0))
+
+
+def test_a_place_that_is_taken_at_the_destination_is_named(tmp_path: Path) -> None:
+    with Guest(str(tmp_path)) as guest:
+        listener = check(guest.call("socket", c.AF_INET, STREAM, 0))
+        check(guest.call("bind", listener, internet(0), 16))
+        check(guest.call("listen", listener, 5))
+        port = int.from_bytes(name_of(guest, listener)[2:4], "big")
+        items = json.loads(json.dumps(guest.process.files.save()))
+        check(guest.call("close", listener))
+        with socket.create_server(("127.0.0.1", port)), Guest(str(tmp_path)) as other, pytest.raises(
+                StateError, match=rf"cannot open 'socket' again \(file descriptor 3\): Address already .*{port}"):
+            other.process.files.load(items, other.process)
+
+
+def test_sockets_that_cannot_follow_are_named_with_their_peers(tmp_path: Path) -> None:
+    with Guest(str(tmp_path)) as guest, socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        connected = check(guest.call("socket", c.AF_INET, STREAM, 0))
+        check(guest.call("connect", connected, internet(port), 16))
+        here = int.from_bytes(name_of(guest, connected)[2:4], "big")
+        listener = check(guest.call("socket", c.AF_INET, STREAM, 0))
+        check(guest.call("bind", listener, internet(0), 16))
+        check(guest.call("listen", listener, 5))
+        waits = int.from_bytes(name_of(guest, listener)[2:4], "big")
+        unread = check(guest.call("socket", c.AF_INET, DATAGRAM, 0))
+        check(guest.call("bind", unread, internet(0), 16))
+        target = int.from_bytes(name_of(guest, unread)[2:4], "big")
+        named = check(guest.call("socket", c.AF_UNIX, STREAM, 0))
+        check(guest.call("bind", named, b"\1\0/name\0", 8))
+        first, _ = pair(guest, STREAM)
+        rights = struct.pack("<QiiI", 20, 1, 1, connected).ljust(24, b"\0")
+        message = struct.pack("<QI4xQQQQI4x", 0, 0, guest.put(struct.pack("<QQ", guest.put(b"x"), 1)), 1,
+                              guest.put(rights), 20, 0)
+        assert guest.call("sendmsg", first, guest.put(message), 0) == 1
+        with socket.create_connection(("127.0.0.1", waits)), socket.socket(socket.AF_INET, DATAGRAM) as sender:
+            sender.sendto(b"x", ("127.0.0.1", target))
+            time.sleep(0.05)
+            name = guest.process.files.get(named).sock.getsockname()   # type: ignore[attr-defined]
+            reasons = (
+                (connected, f"socket 127.0.0.1:{here} connected to 127.0.0.1:{port}"),
+                (listener, f"socket 127.0.0.1:{waits} with a connection that was not accepted"),
+                (unread, f"socket 127.0.0.1:{target} with unread datagrams"),
+                (named, f"socket {name} of AF_UNIX"), (first + 1, "socket with descriptors in it"))
+            assert guest.process.files.migration_blockers() == [
+                f"file descriptor {fd} ({why}) cannot be migrated" for fd, why in reasons]
+
+
 def test_what_cannot_follow_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").touch()
     os.mkfifo(tmp_path / "fifo")
@@ -114,6 +252,8 @@ def test_what_cannot_follow_is_named(tmp_path: Path) -> None:
         guest.open("/gone")
         (tmp_path / "gone").unlink()
         check(guest.call("socket", c.AF_INET, 1, 0))
+        assert guest.call("connect", 4, internet(1), 16) == -errno.ECONNREFUSED
+        port = int.from_bytes(name_of(guest, 4)[2:4], "big")
         guest.open("/fifo", c.O_RDWR)
         ends = guest.space(8)
         assert guest.call("pipe", ends) == 0
@@ -123,7 +263,7 @@ def test_what_cannot_follow_is_named(tmp_path: Path) -> None:
         try:
             assert guest.process.files.migration_blockers() == [
                 "file descriptor 3 (deleted file /gone) cannot be migrated",
-                "file descriptor 4 (socket) cannot be migrated",
+                f"file descriptor 4 (socket 127.0.0.1:{port} that was connected or is about to be) cannot be migrated",
                 "file descriptor 5 (fifo /fifo) cannot be migrated",
                 f"file descriptor {reader} (pipe to another process) cannot be migrated"]
         finally:

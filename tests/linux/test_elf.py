@@ -69,7 +69,8 @@ def test_the_program_is_named_by_its_path_on_the_host_and_sees_its_path_below_th
     done = run(Path("/prog"), options=("-root", str(root)))
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        f"e2kemu: -kernel /prog: could not load program '/prog': No such file or directory (its path is the host's: {root}/prog)\n")
+        "e2kemu: -kernel /prog: could not load program '/prog': No such file or directory "
+        f"(its path is the host's: {root}/prog)\n")
 
 
 def test_a_32_bit_program_has_pointers_of_four_bytes(tmp_path: Path) -> None:

@@ -235,8 +235,8 @@ def test_a_stopped_process_stands_still_and_its_time_too(tmp_path: Path, emulato
 ])
 def test_what_cannot_follow_is_a_blocker_with_its_name(call: str, reason: str, tmp_path: Path, emulators: Any) -> None:
     code = Code().space("nap", 16, 60)
-    if call == "socket":
-        code.call("socket", 2, 1, 0)
+    if call == "socket":               # a connection that was tried: to port 1 of 127.0.0.1
+        code.space("address", 16, 0x0100007F01000002).call("socket", 2, 1, 0).call("connect", "%dr16", "address", 16)
     elif call == "fork":
         code.call("fork").branch("child", "cmpedb %dr16, 0")
     else:
@@ -251,6 +251,41 @@ def test_what_cannot_follow_is_a_blocker_with_its_name(call: str, reason: str, t
     assert reason in json.dumps(answer)
     assert "cannot be migrated" in json.dumps(answer)
     assert emulator.command("query-status")["status"] == "running"
+
+
+def test_a_server_moves_while_it_waits_and_its_clients_find_it(tmp_path: Path, emulators: Any) -> None:
+    """A listening socket, and a pair of sockets with bytes in it."""
+    code = Code().space("address", 16, 0x0100007F00000002).space("size", 8, 16).space("ends", 8).space("buffer", 16)
+    code.call("socketpair", 1, 1, 0, "ends")("{ nop 4; ldw,0 0, ends, %dr10; ldw,2 0, ends + 4, %dr11 }")
+    code.call("write", "%dr10", code.text("in the pair\n"), 12)
+    code.call("socket", 2, 1, 0, result="%dr8").call("bind", "%dr8", "address", 16).call("listen", "%dr8", 4)
+    code.call("getsockname", "%dr8", "address", "size")("{ nop 4; ldh,0 0, address + 2, %dr1 }").number("%dr1")
+    code.call("accept", "%dr8", 0, 0, result="%dr9").call("write", "%dr9", code.text("served\n"), 7)
+    code.call("read", "%dr11", "buffer", 16, result="%dr12").call("write", 1, "buffer", "%dr12").exit(6)
+    program = code.build(tmp_path)
+    target = emulators("target", "-incoming", f"unix:{tmp_path}/channel")
+    source = emulators("source", program=program)
+    port = int.from_bytes(int(source.read_line(), 16).to_bytes(2, "little"), "big")
+    info = source.migrate(f"unix:{tmp_path}/channel")
+    assert info.get("status") == "completed", info
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        assert client.recv(16) == b"served\n"
+    status, out, messages = target.end()
+    assert (status, out, messages) == (6, b"in the pair\n", b"")
+
+
+def test_a_listening_socket_goes_on_where_it_was_when_only_its_state_is_taken(tmp_path: Path, emulators: Any) -> None:
+    code = Code().space("address", 16, 0x0100007F00000002).space("size", 8, 16)
+    code.call("socket", 2, 1, 0, result="%dr8").call("bind", "%dr8", "address", 16).call("listen", "%dr8", 4)
+    code.call("getsockname", "%dr8", "address", "size")("{ nop 4; ldh,0 0, address + 2, %dr1 }").number("%dr1")
+    code.call("accept", "%dr8", 0, 0, result="%dr9").call("write", "%dr9", code.text("served\n"), 7).exit(6)
+    source = emulators("source", program=code.build(tmp_path))
+    port = int.from_bytes(int(source.read_line(), 16).to_bytes(2, "little"), "big")
+    assert source.migrate(f"file:{tmp_path}/state").get("status") == "completed"
+    assert source.command("cont") == {}
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        assert client.recv(16) == b"served\n"
+    assert source.end()[0] == 6
 
 
 def test_damage_to_the_process_section_ends_the_destination_with_one_line(tmp_path: Path, emulators: Any) -> None:

@@ -76,10 +76,14 @@ def socketpair(task: Task, domain: int, kind: int, protocol: int, fds: int) -> i
     if domain != c.AF_UNIX:
         raise LinuxError(errno.EACCES if task.process.sandbox.deny_net else errno.EOPNOTSUPP)
     task.memory.check_write(fds, 8)
-    one, two = socket.socketpair(domain, host, protocol)
-    first = install(task, Socket(one, kind), kind)
+    one, two = sockets.pair(kind, *socket.socketpair(domain, host, protocol))
     try:
-        second = install(task, Socket(two, kind), kind)
+        first = install(task, one, kind)
+    except LinuxError:
+        two.close()
+        raise
+    try:
+        second = install(task, two, kind)
     except LinuxError:
         task.files.close(first)
         raise
@@ -123,6 +127,7 @@ def connect(task: Task, fd: int, address: int, size: int) -> int:
     with HostAddress(task, sock, _address(task, address, size)) as host:
         if host.family == c.AF_UNSPEC:
             raise LinuxError(errno.EAFNOSUPPORT)
+        sock.tried = True
         error = sock.sock.connect_ex(host.value)
         if not error or error == errno.EINPROGRESS:
             sock.peer = host.path
@@ -136,7 +141,9 @@ def connect(task: Task, fd: int, address: int, size: int) -> int:
 
 @syscall("listen", "fd:fd backlog:int")
 def listen(task: Task, fd: int, backlog: int) -> int:
-    sockets.get(task, fd).sock.listen(max(0, backlog))
+    sock = sockets.get(task, fd)
+    sock.sock.listen(max(0, backlog))
+    sock.backlog = max(1, min(backlog, 1 << 16))
     return 0
 
 
@@ -177,7 +184,9 @@ def getpeername(task: Task, fd: int, address: int, size: int) -> int:
 def shutdown(task: Task, fd: int, how: int) -> int:
     if how not in (0, 1, 2):
         raise LinuxError(errno.EINVAL)
-    sockets.get(task, fd).sock.shutdown(how)
+    sock = sockets.get(task, fd)
+    sock.sock.shutdown(how)
+    sock.shut |= how + 1
     return 0
 
 
@@ -450,7 +459,9 @@ def setsockopt(task: Task, fd: int, level: int, option: int, value: int, size: i
             raise LinuxError(errno.EDOM)
         setattr(sock, _TIMEOUTS[option], max(0, given["sec"]) * 10**9 + given["usec"] * 1000)
         return 0
-    sock.sock.setsockopt(level, option, task.memory.read(value, size))
+    data = task.memory.read(value, size)
+    sock.sock.setsockopt(level, option, data)
+    sock.options[level, option] = data
     return 0
 
 
