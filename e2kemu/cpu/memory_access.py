@@ -223,7 +223,7 @@ def _prepare_special(ex: WideExecution, one: Staged) -> None:
     m.bits = 64
     if opc == special.PAGE_FLUSH and not ex.cfg.pm:
         m.trap_if(m.xor(m.eq(m.and_(_address(m, one), 7), 0), 1), traps.EXC_PRIV_ACTION)
-    if op.store and opc not in special.NO_EFFECT and (ex.cfg.pm or opc not in special.USER_STORES):
+    if op.store and opc not in special.NO_EFFECT:
         # at the very end: what is translated may be something else afterwards
         condition, address, value = m.staged(0), m.staged(0), m.staged(0)
         m.put(condition, m.pin(m.xor(one.diag, 1)))
