@@ -58,12 +58,12 @@ Descriptors keep their numbers, flags and shared offsets. Regular files and dire
 timers, signalfds, epolls, memfds (up to 64 MiB) and files of `/proc`. Descriptors 0, 1 and 2, where they are still the
 emulator's own, become the destination's.
 
-| socket | |
-|---|---|
-| not connected (AF_INET, AF_INET6) | made again with its options, bound to the same address, and listening if it was. While the state is taken it accepts nothing, so that the destination may be on the same host; when the program goes on here it listens again |
-| not bound (AF_UNIX, AF_NETLINK) | made again |
-| both ends of a socketpair, or one whose other end is closed | go with the bytes or messages in them; not with descriptors on their way |
-| connected, trying to, or with a connection or datagrams that nobody has taken; with a name in AF_UNIX or AF_NETLINK | blockers, with their addresses |
+Sockets of AF_INET and AF_INET6 that are not connected are made again with their options, bound to the same address, and
+listening if they were. While their state is taken they accept nothing, so that the destination may be on the same host;
+when the program goes on here they listen again. So are unbound sockets of AF_UNIX and AF_NETLINK. Both ends of a
+socketpair, or one whose other end is closed, go with the bytes or messages in them, but not with descriptors on
+their way. Connections, sockets with a name in AF_UNIX or AF_NETLINK, and connections and datagrams that nobody has taken
+are blockers, with their addresses.
 
 Deleted files, terminals and FIFOs cannot follow, either: they are blockers, and named.
 
