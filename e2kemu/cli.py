@@ -36,13 +36,14 @@ from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
 from e2kemu.machine.machine import Machine
 from e2kemu.machine.smp import Topology, parse_smp
+from e2kemu.machine.watchdog import ACTIONS
 from e2kemu.migration import commands as migration_commands
 from e2kemu.migration import commands_old, commands_snapshot, tls_creds
 from e2kemu.migration.address import Address, from_channels
 from e2kemu.migration.compat import MigrationSettings, migration_settings, parse_global
 from e2kemu.migration.service import MigrationService
 from e2kemu.migration.snapshot import SnapshotService
-from e2kemu.monitor import commands, commands_block, commands_memory, commands_net, info
+from e2kemu.monitor import commands, commands_block, commands_interrupts, commands_memory, commands_net, info
 from e2kemu.monitor.commands_objects import add_from_text, object_help
 from e2kemu.monitor.dispatch import Context
 from e2kemu.monitor.hmp import HmpMonitor
@@ -51,8 +52,8 @@ from e2kemu.objects import ObjectStore
 from e2kemu.options import Options
 
 REGISTERED = (
-    commands, commands_block, commands_memory, commands_net, info, migration_commands, commands_old,
-    commands_snapshot, tls_creds, authz, secret,
+    commands, commands_block, commands_interrupts, commands_memory, commands_net, info, migration_commands,
+    commands_old, commands_snapshot, tls_creds, authz, secret,
 )  # fmt: skip
 """Imported for the commands and object types they declare."""
 
@@ -299,6 +300,13 @@ def _uuid(given: Given) -> uuid.UUID | None:
         raise OptionError(f"-uuid {text}: failed to parse UUID string: wrong format") from None
 
 
+def _watchdog_action(given: Given) -> str:
+    text = given.text("watchdog_action") or ACTIONS[0]
+    if text not in ACTIONS:
+        raise OptionError(f"-watchdog-action {text}: Unknown -watchdog-action parameter")
+    return text
+
+
 def checked_config(given: Given) -> MachineConfig:
     """``config_of``, with what cannot be blamed on the option that asks for it. Raises OptionError."""
     wanted = config_of(given)
@@ -342,6 +350,7 @@ class _Emulator:
         disks = tuple(disk for _, disk in drives if disk is not None)
         self._machine = self._build(replace(config, serials=serials, disks=disks, nics=nics_of(given)))
         undo.callback(self._machine.close)
+        self._machine.watchdog_action = _watchdog_action(given)
         settings = settings_of(given, config)
         with _blame("-only-migratable"):
             blockers = self._machine.migration_blockers

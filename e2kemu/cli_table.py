@@ -60,6 +60,8 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
              "add device; driver virtio-blk-device: drive=id[,id=id][,serial=text]\n"
              "virtio-net-device: netdev=id[,mac=addr][,id=id]\n"
              "('-device help' for list)", many=True),
+        _row("watchdog-action", "reset|shutdown|poweroff|inject-nmi|pause|debug|none",
+             "action when a watchdog has run out [default=reset]"),
     )),
     ("Network options", (
         _row("netdev", "user|socket|stream,id=id[,...]",
@@ -152,7 +154,7 @@ REFUSED = {
         (True, "guest time follows the host's clock", "icount rtc"),
         (True, "log items of -d are what there is", "trace"),
         (True, "not supported", "readconfig dtb numa smbios acpitable tpmdev fsdev virtfs"),
-        (True, "not supported", "sandbox run-with runas chroot compat action watchdog-action plugin dfilter"),
+        (True, "not supported", "sandbox run-with runas chroot compat action plugin dfilter"),
         (True, "not supported", "seed"),
         (True, "not supported", "add-fd set parallel audio audiodev iscsi prom-env option-rom dump-vmstate"),
         (False, "not supported", "snapshot usb enable-kvm preconfig no-user-config overcommit"),

@@ -356,6 +356,12 @@ class Cepic(LocalController):
             f"SVR      {self.svr:#010x}",
         ]
 
+    def summary(self) -> str:
+        waiting = " ".join(map(str, bits_of(self.requests))) or "(none)"
+        return (f"cepic {self.index}: id={self.id:#05x} {'enabled' if self.enabled else 'disabled'}"
+                f" CPR={self.cpr >> CPR_SHIFT} CIR={self._read_cir():#06x} PNMIRR={self.pnmirr:#07x}"
+                f" pending: {waiting}")
+
     def _post_load(self, version: int) -> None:
         if self.cpr & ~(7 << CPR_SHIFT):
             raise ValueError(f"the priority register is {self.cpr:#x}")

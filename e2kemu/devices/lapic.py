@@ -429,6 +429,11 @@ class LocalApic(LocalController):
         ]
         return lines
 
+    def summary(self) -> str:
+        return (f"apic {self.index}: id={self.id >> 24:#04x} {'enabled' if self.enabled else 'disabled'}"
+                f" PPR={self.priority():#04x} NM={self.nm:#07x} ISR: {_vectors(self.isr, self.tmr)}"
+                f" IRR: {_vectors(self.irr, self.tmr)}")
+
     def _post_load(self, version: int) -> None:
         if self.nm_blocked > 1:
             raise ValueError(f"nm_blocked is {self.nm_blocked}")

@@ -63,6 +63,10 @@ class LocalController(Device):
     def info(self) -> list[str]:
         """Its state in words, for ``info lapic``."""
 
+    @abstractmethod
+    def summary(self) -> str:
+        """What is pending, in one line, for ``info pic``."""
+
 
 class IoController(Device):
     """The interrupt controller of the devices"""

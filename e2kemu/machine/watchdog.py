@@ -15,6 +15,8 @@ from e2kemu.errors import StateError
 from e2kemu.machine.interrupts import inject_nmi
 from e2kemu.machine.machine import Machine
 
+ACTIONS = ("reset", "shutdown", "poweroff", "inject-nmi", "pause", "debug", "none")
+
 SNAPSHOT_PATIENCE = 0.05
 """Seconds after which a reset is tried again while a snapshot is made."""
 
