@@ -210,13 +210,7 @@ class Floating(LlvmValues):
         nothing = self._all(self._zero(magnitude), with_zero)
         fits = self._any(self._between(magnitude, 2 if self.floating_sticky else f.safe, f), nothing)
         self.step_if_not(self._all(fits, self._not_denormal(a, f), self._not_denormal(b, f)))
-        if self.floating_sticky:
-            return bits, 0
-        if f is _S:
-            exact = self.name(f"fmul double {self._widened(x, f)}, {self._widened(y, f)}")
-            return bits, self._differs(exact, self._widened(product, f))
-        lost = self._intrinsic("fma", "double", x, y, self.name(f"fneg double {product}"))
-        return bits, self._differs(lost, "0.0")
+        return bits, self._is_no_product(product, x, y, f)
 
     def _quotient(self, f: _Format, operands: tuple[Ir, ...]) -> Emitted:
         a, b = operands
@@ -227,13 +221,7 @@ class Floating(LlvmValues):
         usual = self._all(self._between(magnitude, f.safe, f), self._between(above, f.safe, f))
         nothing = self._all(self._zero(above), self._zero(magnitude))
         self.step_if_not(self._all(self._any(usual, nothing), self._not_denormal(b, f)))
-        if self.floating_sticky:
-            return bits, 0
-        if f is _S:
-            back = self.name(f"fmul double {self._widened(quotient, f)}, {self._widened(y, f)}")
-            return bits, self._differs(back, self._widened(x, f))
-        lost = self._intrinsic("fma", "double", quotient, y, self.name(f"fneg double {x}"))
-        return bits, self._differs(lost, "0.0")
+        return bits, self._is_no_product(x, quotient, y, f)
 
     def _root(self, f: _Format, operands: tuple[Ir, ...]) -> Emitted:
         (a,) = operands
@@ -241,14 +229,17 @@ class Floating(LlvmValues):
         root = self._intrinsic("sqrt", f.ir, x)
         # the whole pattern: a sign makes it too large
         self.step_if_not(self._between(self.as_bits(a, 64), f.safe, f))
-        bits = self._bits(root, f)
+        return self._bits(root, f), self._is_no_product(x, root, root, f)
+
+    def _is_no_product(self, of: str, x: str, y: str, f: _Format) -> Ir:
+        """Whether ``of`` is not exactly ``x * y``: the inexact flag, if anybody looks at it."""
         if self.floating_sticky:
-            return bits, 0
-        wide = self._widened(root, f)
+            return 0
         if f is _S:
-            return bits, self._differs(self.name(f"fmul double {wide}, {wide}"), self._widened(x, f))
-        lost = self._intrinsic("fma", "double", root, root, self.name(f"fneg double {x}"))
-        return bits, self._differs(lost, "0.0")
+            exact = self.name(f"fmul double {self._widened(x, f)}, {self._widened(y, f)}")
+            return self._differs(exact, self._widened(of, f))
+        lost = self._intrinsic("fma", "double", x, y, self.name(f"fneg double {of}"))
+        return self._differs(lost, "0.0")
 
     def _fused(self, f: _Format, operands: tuple[Ir, ...], product: bool, addend: bool) -> Emitted:
         x, y, z = (self._number(a, f) for a in operands)
