@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NoReturn
 
 from e2kemu.cpu import sregs
-from e2kemu.cpu.block_source import CACHED_SREGS
 from e2kemu.cpu.config import GLOBAL, Config
 from e2kemu.cpu.core import CLOCKS
 from e2kemu.cpu.native.paths import UNLIKELY, Paths, SlotVar, Unsupported
 from e2kemu.cpu.native.values import Ir
+from e2kemu.cpu.source_registers import CACHED_SREGS
 
 
 class Registers(Paths):
