@@ -280,9 +280,6 @@ class GuestMemory:
             self.present[first : first + count] = bytes(count)
             self.code_map[first : first + count] = b"\1" * count
         self.drop_code(first << PAGE, last + 1 - first << PAGE)
-        tags = self.state.stack_tags
-        for page in [page for page in tags if first <= page <= last]:
-            del tags[page]
         for listener in self.on_translation_change:
             listener(first, last)
 

@@ -81,8 +81,6 @@ class CpuState:
         parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8), ("C", 4 * (CHAIN_RESIDENT + 1), 8),
                  ("T", count, 1), ("P", PREDICATES, 1), ("A", aau.ITEMS, 8))
         self.buffer: NDArray[np.uint8] = np.zeros(sum(n * size for _, n, size in parts), dtype=np.uint8)
-        self.stack_tags: dict[int, bytearray] = {}
-        """Tags of registers on the procedure stack: page of memory -> a byte per 16 bytes. Not there: numeric."""
         self.offsets: dict[str, int] = {}
         whole, at, views = memoryview(self.buffer.data), 0, {}
         for name, n, size in parts:
@@ -96,7 +94,6 @@ class CpuState:
     def reset(self) -> None:
         """Everything as after power-on."""
         self.buffer[:] = 0
-        self.stack_tags.clear()
         for register in STATE_REGISTERS:
             self.S[register.number] = register.reset
         self.S[IDR] = self.model.idr

@@ -15,7 +15,6 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | preds | a byte per predicate: bit 0 the value, bit 1 diagnostic |
 | chain_entries, chain | chain entries not yet spilled; CR0.lo CR0.hi CR1.lo CR1.hi of each |
 | (name of a state register) | its 64 bits |
-| cpu/stack_tags (subsection) | pages with tags of registers on the procedure stack: their numbers, 256 tags of each |
 | cpu/interrupts (subsection) | the pins: maskable, non-maskable, a pulse not yet taken; sent when one is set |
 | cpu/traps (subsection) | the TIR below the one in %tir: how many (0, 1), hi, lo; whether a single step is due |
 | cpu/halted (subsection) | ``interrupts.Halt``; not sent while it is as after reset |
@@ -39,7 +38,6 @@ from e2kemu.cpu.isa.registers import (
     WINDOW_DOUBLES,
 )
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
-from e2kemu.cpu.windows import TAGS_PER_PAGE
 from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
 
 if TYPE_CHECKING:
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
 AWAKE = (1 << 64) - 1
 CORE_MODE = BY_NAME["core_mode"].number
 MAX_MMU_REGISTERS = 1 << 12
-MAX_TAG_PAGES = 1 << 16
-"""Pages of the procedure stack whose tags a stream may carry: 256 MiB of it."""
 
 _MIGRATED = tuple(register for register in STATE_REGISTERS if register.migrated)
 
@@ -91,10 +87,6 @@ class CpuImage:
         self.arrays = state.A.tolist()
         self.mmu_registers = self.cpu.mmu.image()
         self.mmu_register_count = len(self.mmu_registers)
-        self.tag_pages = sorted(state.stack_tags)
-        self.tag_page_count = len(self.tag_pages)
-        self.stack_tags = b"".join(bytes(state.stack_tags[page]) for page in self.tag_pages)
-        self.stack_tag_bytes = len(self.stack_tags)
         for register in _MIGRATED:
             setattr(self, _attribute(register.name), state.S[register.number])
 
@@ -105,11 +97,6 @@ class CpuImage:
         self.halted = int(self._first_halt())
         self.tirs = self.tir_hi = self.tir_lo = self.stepping = 0
         self.mmu_registers, self.mmu_register_count = [], 0
-        self.tag_pages, self.stack_tags, self.tag_page_count, self.stack_tag_bytes = [], b"", 0, 0
-
-    def has_stack_tags(self) -> bool:
-        """Whether a register on the procedure stack has a tag."""
-        return bool(self.tag_pages)
 
     def _first_halt(self) -> Halt:
         return Halt.STOPPED if self.cpu.index else Halt.RUNS
@@ -142,8 +129,6 @@ class CpuImage:
             raise ValueError(f"{self.live} live registers, {self.below} below a window of {size}")
         if self.chain_entries > CHAIN_RESIDENT or self.chain_words != 4 * self.chain_entries:
             raise ValueError(f"{self.chain_entries} chain entries")
-        if len(self.stack_tags) != TAGS_PER_PAGE * len(self.tag_pages) or max(self.stack_tags, default=0) > 15:
-            raise ValueError(f"{len(self.stack_tags)} tags of {len(self.tag_pages)} pages of the procedure stack")
         if max(self.tags + self.global_tags, default=0) > 15 or max(self.preds) > 3:
             raise ValueError("a tag of a register is out of range")
         if self.halted not in list(Halt):
@@ -163,9 +148,6 @@ class CpuImage:
             state.S[register.number] = getattr(self, _attribute(register.name))
         for index, value in enumerate(self.arrays):
             state.A[index] = value
-        for number, page in enumerate(self.tag_pages):
-            at = TAGS_PER_PAGE * number
-            state.stack_tags[page] = bytearray(self.stack_tags[at : at + TAGS_PER_PAGE])
         self.cpu.mmu.restore(self.mmu_registers, state.S[CORE_MODE])
         x = state.X
         x[Slot.TIRS], x[Slot.STEPPING] = self.tirs, self.stepping
@@ -212,12 +194,6 @@ VMSTATE = VMState(
             u32("mmu_register_count"),
             varray(u64("mmu_registers"), "mmu_register_count", MAX_MMU_REGISTERS),
         ], needed="uses_mmu"),
-        VMState("cpu/stack_tags", 1, [
-            u32("tag_page_count"),
-            u32("stack_tag_bytes"),
-            varray(u64("tag_pages"), "tag_page_count", MAX_TAG_PAGES),
-            vbuffer("stack_tags", "stack_tag_bytes", MAX_TAG_PAGES * TAGS_PER_PAGE),
-        ], needed="has_stack_tags"),
     ],
 )
 

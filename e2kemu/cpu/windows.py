@@ -8,9 +8,10 @@ memory at PSP.base + PSP.ind, a quad (two registers with extensions) in 32 bytes
     v5..     value0 extension0 value1 extension1
 
 and come back when a return needs them. Chain entries do the same with PCSP beyond 31 entries of 32
-bytes. Memory of hardware has a tag for every double word; ours has them where the procedure stack is:
-``CpuState.stack_tags``. A register comes back with the tag it was spilled with (numeric where the page has become
-another one meanwhile); what somebody else writes there keeps the tag of what was there.
+bytes. Memory of hardware has a tag for every double word; ours has none. A register with a tag has it in
+its extension's double word: ``TAGGED`` in bits 63:20, the tag in 19:16, 15:0 of the extension (the rest
+of it means nothing where the tag says that the value is none). So tags go wherever the memory goes: to
+other CPUs and emulators, and what is stored there later has none.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ M48 = (1 << 48) - 1
 _M32 = (1 << 32) - 1
 _FILE_BYTES = WINDOW_DOUBLES * 8
 
-TAGS_PER_PAGE = 256
-"""Registers that fit a page of the procedure stack."""
+TAGGED = 0xE2C_7A65_D1A6
+"""Bits 63:20 of the extension's double word of a spilled register that has a tag."""
 
 _BASE, _BOTTOM, _CHAIN = int(Slot.BASE), int(Slot.BOTTOM), int(Slot.CHAIN)
 PSR_SGE, PSR_LW = 1 << 2, 1 << 3
@@ -116,6 +117,10 @@ def spill(state: CpuState, memory: Memory, doubles: int) -> None:
         raise Trap(EXC_PROC_STACK_BOUNDS, "procedure stack overflow")
     bottom = state.X[_BOTTOM]
     values, extensions = state.R[bottom : bottom + doubles].tolist(), state.E[bottom : bottom + doubles].tolist()
+    tags = bytes(state.T[bottom : bottom + doubles])
+    if any(tags):
+        extensions = [TAGGED << 20 | tag << 16 | extension & 0xFFFF if tag else extension
+                      for extension, tag in zip(extensions, tags, strict=True)]
     words = []
     for i in range(0, doubles, 2):
         if state.model.version >= 5:
@@ -124,9 +129,6 @@ def spill(state: CpuState, memory: Memory, doubles: int) -> None:
             words += [values[i], values[i + 1], extensions[i], extensions[i + 1]]
     address = (state.S[PSP_LO] & M48) + ind
     memory.write_bytes(address, struct.pack(f"<{len(words)}Q", *words))
-    tags = bytes(state.T[bottom : bottom + doubles])
-    if state.stack_tags or any(tags):
-        _keep_tags(state, address, tags)
     state.X[_BOTTOM] = bottom + doubles
     state.S[PSP_HI] = limit << 32 | ind + 16 * doubles & _M32
 
@@ -148,46 +150,11 @@ def fill(state: CpuState, memory: Memory, doubles: int) -> None:
         if state.model.version >= 5:
             b, c = c, b
         state.R[bottom + i], state.R[bottom + i + 1] = a, b
-        state.E[bottom + i], state.E[bottom + i + 1] = c, d
-    state.T[bottom : bottom + doubles] = _take_tags(state, address, doubles) if state.stack_tags else bytes(doubles)
+        for at, extension in (bottom + i, c), (bottom + i + 1, d):
+            tagged = extension >> 20 == TAGGED
+            state.E[at], state.T[at] = (extension & 0xFFFF, extension >> 16 & 15) if tagged else (extension, 0)
     state.X[_BOTTOM] = bottom
     state.S[PSP_HI] = limit << 32 | ind
-
-
-def _tag_runs(address: int, count: int) -> list[tuple[int, int, int, int]]:
-    """(page, first register in it, first and last+1 of ``count``) of registers of 16 bytes from ``address`` on."""
-    runs, at = [], 0
-    while at < count:
-        page, first = divmod(address + 16 * at >> 4, TAGS_PER_PAGE)
-        end = min(count, at + TAGS_PER_PAGE - first)
-        runs.append((page, first, at, end))
-        at = end
-    return runs
-
-
-def _keep_tags(state: CpuState, address: int, tags: bytes) -> None:
-    """Note the tags of registers spilled to ``address``."""
-    for page, first, at, end in _tag_runs(address, len(tags)):
-        part = tags[at:end]
-        kept = state.stack_tags.get(page)
-        if kept is None:
-            if not any(part):
-                continue
-            kept = state.stack_tags[page] = bytearray(TAGS_PER_PAGE)
-        kept[first : first + len(part)] = part
-
-
-def _take_tags(state: CpuState, address: int, count: int) -> bytes:
-    """The tags of ``count`` registers filled from ``address``; they are forgotten there."""
-    tags = bytearray(count)
-    for page, first, at, end in _tag_runs(address, count):
-        kept = state.stack_tags.get(page)
-        if kept is not None:
-            tags[at:end] = kept[first : first + end - at]
-            kept[first : first + end - at] = bytes(end - at)
-            if not any(kept):
-                del state.stack_tags[page]
-    return bytes(tags)
 
 
 def _centre(state: CpuState) -> None:

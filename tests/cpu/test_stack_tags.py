@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from e2kemu.cpu.rights import READ, WRITE
 from e2kemu.wire import BytesReader, Writer
-from tests.cpu.guest import CODE, STACKS, Guest
-from tests.cpu.test_faults import Pages
+from tests.cpu.guest import STACKS, Guest
 from tests.cpu.tiers import both
 
 SPILLED = """
@@ -38,54 +36,47 @@ def test_a_register_comes_back_from_memory_with_its_tag(model: str) -> None:
     assert end == ""
     state = guest.state
     assert (state["r3.tag"], state["r4.tag"], state["r5.tag"], state["r9"]) == (5, 0, 10, 7)
-    assert not state.stack_tags or any(any(tags) for tags in state.stack_tags.values())
     assert both(SPILLED, 8, nowhere, model=model)[1] == "exc_diag_operand"
 
 
-def test_tags_travel_with_the_cpu_while_they_are_on_the_stack() -> None:
+def test_tags_travel_with_the_memory_they_are_in() -> None:
     source, target = Guest(SPILLED), Guest(SPILLED)
     nowhere(source)
     assert source.cpu.run(5) == "limit"
-    assert source.state.stack_tags
     writer = Writer()
     source.cpu.section().save(writer)
-    stream = writer.getvalue()
-    assert b"cpu/stack_tags" in stream
     target.space.write_bytes(STACKS, source.space.read_bytes(STACKS, 0x1000))
-    target.cpu.section().load(BytesReader(stream), 1)
+    target.cpu.section().load(BytesReader(writer.getvalue()), 1)
     assert target.cpu.run(1) == "limit"
     assert (target.state["r3.tag"], target.state["r5.tag"]) == (5, 10)
 
 
-def test_a_page_that_becomes_another_one_has_no_tags() -> None:
+def test_what_is_stored_on_the_stack_later_has_no_tag() -> None:
     guest = Guest(SPILLED)
     nowhere(guest)
-    pages = Pages()
-    pages.allow(CODE, 0x1000, 7)
-    pages.allow(STACKS, 0x300000, READ | WRITE)
-    guest.cpu.core.rights = pages
-    guest.cpu.core.attach_memory()
-    guest.cpu.reference.bind()
     assert guest.cpu.run(5) == "limit"
-    assert guest.state.stack_tags
-    guest.cpu.core.protection_changed(STACKS >> 12, STACKS >> 12)
-    assert not guest.state.stack_tags
+    guest.space.write_bytes(STACKS, bytes(0x1000))
     assert guest.cpu.run(1) == "limit"
-    assert guest.state["r3.tag"] == 0
+    assert (guest.state["r3.tag"], guest.state["r3"]) == (0, 0)
 
 
-def test_many_registers_keep_their_tags_across_pages() -> None:
-    guest = Guest("{ setwd wsz=112, nfx=1\n disp %ctpr1, sub }\n{ call %ctpr1, wbs=112 }\nsub:\n{ flushr }")
+@pytest.mark.parametrize("model", ["e8c", "e8c2"])
+def test_many_registers_keep_their_tags_and_extensions_across_pages(model: str) -> None:
+    text = "{ setwd wsz=112, nfx=1\n disp %ctpr1, sub }\n{ call %ctpr1, wbs=112 }\nsub:\n{ flushr }"
+    guest = Guest(text, model=model)
     assert guest.cpu.run(1) == "limit"
     guest.state["psp.hi"] = guest.state["psp.hi"] | 0xF00
     base = guest.state.X[1]
     tags = bytes(number % 16 for number in range(224))
+    extensions = [number * 0x1F3 & 0xFFFF for number in range(224)]
     guest.state.T[base : base + 224] = tags
+    for number, extension in enumerate(extensions):
+        guest.state.E[base + number] = extension
     assert guest.cpu.run(2) == "limit"
-    assert len(guest.state.stack_tags) == 2
     guest.cpu.core.prepare_return()
-    assert bytes(guest.state.T[guest.state.X[2] : guest.state.X[2] + 224]) == tags
-    assert not guest.state.stack_tags
+    bottom = guest.state.X[2]
+    assert bytes(guest.state.T[bottom : bottom + 224]) == tags
+    assert guest.state.E[bottom : bottom + 224].tolist() == extensions
 
 
 @pytest.mark.parametrize(("kept", "live"), [(0, 0), (0x40, 8), (0x80, 16), (0x100, 16)])
