@@ -2,7 +2,7 @@
 
 A *chardev* is the outside (a terminal, a file, a socket); a *frontend* is who uses it (a serial port, a
 monitor): it calls ``open_frontend`` with the functions that take bytes and events, and ``write``. Only this
-package touches terminals. ``open_chardev`` makes one from QEMU's short form::
+package touches terminals. ``ChardevSet.open`` makes one from QEMU's short form::
 
     null   stdio   pty   file:PATH   mon:stdio
     unix:PATH[,server=on|off][,wait=on|off]      tcp:HOST:PORT[,server=on|off][,wait=on|off]
@@ -313,11 +313,6 @@ class ChardevSet:
         base = _make(kind, options, label, self.loop, signals=self.stdio_signals and not mux)
         self.devices[label] = Mux(base, label) if mux else base
         return self.devices[label]
-
-
-def open_chardev(spec: str, label: str, loop: MainLoop) -> Chardev:
-    """Make one chardev from QEMU's short form. Raises OptionError."""
-    return ChardevSet(loop).open(spec, label)
 
 
 def _make(kind: str, options: Options, label: str, loop: MainLoop, *, signals: bool) -> Chardev:

@@ -41,7 +41,6 @@ class SocketChardev(Chardev):
         self._peer_name = ""
         self._queue: OutputQueue | None = None
         self._fds: list[int] = []
-        self._announce = False
 
     # -- setting up
 

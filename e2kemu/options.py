@@ -119,10 +119,6 @@ class Options:
         self.text = text
         self._values = dict(split_pairs(text, implied))
         self._known: set[str] = set()
-        self.wants_help = any(key in ("help", "?") for key in self._values) or (
-            implied is not None and self._values.get(implied) in ("help", "?")
-        )
-        """``help`` (or ``?``) was given as the value or as a key."""
 
     def __contains__(self, key: str) -> bool:
         return key in self._values

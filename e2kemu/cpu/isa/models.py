@@ -15,11 +15,6 @@ class CpuModel:
     description: str
 
     @property
-    def extension_bits(self) -> int:
-        """Width of the extension of a general register: 80-bit numbers up to v4, 128-bit registers from v5."""
-        return 64 if self.version >= 5 else 16
-
-    @property
     def idr(self) -> int:
         """The IDR register: mdl[7:0], rev[11:8] = 2, wbl[14:12] = 2 (cache lines of 64 bytes)."""
         return self.mdl | 0x2 << 8 | 0x2 << 12
