@@ -88,7 +88,7 @@ class VirtioMmio(Device):
 
     features = Reg("u64", doc="the features that the driver has accepted")
 
-    irq = Irq("a used buffer or a configuration change; connected to nothing yet")
+    irq = Irq("a used buffer or a configuration change")
 
     def __init__(self, space: AddressSpace) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """A guest that takes interrupts and writes down which: the ROM that the tests of interrupt paths run.
 
-Every CPU has a log of 4 KiB at ``LOG + number * 0x1000``: 16 bytes for each interrupt, TIR.hi and what the controller
+Every CPU has a log of 64 KiB at ``LOG + number * 0x10000``: 16 bytes for each interrupt, TIR.hi and what the controller
 said (VECT or VECT_INTA, NM or PNMIRR). ``%dg16`` is the end of the log, ``%dg17`` the local controller, ``%dg18`` that
 of the devices, ``%dg19`` the CPU's number, ``%dg20`` what a handler may count with.
 """
@@ -113,7 +113,7 @@ start:
        ldw,0 [ %dr0 + 0 ], %r1 }}
     shrs,0 %r1, {controller.shift}, %r1
     sxt,0 6, %r1, %dg19
-    shld,0 %dg19, 12, %dr2
+    shld,0 %dg19, 16, %dr2
     addd,0 %dr2, {LOG:#x}, %dg16
     shld,0 %dg19, 16, %dr2
     addd,0 %dr2, 0x1800000000400000, %dr3
@@ -185,6 +185,6 @@ def make_guest(directory: Path, controller: Controller, body: str, handler: str 
 
 def log(machine: Machine, cpu: int = 0) -> list[tuple[int, int]]:
     """(TIR.hi, what the controller said) of every interrupt of that CPU so far."""
-    data = machine.read_mem(LOG + cpu * 0x1000, 0x1000)
-    entries = [struct.unpack_from("<QI", data, at) for at in range(0, 0x1000, 16)]
+    data = machine.read_mem(LOG + cpu * 0x10000, 0x10000)
+    entries = [(tir, said) for tir, said, _ in struct.iter_unpack("<QII", data)]
     return [(tir, said) for tir, said in entries if tir]

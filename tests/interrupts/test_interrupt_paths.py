@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,39 @@ def test_an_nmi_comes_from_another_cpu_and_from_the_outside_though_interrupts_ar
             assert inject_nmi(machine)
         run_until(machine, lambda: len(log(machine)) == 1 and len(log(machine, 1)) == 2)
         assert {entry[0] for entry in log(machine) + log(machine, 1)} == {NON_MASKABLE}
+
+
+@both
+def test_a_guest_with_timers_of_two_cpus_goes_on_ticking_wherever_it_is_moved(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """Five moves in the middle of it: every CPU's ticks go on, and no other interrupt ever comes."""
+    def clock(vector: int, count: int) -> str:
+        return (put(LOCAL + controller.timer_divide, 0xB) + put(LOCAL + controller.timer_lvt, vector | 1 << 17)
+                + put(LOCAL + controller.timer_initial, count))  # fmt: skip
+
+    def ticked(machine: Machine, before: list[int]) -> bool:
+        news = [log(machine, cpu)[before[cpu] :] for cpu in range(2)]
+        return min(map(len, news)) >= 4 and (INTERRUPT, 0x62) in news[0]
+
+    body = (controller.send(0, 1, controller.startup) + wait_flag(0) + controller.io(PIN_TIMER, 0x62, level=False)
+            + put(TIMER, 20_000 << 9) + put(TIMER + 0xC, 7) + clock(0x40, 500_000))  # fmt: skip
+    second = put(FLAGS, 1) + clock(0x41, 300_000)
+    machine = make_guest(tmp_path, controller, body, "", second, smp=2)
+    try:
+        for move in range(6):
+            run_until(machine, partial(ticked, machine, [len(log(machine, cpu)) for cpu in range(2)]))
+            if move == 5:
+                break
+            machine.save(str(tmp_path / "state"))
+            there = make_guest(tmp_path, controller, body, "", second, smp=2, incoming=True)
+            machine.close()
+            machine = there
+            machine.load(str(tmp_path / "state"))
+        assert set(log(machine)) == {(INTERRUPT, 0x40), (INTERRUPT, 0x62)}
+        assert set(log(machine, 1)) == {(INTERRUPT, 0x41)}
+    finally:
+        machine.close()
 
 
 class Disk:
