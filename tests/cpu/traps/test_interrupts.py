@@ -11,9 +11,8 @@ from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.interrupts import Halt, maskable_allowed, non_maskable_allowed
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.state import RESET_PC
-from e2kemu.wire import BytesReader, Writer
 from tests.cpu.guest import CODE
-from tests.cpu.traps.board import ACCELS, ACK, IE, NMI, NMIE, RAISE, SGE, STOP, UIE, UNMIE, Board
+from tests.cpu.traps.board import ACCELS, ACK, IE, NMI, NMIE, RAISE, SGE, STOP, UIE, UNMIE, Board, moved
 
 SPIN = "turn:\n{ addd %dr0, 1, %dr0 }\n{ ibranch turn }\n"
 COUNT = f"""
@@ -308,16 +307,6 @@ def test_who_may_wake_a_cpu_is_told_and_an_idle_one_wakes_for_what_it_takes() ->
 
 
 # --- what travels ------------------------------------------------------------------------------------------------
-
-def moved(board: Board, index: int = 0) -> Cpu:
-    """The CPU's state in another one, through its section."""
-    w = Writer()
-    board.cpu.section().save(w)
-    cpu = Cpu(index, MODELS[board.cpu.model.name], board.space, accel="interp")
-    cpu.reset()
-    cpu.section().load(BytesReader(w.getvalue()), 1)
-    return cpu
-
 
 def test_pins_and_halts_travel() -> None:
     board = Board(WAIT_TRAP, COUNT + RETURN, accel="interp", psr=1)
