@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Function = Callable[..., Any]
@@ -51,23 +52,41 @@ class Kernels:
         return self._functions[name]
 
 
+@cache
+def _llvm() -> Any:
+    """LLVM, ready to make code for this host."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def host_machine(level: int) -> Any:
+    """LLVM's target machine for the very CPU this runs on; an engine owns its machine, so each is for one engine."""
+    llvm = _llvm()
+    return llvm.Target.from_default_triple().create_target_machine(
+        opt=level, jit=True, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten()
+    )
+
+
+def host_module(text: str, machine: Any) -> Any:
+    """LLVM's module of an IR text that names no target. Raises RuntimeError when the text is wrong."""
+    module = _llvm().parse_assembly(text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    return module
+
+
 def compile_ir(text: str, signatures: Mapping[str, Signature]) -> Kernels:
     """The functions named in ``signatures`` from the module ``text``.
 
     Raises RuntimeError when the text is no valid module, KeyError for a function that is not in it: both are
     mistakes of the caller's, never of a user's.
     """
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
-    )
-    module = llvm.parse_assembly(text)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
+    llvm = _llvm()
+    machine = host_machine(2)
+    module = host_module(text, machine)
     module.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(module, passes)

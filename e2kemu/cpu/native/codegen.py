@@ -9,30 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
 
-_lock = threading.Lock()
-_machines: dict[int, Any] = {}
+from e2kemu.native import host_machine, host_module
 
-
-def _target_machine(level: int) -> Any:
-    """A target machine for this host; its engine owns it, so each is used once."""
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(opt=level, jit=True, cpu=llvm.get_host_cpu_name(),
-                                        features=llvm.get_host_cpu_features().flatten())
-
-
-def initialise() -> None:
-    """Make LLVM ready; may be called again."""
-    with _lock:
-        if not _machines:
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-            _machines[0] = _target_machine(1)
+SHORT = ("sroa", "instruction_combine", "simplify_cfg", "new_gvn")
+"""Passes for the handlers of the interpreter."""
+FOR_REGIONS = (*SHORT, "instruction_combine", "simplify_cfg")
 
 
 @dataclass(slots=True)
@@ -56,16 +43,12 @@ def define_symbol(name: str, address: int) -> None:
     llvm.add_symbol(name, address)
 
 
-def optimise(module: Any, machine: Any) -> None:
-    """The passes for a region."""
+def optimise(module: Any, machine: Any, names: Sequence[str]) -> None:
+    """Run these passes of LLVM over the functions of a module."""
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
     passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_new_gvn_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
+    for name in names:
+        getattr(passes, f"add_{name}_pass")()
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
@@ -73,12 +56,9 @@ def optimise(module: Any, machine: Any) -> None:
 
 def compile_ir(text: str, *, level: int = 1) -> Code:
     """Compile a module. Raises RuntimeError when the text is no valid IR (a defect of the translator)."""
-    initialise()
-    module = llvm.parse_assembly(text)
-    machine = _target_machine(level)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
-    optimise(module, machine)
+    machine = host_machine(level)
+    module = host_module(text, machine)
+    optimise(module, machine, FOR_REGIONS)
     engine = llvm.create_mcjit_compiler(module, machine)
     sizes: list[int] = []
     engine.set_object_cache(notify_func=lambda _, data: sizes.append(_text_size(data)))

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import llvmlite.binding as llvm
 
@@ -23,11 +23,12 @@ from e2kemu.cpu.isa import table
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.notation import Op
 from e2kemu.cpu.native import runtime
-from e2kemu.cpu.native.codegen import define_symbol, initialise
+from e2kemu.cpu.native.codegen import SHORT, define_symbol, optimise
 from e2kemu.cpu.native.interp import cache, channels, control, decoder, finish, lowlevel
 from e2kemu.cpu.native.interp.handlers import VARIANTS, Generator
 from e2kemu.cpu.native.interp.lowlevel import CONVENTION, SIGNATURE
 from e2kemu.cpu.state import CpuState
+from e2kemu.native import host_machine, host_module
 
 PORTION = 80
 """Handlers in one object file."""
@@ -64,29 +65,16 @@ declare i64 @e2k_store(ptr, i64, i64, i64)
 !1 = !{!"branch_weights", i32 1, i32 2000}
 """
 
-def _target() -> Any:
-    return llvm.Target.from_default_triple().create_target_machine(
-        opt=2, jit=True, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten())
-
 
 def _emit(text: str, level: int) -> bytes:
     """The object file of a module."""
-    machine = _target()
-    module = llvm.parse_assembly(text)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=max(level, 1)))
+    machine = host_machine(2)
+    module = host_module(text, machine)
     if level > 1:
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=level))
         builder.getModulePassManager().run(module, builder)
     else:
-        passes = llvm.create_new_function_pass_manager()
-        passes.add_sroa_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
-        passes.add_new_gvn_pass()
-        for function in module.functions:
-            if not function.is_declaration:
-                passes.run(function, builder)
+        optimise(module, machine, SHORT)
     return bytes(machine.emit_object(module))
 
 
@@ -95,7 +83,6 @@ def build(before: cache.Parts | None, progress: Callable[[int, int], None]) -> c
 
     ``before`` is what was made for this host from other sources: its parts that would be the same are taken.
     """
-    initialise()
     state = CpuState(MODELS["e8c"])
     generator = Generator(cast(Core, SimpleNamespace(state=state)))
     rows: list[list[int]] = []
@@ -155,8 +142,8 @@ class HostCode:
     def __init__(self, description: bytes, objects: list[bytes]) -> None:
         import ctypes
 
-        initialise()
-        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+        machine = host_machine(2)
+        self.engine = llvm.create_mcjit_compiler(host_module("", machine), machine)
         for one in objects:
             self.engine.add_object_file(llvm.ObjectFileRef.from_data(one))
         self.engine.finalize_object()
