@@ -43,16 +43,19 @@ def frame(new: bool, entry: int) -> int:
 
 @dataclass
 class Tables:
-    """An MMU with translation on, its memory and tables in it."""
+    """An MMU with translation on, its memory and tables in it; of their own, or those of a guest (``mmu`` given)."""
 
     version: int
     new: bool = False
     root: int = 0x1000
     next_table: int = 0x2000
     space: AddressSpace = field(default_factory=AddressSpace)
+    ram: RAMBlock = field(default_factory=lambda: RAMBlock("ram", RAM))
+    mmu: Mmu = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        self.ram = RAMBlock("ram", RAM)
+        if self.mmu is not None:
+            return
         self.space.map(0, RAMRegion(self.ram), "ram")
         self.mmu = Mmu(MODELS[MODEL[self.version]], self.space)
         self.mmu.set_core_mode(CORE_MODE_PT_V6 if self.new else 0)
