@@ -320,6 +320,9 @@ class Collector(DirectMachine):
     def fp_trap(self, number: int, flags: int) -> None:
         self.trap(EXC_FP)
 
+    def wait_for_trap(self) -> None:
+        pass                    # the trap that it waits for is there
+
     def take_lock(self, address: int, size: int, low: int, high: int) -> None:
         pass
 
