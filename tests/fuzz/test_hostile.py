@@ -13,6 +13,7 @@ def test_a_hostile_guest_neither_crashes_nor_hangs_the_emulator() -> None:
     command = [sys.executable, "-m", "tests.fuzz.hostile", "--seconds", "60", "--seed", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    counts = dict(reversed(item.split(" ", 1)) for item in done.stdout.splitlines()[-1].split(", "))
-    assert int(counts["cases"]) >= 10, counts
-    assert int(counts["executed"]) >= 1000, counts
+    counts = {what: int(number) for number, what in
+              (item.split(" ", 1) for item in done.stdout.splitlines()[-1].split(", "))}
+    assert counts["cases"] >= 10, counts
+    assert counts["executed"] >= 1000, counts
