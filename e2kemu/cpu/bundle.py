@@ -22,7 +22,6 @@ from typing import NamedTuple
 from e2kemu.cpu.isa.formats import ALES_DEFAULT, HS, SS1
 from e2kemu.errors import ImageError
 
-WORD_MAX = 0xFFFFFFFF
 HS_ALES = HS["ales"].mask
 _MDL, _LNG, _ALES, _ALS = (HS[name].lo for name in ("mdl", "lng", "ales", "als"))
 _SHAPE = HS.known & ~sum(HS[name].mask for name in ("nop", "lm", "sw", "x"))

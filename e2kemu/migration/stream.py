@@ -63,7 +63,6 @@ class Command(IntEnum):
     SWITCHOVER_START = 11
 
 
-MAX_NAME = 255
 MAX_MACHINE_NAME = 255
 MAX_VMDESCRIPTION = 64 << 20
 """Bytes of JSON that are accepted; QEMU's is about 100 KB for a PC."""

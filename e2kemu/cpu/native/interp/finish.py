@@ -304,6 +304,13 @@ def key(s: int) -> int:
             | (load64(s + S_BGR) & 0x7FF) << 47)
 
 
+def warmer(c: int, record: int) -> int:
+    """Count that somebody came to the place of ``record``; 1: it is hot, which is told at powers of two."""
+    heat = load32(record + 20) + 1
+    store32(record + 20, heat)
+    return int(heat >= load64(c + HOT) and (heat & heat - 1) == 0)
+
+
 @handler
 def transfer(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
     """Go on at address ``u``: here the interpreter can be stopped, and places become hot."""
@@ -320,9 +327,7 @@ def transfer(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: in
         store64(c + KEY, key(s))
         return leave(s, c, u, w, t, left, NEXT, h)
     record = load64(c + ARENA) + RECORD * index
-    heat = load32(record + 20) + 1
-    store32(record + 20, heat)
-    if heat >= load64(c + HOT) and (heat & heat - 1) == 0:
+    if warmer(c, record):
         return leave(s, c, u, w, t, left, IS_HOT, h)
     return go(s, c, record, w, t, left, 0, h)
 
@@ -348,12 +353,8 @@ def begin(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) 
     slot = c + PAGES + 16 * (u >> 12 & PAGE_SLOTS - 1)
     if load64(slot) == u >> 12 | load64(c + PRIVILEGED) << PRIVILEGE_BIT:
         index = load32(load64(slot + 8) + 4 * (u >> 3 & 511))
-        if index:
-            record = load64(c + ARENA) + RECORD * index
-            heat = load32(record + 20) + 1
-            store32(record + 20, heat)
-            if heat >= load64(c + HOT) and (heat & heat - 1) == 0:
-                return leave(s, c, u, w, t, left, IS_HOT, h)
+        if index and warmer(c, load64(c + ARENA) + RECORD * index):
+            return leave(s, c, u, w, t, left, IS_HOT, h)
     return resume(s, c, u, w, t, left, 0, h)
 
 
@@ -433,5 +434,5 @@ def leave_frame(s: int, c: int) -> int:
 
 
 HANDLERS = (end, finish, transfer, fresh, onward, begin, resume)
-FUNCTIONS = (*HANDLERS, commit, enter_window, map_rotation, map_globals, window_changed, advance, key,
+FUNCTIONS = (*HANDLERS, commit, enter_window, map_rotation, map_globals, window_changed, advance, key, warmer,
              e2k_interpret, e2k_run)

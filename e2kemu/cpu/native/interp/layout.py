@@ -64,7 +64,6 @@ assert CHANNELS + 6 * 32 <= CONTEXT_BYTES
 # --- slots ---------------------------------------------------------------------------------------------
 FULL, LOW, LOW_KEPT, EXTENDED, PREDICATE, STATE_REGISTER = range(6)
 """Kinds: 64 bits; the low 32; the same in a dbl window too; 64 bits and an extension; a predicate; a state register."""
-LOGIC_SLOT = 12
 STACK_SLOT = 16                         # USD.lo and USD.hi
 FLAGS, FLAGS80, STORED, CHOSEN, TAKEN = 1 << 20, 1 << 21, 1 << 29, 1 << 30, 1 << 31
 """Other bits of ``mask``: flags for PFPFR, for FPSR; leave after a store; a merge's condition; the transfer happens."""
