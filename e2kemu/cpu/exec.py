@@ -76,7 +76,7 @@ class Cpu:
         self.interrupts = self.core.interrupts
         self.interrupts.on_change = self._woken
         """Its pins: how interrupt controllers and other CPUs reach it."""
-        self.halted = Halt.RUNS
+        self.halted = Halt.STOPPED if index else Halt.RUNS
         """Not RUNS: it executes nothing until something comes through its pins; ``run`` returns "halted"."""
         self.executed = 0
         """Wide instructions executed since the object was made."""
