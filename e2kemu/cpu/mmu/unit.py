@@ -120,6 +120,8 @@ class Mmu:
         """Contents of the registers by (specifier, address), as ``isa.mmuregs.rows`` names them."""
         self.cellar = Cellar(self)
         self._flat: tuple[int, FlatRange | None] = (-1, None)
+        self._words: tuple[int, int, int, memoryview] = (-1, 0, 0, memoryview(b""))
+        """(generation, first address, one past the last, double words) of RAM that tables were read from last."""
         self._reset()
 
     def _reset(self) -> None:
@@ -220,10 +222,13 @@ class Mmu:
         f, va = self.format, virtual & M48
         table = self.high_root if va >= self.boundary else self.low_root
         needed, huge, frame = f.present | f.valid, f.huge, f.frame
+        generation, start, end, words = self._words
+        if generation != self.space.generation:
+            start = end = 0
         for level in f.levels:
             shift = level.shift
             place = table + (va >> shift - 3 & 0xFF8)
-            entry = self.entry(place)
+            entry = words[place - start >> 3] if start <= place < end else self.entry(place)
             if entry & needed != needed:
                 raise PageFault(virtual, access, PAGE_MISS if entry & f.valid else ILLEGAL_PAGE, (shift - PAGE) // 9)
             if shift == PAGE or entry & huge:
@@ -282,6 +287,9 @@ class Mmu:
                 trace.guest_error(f"MMU: page table at {place:#x}, where there is no memory")
                 return 0
             self._flat = generation, flat
+            if flat.block.arrivals is None and not (flat.start | flat.end | flat.block_offset) & 7:
+                ram = flat.block.mem[flat.block_offset : flat.block_offset + flat.end - flat.start]
+                self._words = generation, flat.start, flat.end, ram.cast("Q")
         block = flat.block
         assert block is not None
         at = flat.block_offset + place - flat.start
@@ -291,8 +299,8 @@ class Mmu:
 
     def _exchange(self, place: int, expected: int, new: int) -> bool:
         """Replace the entry at ``place`` unless it is not as expected any more; in ROM it stays as it is."""
-        flat = self._flat[1]
-        if flat is None or not flat.start <= place < flat.end or flat.block is None or not flat.writable:
+        flat = self.space.find(place)
+        if flat is None or flat.block is None or not flat.writable:
             return True
         block, at = flat.block, flat.block_offset + place - flat.start
         if not atomic.exchange_if(block.view.ctypes.data + at, 8, expected, new):
