@@ -18,6 +18,7 @@ a list from oldest to newest; ``below`` of it lie under the current window.
 | cpu/interrupts (subsection) | the pins: maskable, non-maskable, a pulse not yet taken; sent when one is set |
 | cpu/traps (subsection) | the TIR below the one in %tir: how many (0, 1), hi, lo; whether a single step is due |
 | cpu/halted (subsection) | ``interrupts.Halt``; not sent while it is as after reset |
+| cpu/lock (subsection) | a lock load that waits for its store (``locks``): size, address, value |
 | cpu/aau (subsection) | the array access unit, item by item (``aau.Slot``); not sent while it is as after power-on |
 | cpu/mmu (subsection) | registers of ``isa.mmuregs.rows`` by (specifier, address); not sent as after power-on |
 """
@@ -72,6 +73,8 @@ class CpuImage:
         x = state.X
         self.tirs, self.tir_hi, self.tir_lo = x[Slot.TIRS], x[Slot.TIR_HI], x[Slot.TIR_LO]
         self.stepping = x[Slot.STEPPING]
+        self.lock_size, self.lock_address = x[Slot.LOCK_SIZE], x[Slot.LOCK_ADDRESS]
+        self.lock_low, self.lock_high = x[Slot.LOCK_LOW], x[Slot.LOCK_HIGH]
         base, bottom = x[Slot.BASE], x[Slot.BOTTOM]
         end = base + state.window_size
         self.pc = x[Slot.PC]
@@ -96,6 +99,7 @@ class CpuImage:
         self.pin = self.pin_nmi = self.pulse_nmi = 0
         self.halted = int(self._first_halt())
         self.tirs = self.tir_hi = self.tir_lo = self.stepping = 0
+        self.lock_size = self.lock_address = self.lock_low = self.lock_high = 0
         self.mmu_registers, self.mmu_register_count = [], 0
 
     def _first_halt(self) -> Halt:
@@ -117,6 +121,10 @@ class CpuImage:
         """Whether a trap has left more than state registers say."""
         return bool(self.tirs or self.stepping)
 
+    def holds_lock(self) -> bool:
+        """Whether a lock load waits for its store."""
+        return bool(self.lock_size)
+
     def uses_arrays(self) -> bool:
         """Whether the array access unit has a state worth sending."""
         return self.arrays != arrays.RESET.tolist()
@@ -135,6 +143,8 @@ class CpuImage:
             raise ValueError(f"{self.halted} is no way to be halted")
         if self.tirs > 1 or self.stepping > 1:
             raise ValueError(f"{self.tirs} TIRs, {self.stepping} single steps")
+        if self.lock_size not in (0, 1, 2, 4, 8, 16):
+            raise ValueError(f"a lock of {self.lock_size} bytes")
         state.reset()
         bottom = WINDOW_START + WINDOW_FILE // 2
         for view, values, start in ((state.R, self.values, bottom), (state.E, self.extensions, bottom),
@@ -153,6 +163,8 @@ class CpuImage:
         x[Slot.TIRS], x[Slot.STEPPING] = self.tirs, self.stepping
         if self.tirs:
             x[Slot.TIR_HI], x[Slot.TIR_LO] = self.tir_hi, self.tir_lo
+        x[Slot.LOCK_SIZE], x[Slot.LOCK_ADDRESS] = self.lock_size, self.lock_address
+        x[Slot.LOCK_LOW], x[Slot.LOCK_HIGH] = self.lock_low, self.lock_high
         x[Slot.PC], x[Slot.CHAIN] = self.pc, self.chain_entries
         x[Slot.BOTTOM], x[Slot.BASE] = bottom, bottom + self.below
         self.cpu.idle_until = None if self.idle_until == AWAKE else self.idle_until
@@ -189,6 +201,8 @@ VMSTATE = VMState(
         VMState("cpu/interrupts", 1, [u8("pin"), u8("pin_nmi"), u8("pulse_nmi")], needed="has_interrupts"),
         VMState("cpu/traps", 1, [u8("tirs"), u64("tir_hi"), u64("tir_lo"), u8("stepping")], needed="is_in_trap"),
         VMState("cpu/halted", 1, [u8("halted")], needed="is_halted"),
+        VMState("cpu/lock", 1, [u8("lock_size"), u64("lock_address"), u64("lock_low"), u64("lock_high")],
+                needed="holds_lock"),
         VMState("cpu/aau", 1, [array(u64("arrays"), ITEMS)], needed="uses_arrays"),
         VMState("cpu/mmu", 1, [
             u32("mmu_register_count"),

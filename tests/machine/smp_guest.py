@@ -1,7 +1,7 @@
 """Guests with several CPUs for tests: one program in the boot ROM, every CPU starts in a page of its own there.
 
-CPU N begins with N in %dr0 and the number of CPUs in %dr1, at the label ``main``. The first one comes from reset, the others
-are started by the test, as an interrupt controller would. A CPU that is done adds 1 to the word at DONE and waits.
+CPU N begins with N in %dr0 and the number of CPUs in %dr1, at the label ``main``. The first one comes from reset, the
+others are started by the test, as an interrupt controller would. A CPU that is done adds 1 to the word at DONE.
 """
 
 from __future__ import annotations
