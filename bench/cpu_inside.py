@@ -4,6 +4,7 @@ WHAT:
 
     program   run a Linux program: wide instructions, CPU time of the compiling thread, memory over the guest's RAM
     latency   FILE is a guest that loops: times from ``request_exit`` to the return of ``run``
+    off, small, large   run a program as a bare image on a computer: MMU off, or with tables of 4 KiB or 2 MiB pages
     cold      FILE has DISTINCT different wide instructions in line: CPU time of the first, second and third pass
 
 REPORT gets the answer as JSON. Times are in seconds.
@@ -16,10 +17,14 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from e2kemu.api import Machine
+from e2kemu.cpu.mmu.unit import MMU_CR, TLB_EN, U_PPTB
+from e2kemu.loader import read_elf
 
 DISTINCT = 100_000
 STOPS = 3000
@@ -110,10 +115,69 @@ def cold(tier: str, path: str) -> dict[str, Any]:
         return {"passes": passes, "count": DISTINCT}
 
 
+TABLES, STACKS, BARE_RAM = 48 << 20, 56 << 20, 64 << 20
+"""Where a bare image finds its page tables and stacks, at the end of its RAM."""
+
+
+def bare(tier: str, path: str, pages: str) -> dict[str, Any]:
+    """Run a program that writes and exits, without firmware or kernel: CPU time of the CPU's thread."""
+    status, output = None, b""
+    with Machine.build(cpu="e8c", ram=BARE_RAM, accel=tier) as machine:
+        cpu = machine.cpus[0]
+
+        def call(entry: int, wbs: int) -> None:
+            nonlocal status, output
+            number, first, second, third = (machine.read_reg(f"r{2 * wbs + i}") for i in range(4))
+            if number == 4:
+                output += machine.read_mem(second, third)
+                machine.write_reg(f"r{2 * wbs}", third)
+            else:
+                status = first
+                cpu.request_exit()
+
+        image = read_elf(path)
+        for segment in image.segments:
+            machine.write_mem(segment.address, segment.data)
+        machine.write_reg("pc", image.entry)
+        cpu.core.syscall_hook = call
+        for name, value in (("psp.lo", STACKS), ("psp.hi", 1 << 52), ("pcsp.lo", STACKS + (1 << 20)),
+                            ("pcsp.hi", 1 << 52), ("sbr", STACKS + (3 << 20)), ("usd.lo", STACKS + (3 << 20)),
+                            ("usd.hi", 1 << 52)):
+            machine.write_reg(name, value)
+        if pages != "off":
+            _identity(machine, large=pages == "large")
+        began = time.thread_time()
+        reason = cpu.run()
+        spent = time.thread_time() - began
+        if reason != "exit" or status is None:
+            raise SystemExit(f"{path} with the MMU {pages}: {reason} {cpu.fatal_message}")
+        return {"seconds": spent, "executed": cpu.executed, "status": status, "output": output.decode()}
+
+
+def _identity(machine: Machine, *, large: bool) -> None:
+    """Page tables that map the RAM to itself; the MMU uses them."""
+    mmu = machine.cpus[0].core.mmu
+    f = mmu.format
+    leaf = f.present | f.valid | f.write
+    table = f.present | f.valid
+    for level in (0, 1):
+        machine.write_mem(TABLES + 4096 * level, (TABLES + 4096 * (level + 1) | table).to_bytes(8, "little"))
+    for number in range(BARE_RAM >> 21):
+        start, below = number << 21, TABLES + 4096 * (3 + number)
+        entry = start | leaf | f.huge if large else below | table
+        machine.write_mem(TABLES + 8192 + 8 * number, entry.to_bytes(8, "little"))
+        machine.write_mem(below, b"".join((start + (page << 12) | leaf).to_bytes(8, "little") for page in range(512)))
+    mmu.write_register(U_PPTB, TABLES)
+    mmu.write_register(MMU_CR, TLB_EN)
+
+
 def main() -> int:
     """Do one of them."""
     what, tier, path, report = sys.argv[1:]
-    found = {"program": program, "latency": latency, "cold": cold}[what](tier, path)
+    ways: dict[str, Callable[[str, str], dict[str, Any]]] = {
+        "program": program, "latency": latency, "cold": cold,
+        **{pages: partial(bare, pages=pages) for pages in ("off", "small", "large")}}
+    found = ways[what](tier, path)
     Path(report).write_text(json.dumps(found))
     return 0
 

@@ -1,16 +1,15 @@
 """TLS over any channel: the handshake, then records in both directions at once.
 
-How it works. OpenSSL never sees the transport. An ``ssl.SSLObject`` stands between two ``MemoryBIO``: what
-the peer sent is poured into ``incoming``, a little at a time; what OpenSSL wants sent is taken from ``outgoing``.
-Reading is: ask OpenSSL for plain text; when it has none, pour, and read from the transport when there is nothing
-left to pour. Writing is: give OpenSSL plain text, then send what came out.
+A `tls_session.Session` never sees the transport: what the peer sent is put into it, and what it wants sent is taken
+from it. Reading is: ask it for plain text; when it has none, read from the transport. Writing is: give it plain text,
+then send what came out. OpenSSL does the handshake and all of TLS 1.2; `tls_records` has the records of TLS 1.3.
 
-Two locks, because one thread reads while another writes and an SSL object stands only one thread at a time:
+Two locks, because one thread reads while another writes and a session stands only one thread at a time:
 
-- ``_ssl_lock`` is held round every OpenSSL call and never round transport I/O, so a blocked reader does not
-  stop the writer;
-- ``_flush_lock`` is held from taking bytes out of ``outgoing`` until the transport has them, so records leave
-  in the order in which they were made. OpenSSL may make records while it reads (a key update, an alert): the
+- ``_session_lock`` is held round every call of the session and never round transport I/O, so a blocked reader does
+  not stop the writer;
+- ``_flush_lock`` is held from taking bytes out of the session until the transport has them, so records leave
+  in the order in which they were made. A session may make records while it reads (a key update, an alert): the
   reader sends them when no writer is at it; else that writer looks again before it goes.
 
 The end. ``finish`` and ``close`` after success send close_notify. A transport that ends without it was cut,
@@ -25,7 +24,6 @@ The texts of errors are those that a user of QEMU (GnuTLS) knows.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,18 +33,11 @@ from e2kemu import trace
 from e2kemu.errors import ChannelError, E2kError, TlsError
 from e2kemu.migration.channel import Buffer, Channel, byte_view
 from e2kemu.migration.tls_creds import Authorize, TlsCreds
-from e2kemu.migration.tls_errors import CUT, describe_alert, describe_error
+from e2kemu.migration.tls_errors import CUT, EndOfSession, SessionFault
+from e2kemu.migration.tls_session import OpenSslSession, Session
 
-CHUNK = 256 << 10
-"""Plain bytes given to OpenSSL at once."""
-
-READ_CHUNK = 2 << 20
-"""Bytes read from the transport at once: what they hold is what the loader of RAM gets at a time, and it likes many
-pages."""
-
-POUR = 128 << 10
-"""Bytes of them given to OpenSSL at once. It copies each several times, and they shall be in the processor's cache
-still."""
+CHUNK = 512 << 10
+"""Plain bytes given to the session at once."""
 
 HANDSHAKE_SECONDS = 30.0
 """A peer that says nothing for so long is not going to."""
@@ -56,9 +47,6 @@ GOODBYE_SECONDS = 2.0
 
 VERDICT_SECONDS = 5.0
 """What ``finish`` waits for the peer's end, see below."""
-
-ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
-"""A record: the fatal alert access_denied (RFC 5246, section 7.2), in clear."""
 
 
 def wrap_client(
@@ -113,19 +101,12 @@ class TlsChannel(Channel):
         self._inner = inner
         self._hostname = hostname
         self._authorize = authorize
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        server = context.protocol == ssl.PROTOCOL_TLS_SERVER
-        try:
-            self._ssl = context.wrap_bio(self._incoming, self._outgoing, server, _without_zone(hostname))
-        except ValueError as error:  # UnicodeError is one
-            raise TlsError(f"'{hostname}' is not a host name: {error}") from error
-        self._ssl_lock = threading.Lock()
+        self._handshaker = OpenSslSession(context, hostname)
+        self._session: Session = self._handshaker
+        self._session_lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._close_lock = threading.Lock()
-        self._cipher_text = memoryview(bytearray(READ_CHUNK))
-        self._left = self._cipher_text[:0]  # what has come and was not poured yet
         self._failure: ChannelError | None = None
         self._awaits_verdict = False
         self._seen_data = False  # the peer has accepted our certificate
@@ -137,11 +118,11 @@ class TlsChannel(Channel):
     @property
     def cipher(self) -> tuple[str, str, int]:
         """(cipher suite, protocol version, secret bits) of the session."""
-        return self._ssl.cipher() or ("none", "none", 0)
+        return self._handshaker.ssl.cipher() or ("none", "none", 0)
 
     def describe(self) -> str:
         name, _, _ = self.cipher
-        return f"{self._inner.describe()} over {self._ssl.version() or 'TLS'} ({name})"
+        return f"{self._inner.describe()} over {self._handshaker.ssl.version() or 'TLS'} ({name})"
 
     # -- handshake
 
@@ -150,16 +131,21 @@ class TlsChannel(Channel):
         with self._watchdog(timeout) as expired:
             try:
                 while not self._handshake_step():
-                    if not self._pour():
+                    if not self._receive():
                         raise TlsError(f"TLS handshake failed: {CUT}")
+                with self._session_lock:
+                    self._session = self._handshaker.successor()
             except TlsError:
                 raise
             except ChannelError as error:
                 if expired.is_set():
                     raise TlsError(f"TLS handshake failed: no answer within {timeout:g} s") from error
                 raise TlsError(f"TLS handshake failed: {error}") from error
+            finally:
+                self._handshaker.close()
         self._ready = True
-        self._awaits_verdict = not self._ssl.server_side and self._ssl.version() == "TLSv1.3"
+        openssl = self._handshaker.ssl
+        self._awaits_verdict = not openssl.server_side and openssl.version() == "TLSv1.3"
         if trace.mask & trace.Log.MIGRATION:
             trace.log(f"migration: {self.describe()}")
 
@@ -167,23 +153,13 @@ class TlsChannel(Channel):
         """Go as far as the bytes at hand allow; whether it is done."""
         failure: TlsError | None = None
         done = False
-        with self._ssl_lock:
+        with self._session_lock:
             try:
-                self._ssl.do_handshake()
-                done = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as error:
-                failure = TlsError(describe_error(error, self._hostname, handshake=True))
-                failure.__cause__ = error
-            if done and self._authorize is not None:
-                from e2kemu.migration.tls_dn import subject_of  # cryptography costs a start without TLS 40 ms
-
-                try:
-                    self._authorize(subject_of(self._ssl.getpeercert(True) or b""))
-                except E2kError as error:
-                    failure = TlsError(str(error))
-                    self._refuse()
+                done = self._handshaker.handshake()
+                if done and self._authorize is not None:
+                    self._ask(self._authorize)
+            except TlsError as error:
+                failure = error
         if failure is None:
             self._flush()
             return done
@@ -193,25 +169,15 @@ class TlsChannel(Channel):
             pass
         raise failure
 
-    def _refuse(self) -> None:
-        """Make the alert for a peer whose certificate is good, but who may not. OpenSSL's lock is held.
+    def _ask(self, authorize: Authorize) -> None:
+        """Whether the peer may; raises TlsError."""
+        from e2kemu.migration.tls_dn import subject_of  # cryptography costs a start without TLS 40 ms
 
-        Python's ssl cannot send an alert. In TLS 1.2 our end of the handshake has not left yet, and what comes
-        instead is in clear. In TLS 1.3 the peer believes itself done and expects a record with our keys, which
-        OpenSSL makes for a record that it cannot accept.
-        """
-        if self._ssl.version() == "TLSv1.3":
-            self._left = self._left[:0]
-            self._incoming.read()
-            self._incoming.write(ACCESS_DENIED)
-            try:
-                while self._ssl.read(CHUNK):
-                    pass
-            except ssl.SSLError:
-                pass  # "unexpected message", and so says the alert
-        else:
-            self._outgoing.read()
-            self._outgoing.write(ACCESS_DENIED)
+        try:
+            authorize(subject_of(self._handshaker.ssl.getpeercert(True) or b""))
+        except E2kError as error:
+            self._handshaker.refuse()
+            raise TlsError(str(error)) from error
 
     # -- data
 
@@ -225,7 +191,7 @@ class TlsChannel(Channel):
                 if self._at_end:
                     return 0
                 size = self._decrypt(view)
-                if self._outgoing.pending:
+                if self._session.pending:
                     self._flush(wait=False)
                 if size:
                     self._seen_data = True
@@ -233,7 +199,7 @@ class TlsChannel(Channel):
                 if self._at_end or self._failure is not None:
                     continue
                 try:
-                    if not self._pour():
+                    if not self._receive():
                         self._failure = TlsError(f"Unable to read from {self.name}: {CUT}")
                 except ChannelError as error:
                     self._failure = error
@@ -247,52 +213,31 @@ class TlsChannel(Channel):
 
     def _decrypt(self, view: memoryview) -> int:
         """Plain text of all records at hand into ``view``; 0 when another record is wanted, or at the end."""
-        size = 0
-        while True:
-            with self._ssl_lock:
-                try:
-                    while size < len(view):
-                        taken = self._ssl.read(len(view) - size, view[size:])
-                        if not taken:
-                            self._at_end = True
-                            return size
-                        size += int(taken)
-                    return size
-                except ssl.SSLWantReadError:
-                    if not self._left:
-                        return size
-                    self._pour_left()
-                except ssl.SSLZeroReturnError:
-                    self._at_end = True
-                    return size
-                except ssl.SSLError as error:
-                    self._failure = self._session_error(error)
-                    return size
+        with self._session_lock:
+            try:
+                return self._session.read(view)
+            except EndOfSession:
+                self._at_end = True
+            except SessionFault as fault:
+                self._failure = self._session_error(fault)
+        return 0
 
-    def _session_error(self, error: ssl.SSLError) -> TlsError:
-        alert = describe_alert(error)
-        if alert and not self._seen_data:
+    def _session_error(self, fault: SessionFault) -> TlsError:
+        if fault.alert and not self._seen_data:
             # In TLS 1.3 the client has finished when the server looks at its certificate: it is late.
-            failure = TlsError(f"TLS handshake failed: {alert}")
+            failure = TlsError(f"TLS handshake failed: {fault}")
         else:
-            failure = TlsError(f"Unable to read from {self.name}: {describe_error(error, self._hostname)}")
-        failure.__cause__ = error
+            failure = TlsError(f"Unable to read from {self.name}: {fault}")
+        failure.__cause__ = fault
         return failure
 
-    def _pour(self) -> int:
-        """Wait for bytes of the transport and hand the first of them to OpenSSL; how many have come (0: its end)."""
-        if not self._left:
-            self._left = self._cipher_text[: self._inner.readinto(self._cipher_text)]
-        size = len(self._left)
+    def _receive(self) -> int:
+        """Wait for bytes of the transport and hand them to the session; how many have come (0: its end)."""
+        size = self._inner.readinto(self._session.room())
         if size:
-            with self._ssl_lock:
-                self._pour_left()
+            with self._session_lock:
+                self._session.arrived(size)
         return size
-
-    def _pour_left(self) -> None:
-        """Hand OpenSSL the next of what has come. Its lock is held."""
-        self._incoming.write(self._left[:POUR])
-        self._left = self._left[POUR:]
 
     def writev(self, buffers: Sequence[Buffer]) -> None:
         if self._said_goodbye or self._closed:
@@ -307,27 +252,26 @@ class TlsChannel(Channel):
             raise self._verdict(error) from error
 
     def _encrypt(self, chunk: bytes | memoryview) -> None:
-        with self._ssl_lock:
+        with self._session_lock:
             try:
-                self._ssl.write(chunk)
-            except ssl.SSLError as error:
+                self._session.write(chunk)
+            except SessionFault as fault:
                 self._raise_failure()  # the reader may know more, such as the peer's alert
-                text = describe_error(error, self._hostname)
-                raise TlsError(f"Unable to write to {self.name}: {text}") from error
+                raise TlsError(f"Unable to write to {self.name}: {fault}") from fault
 
     def _flush(self, *, wait: bool = True) -> None:
-        """Send what OpenSSL has made. ``wait=False``: leave it to whoever is sending, if somebody is."""
+        """Send what the session has made. ``wait=False``: leave it to whoever is sending, if somebody is."""
         while self._flush_lock.acquire(blocking=wait):
             try:
                 while True:
-                    with self._ssl_lock:
-                        data = self._outgoing.read()
-                    if not data:
+                    with self._session_lock:
+                        records = self._session.take() if self._session.pending else ()
+                    if not records:
                         break
-                    self._inner.writev([data])
+                    self._inner.writev(records)
             finally:
                 self._flush_lock.release()
-            if not self._outgoing.pending:  # put there after the look and before the release
+            if not self._session.pending:  # put there after the look and before the release
                 return
             wait = False
 
@@ -364,18 +308,14 @@ class TlsChannel(Channel):
 
     def _say_goodbye(self) -> None:
         """Make the close_notify record, once."""
-        with self._ssl_lock:
+        with self._session_lock:
             if self._said_goodbye:
                 return
             self._said_goodbye = True
             try:
-                self._ssl.unwrap()
-            except ssl.SSLWantReadError:
-                pass  # it would wait for the peer's close_notify; ours is made
-            except ssl.SSLError as error:
-                # It looked whether the peer has ended as well, and found an alert, or data that nobody wants.
-                if describe_alert(error):
-                    self._failure = self._failure or self._session_error(error)
+                self._session.say_goodbye()
+            except SessionFault as fault:
+                self._failure = self._failure or self._session_error(fault)
 
     def shutdown(self) -> None:
         self._inner.shutdown()
@@ -419,17 +359,6 @@ class TlsChannel(Channel):
             yield expired
         finally:
             timer.cancel()
-
-
-def _without_zone(hostname: str | None) -> str | None:
-    """"fe80::1%eth0" as certificates have it: without the interface, which only this machine knows."""
-    if hostname and "%" in hostname:
-        try:
-            address = ipaddress.IPv6Address(hostname)
-        except ValueError:
-            return hostname
-        return str(address).partition("%")[0]
-    return hostname
 
 
 def _chunks(buffers: Sequence[Buffer]) -> Iterator[bytes | memoryview]:

@@ -1,4 +1,4 @@
-"""What OpenSSL says, in the words of GnuTLS and QEMU."""
+"""What OpenSSL and alerts say, in the words of GnuTLS and QEMU; how a session tells that it is over."""
 
 from __future__ import annotations
 
@@ -65,6 +65,61 @@ _ALERTS = {
     "UNRECOGNIZED_NAME": "The server name sent was not recognized",
 }
 
+ALERT_NAMES = {
+    # RFC 8446, section 6; RFC 5246, section 7.2
+    10: "UNEXPECTED_MESSAGE",
+    20: "BAD_RECORD_MAC",
+    22: "RECORD_OVERFLOW",
+    40: "HANDSHAKE_FAILURE",
+    42: "BAD_CERTIFICATE",
+    43: "UNSUPPORTED_CERTIFICATE",
+    44: "CERTIFICATE_REVOKED",
+    45: "CERTIFICATE_EXPIRED",
+    46: "CERTIFICATE_UNKNOWN",
+    47: "ILLEGAL_PARAMETER",
+    48: "UNKNOWN_CA",
+    49: "ACCESS_DENIED",
+    50: "DECODE_ERROR",
+    51: "DECRYPT_ERROR",
+    70: "PROTOCOL_VERSION",
+    71: "INSUFFICIENT_SECURITY",
+    80: "INTERNAL_ERROR",
+    86: "INAPPROPRIATE_FALLBACK",
+    109: "MISSING_EXTENSION",
+    110: "UNSUPPORTED_EXTENSION",
+    112: "UNRECOGNIZED_NAME",
+    113: "BAD_CERTIFICATE_STATUS_RESPONSE",
+    115: "UNKNOWN_PSK_IDENTITY",
+    116: "CERTIFICATE_REQUIRED",
+    120: "NO_APPLICATION_PROTOCOL",
+}
+"""Fatal alerts by their descriptions, as OpenSSL calls them."""
+
+ALERT_CODES = {name: code for code, name in ALERT_NAMES.items()}
+
+
+class EndOfSession(Exception):
+    """The peer has sent close_notify: nothing comes any more."""
+
+
+class SessionFault(Exception):
+    """What ended a session, as a sentence. ``alert``: the peer has said it."""
+
+    def __init__(self, text: str, *, alert: bool = False) -> None:
+        super().__init__(text)
+        self.alert = alert
+
+
+def alert_sentence(name: str) -> str:
+    """That the peer has sent the alert ``name``."""
+    text = _ALERTS.get(name, name.replace("_", " ").capitalize())
+    return f"A TLS fatal alert has been received: {text}"
+
+
+def fault_sentence(reason: str) -> str:
+    """What OpenSSL calls ``reason``."""
+    return _REASONS.get(reason) or reason.replace("_", " ").lower()
+
 
 def reason_of(error: ssl.SSLError) -> str:
     """OpenSSL's name of what happened; "" when it has none. Python does not know all of them."""
@@ -82,10 +137,7 @@ def alert_of(error: ssl.SSLError) -> str:
 def describe_alert(error: ssl.SSLError) -> str | None:
     """The alert of the peer that ``error`` is, as a sentence; None: it is no alert."""
     alert = alert_of(error)
-    if not alert:
-        return None
-    text = _ALERTS.get(alert, alert.replace("_", " ").capitalize())
-    return f"A TLS fatal alert has been received: {text}"
+    return alert_sentence(alert) if alert else None
 
 
 def describe_error(error: ssl.SSLError, hostname: str | None, *, handshake: bool = False) -> str:
@@ -95,6 +147,5 @@ def describe_error(error: ssl.SSLError, hostname: str | None, *, handshake: bool
         if error.verify_code in _HOSTNAME_MISMATCH:
             return f"Certificate does not match the hostname {hostname}"
         return _VERIFY.get(error.verify_code, f"The certificate is not trusted: {error.verify_message}")
-    name = reason_of(error)
-    text = describe_alert(error) or _REASONS.get(name) or (name.replace("_", " ").lower() or str(error))
+    text = describe_alert(error) or fault_sentence(reason_of(error)) or str(error)
     return f"TLS handshake failed: {text}" if handshake else text

@@ -6,7 +6,10 @@ import random
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.timeout(700)
 def test_a_hostile_guest_neither_crashes_nor_hangs_the_emulator() -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
