@@ -26,18 +26,16 @@ from typing import TYPE_CHECKING
 
 import e2kemu.linux.calls  # noqa: F401 - fills the table of calls
 from e2kemu import trace
-from e2kemu.cpu import windows
-from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS
 from e2kemu.cpu.state import EMPTY_TAG, CpuState, Slot
-from e2kemu.cpu.windows import Trap
-from e2kemu.linux import contexts, hwstacks, lifecycle
+from e2kemu.linux import contexts, lifecycle, traps
+from e2kemu.linux.bell import Bell
 from e2kemu.linux.entries import ARGUMENTS, ENTRIES, FAST, FAST_CALLS, FAST_ENTRIES
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.itimer import IntervalTimers
 from e2kemu.linux.numbers import NAMES, NUMBERS
 from e2kemu.linux.options import ProcessOptions
 from e2kemu.linux.report import Symbols
-from e2kemu.linux.siginfo import FAULTS, SI_KERNEL, SIGILL, SIGPIPE, SIGSEGV, SigInfo
+from e2kemu.linux.siginfo import SIGILL, SIGPIPE, SigInfo
 from e2kemu.linux.signals import Signals
 from e2kemu.linux.strace import Tracer
 from e2kemu.linux.table import CALLS, Call, arguments_of
@@ -54,8 +52,6 @@ FIRST_SLICE = 5_000
 """Wide instructions of a first slice; later ones follow the speed that was measured."""
 
 FOREVER = 1 << 62
-HANDLER_DEPTH = 1000
-"""Frames above a handler that rt_sigreturn leaves at most."""
 
 PIPE_CALLS = frozenset(NUMBERS[name] for name in (
     "write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg", "sendfile", "sendfile64",
@@ -67,7 +63,7 @@ M64 = (1 << 64) - 1
 
 
 class Kernel:
-    """Belongs to the vCPU thread, but for ``post``, ``wake_up`` and ``request_exit``."""
+    """Belongs to the vCPU thread, but for ``post``, ``interrupt``, ``request_exit`` and ``host_signal``."""
 
     def __init__(self, cpu: Cpu, run_cpu: Callable[[int | None], str]) -> None:
         self.cpu, self._run_cpu = cpu, run_cpu
@@ -108,23 +104,14 @@ class Kernel:
         self.traps = 0
         self.system_calls = 0
         self.core.syscall_hook = self.system_call
-        self.core.trap_hook = self.trap
+        self.core.trap_hook = lambda trap: traps.happened(self, trap)
         self._asked = False
         self._posted: deque[Callable[[], None]] = deque()
-        self._make_wake_pipe()
+        self.bell = Bell()
+        """Ends a wait, from any thread."""
         self._budget = FIRST_SLICE
         self._turn = 0
         self._sleeps = 0
-
-    @property
-    def wake_descriptors(self) -> tuple[int, int]:
-        """The wake-up pipe."""
-        return self._wake_receive, self._wake_send
-
-    def _make_wake_pipe(self) -> None:
-        self._wake_receive, self._wake_send = os.pipe()
-        os.set_blocking(self._wake_receive, False)
-        os.set_blocking(self._wake_send, False)
 
     # -- from any thread
 
@@ -136,14 +123,7 @@ class Kernel:
     def interrupt(self) -> None:
         """Make the vCPU thread look around, whether it executes or waits."""
         self.core.exit_flag[0] = 1
-        self.wake_up()
-
-    def wake_up(self) -> None:
-        """End a wait."""
-        try:
-            os.write(self._wake_send, b"w")
-        except BlockingIOError:
-            pass                           # full: a wake-up is under way
+        self.bell.ring()
 
     def request_exit(self) -> None:
         """``run`` returns at the next boundary."""
@@ -226,7 +206,7 @@ class Kernel:
         if not sleeping and timeout == 0:
             return
         poll = select.poll()
-        wanted: dict[int, int] = {self._wake_receive: select.POLLIN}
+        wanted: dict[int, int] = {self.bell.receive: select.POLLIN}
         now = self.process.clock.monotonic()
         for task in sleeping:
             assert task.block is not None
@@ -243,12 +223,8 @@ class Kernel:
         if self._asked or self._posted:
             timeout = 0
         ready = dict(poll.poll(None if timeout is None else timeout * 1000 + (0.999 if timeout else 0)))
-        if self._wake_receive in ready:
-            try:
-                while os.read(self._wake_receive, 4096):
-                    pass
-            except BlockingIOError:
-                pass
+        if self.bell.receive in ready:
+            self.bell.quieten()
         now = self.process.clock.monotonic()
         for task in sleeping:
             block = task.block
@@ -408,45 +384,6 @@ class Kernel:
         self.call(task, pending)
         return task.block is None and not task.dead and task is self.current
 
-    # -- traps
-
-    def trap(self, trap: Trap) -> bool:
-        """The wide instruction at pc raised an exception (``Core.trap_hook``)."""
-        task = self.current
-        assert task is not None
-        for exc, stack in ((EXC_PROC_STACK_BOUNDS, hwstacks.PROCEDURE), (EXC_CHAIN_STACK_BOUNDS, hwstacks.CHAIN)):
-            if trap.exc == exc and hwstacks.is_full(self.state, stack):
-                if not hwstacks.grow(self.state, self.process.map, stack):
-                    self.traps += 1
-                    self.signals.overflow(task, trap)
-                return True
-        self.traps += 1
-        if self.signals.is_return(self.state.pc):
-            self.signals.sigreturn(task)
-            return True
-        if self.state.pc == contexts.RETURN:
-            self._context_ended(task)
-            return True
-        signo, code = FAULTS.get(trap.exc, (SIGSEGV, SI_KERNEL))
-        address = self.state.pc if trap.address is None else trap.address
-        if signo == SIGSEGV and trap.address is not None and self.process.map.find(address) is not None:
-            code = 2
-        self.signals.force(task, SigInfo(signo, code, "fault", (address, trap.exc)), trap.detail, trap.exc)
-        return True
-
-    def _context_ended(self, task: Task) -> None:
-        """The function of a context has returned: uc_link goes on, or the thread ends."""
-        try:
-            following = contexts.finish(self, task)
-            if following is None:
-                lifecycle.exit_task(self, task, 0)
-            else:
-                contexts.switch(self, task, following)
-        except LinuxError:
-            self.signals.force(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (0, 0)), "uc_link is no context")
-        except NoReturn:
-            self.interrupt_self()
-
     # -- the end of it
 
     def say(self, text: str) -> None:
@@ -508,25 +445,12 @@ class Kernel:
         self.is_child = True
         self.on_exit = lambda status: None
         self.before_exit.clear()
-        os.close(self._wake_receive)
-        os.close(self._wake_send)
-        self._make_wake_pipe()
+        self.bell.close()
+        self.bell = Bell()
         self._posted.clear()
         self._asked = False
         self.timers.clear()
         lifecycle.only_thread_left(self)
-
-    def leave_handler(self, task: Task) -> None:
-        """rt_sigreturn as a system call, from inside of a handler."""
-        for _ in range(HANDLER_DEPTH):
-            try:
-                self.state.pc = windows.leave(self.state, self.core.space)
-            except Trap:
-                break
-            if self.signals.is_return(self.state.pc):
-                self.signals.sigreturn(task)
-                return
-        self.signals.force(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (0, 0)), "sigreturn without a signal handler")
 
     def host_signal(self, signo: int) -> None:
         """The emulator has got a signal that is meant for the program (any thread)."""

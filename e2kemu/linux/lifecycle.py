@@ -279,7 +279,7 @@ def _foreign_descriptors(kernel: Kernel) -> list[int]:
     """What is open here and belongs to the machine: monitors, migrations, disks."""
     process = kernel.process
     borrower = kernel.borrower
-    own = {0, 1, 2, *kernel.wake_descriptors, *(() if borrower is None else (borrower.fd,)),
+    own = {0, 1, 2, *kernel.bell.descriptors, *(() if borrower is None else (borrower.fd,)),
            *process.files.host_descriptors(),
            *(area.shared.fd for area in process.map.each_shared() if area.shared is not None)}
     try:

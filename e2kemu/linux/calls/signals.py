@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from e2kemu.linux import traps
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.siginfo import LAST, SI_QUEUE, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
 from e2kemu.linux.signals import IGNORE, SS_DISABLE, SS_ONSTACK
@@ -175,7 +176,7 @@ def sigaltstack(task: Task, new: int, old: int) -> int:
 @syscall("rt_sigreturn|sigreturn")
 def rt_sigreturn(task: Task) -> int:
     """For a handler that does not return by itself."""
-    task.process.kernel.leave_handler(task)
+    traps.leave_handler(task.process.kernel, task)
     raise NoReturn
 
 
