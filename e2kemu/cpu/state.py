@@ -5,14 +5,15 @@
     E  u64      the same                 extensions (16 bits up to v4, 64 from v5)
     S  u64      256                      state registers, by their number
     X  u64      16                       the emulator's own: Slot
-    C  u64      4 * (CHAIN_RESIDENT+1)   chain entries still in registers: CR0.lo CR0.hi CR1.lo CR1.hi
+    C  u64      4 * 35                   chain entries still in registers: CR0.lo CR0.hi CR1.lo CR1.hi
     T  u8       as R                     tags, a nibble each: 2 bits of the high word, 2 of the low
     P  u8       32                       predicates: bit 0 the value, bit 1 diagnostic
     A  u64      aau.ITEMS                registers of the array access unit: aau.Slot
 
 The window file is *linear* and longer than the hardware's circular 224 doubles: %rN is R[X[BASE] + N].
-No more than 224 doubles are ever live in it (R[X[BOTTOM]] .. end of the window); older ones are on the
-procedure stack in guest memory, as on hardware. ``windows`` moves both marks and nobody else.
+No more than 224 doubles are live in it (R[X[BOTTOM]] .. end of the window; a handler that cannot spill may
+have some more: ``SPARE_DOUBLES``); older ones are on the procedure stack in guest memory, as on hardware.
+``windows`` moves both marks and nobody else.
 
 Memoryviews (R, T, ...) are what executing code uses; their items are plain ints. The state belongs
 to the thread of its CPU; others look at it only while that CPU stands still.
@@ -27,7 +28,15 @@ from numpy.typing import NDArray
 
 from e2kemu.cpu.isa import aau, registers
 from e2kemu.cpu.isa.models import CpuModel
-from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, GLOBALS, PREDICATES, STATE_REGISTERS, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import (
+    BY_NAME,
+    CHAIN_RESIDENT,
+    GLOBALS,
+    PREDICATES,
+    SPARE_CHAIN,
+    STATE_REGISTERS,
+    WINDOW_DOUBLES,
+)
 from e2kemu.errors import OptionError
 
 WINDOW_FILE = 2048
@@ -78,8 +87,9 @@ class CpuState:
     def __init__(self, model: CpuModel) -> None:
         self.model = model
         count = WINDOW_START + WINDOW_FILE
-        parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8), ("C", 4 * (CHAIN_RESIDENT + 1), 8),
-                 ("T", count, 1), ("P", PREDICATES, 1), ("A", aau.ITEMS, 8))
+        parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8),
+                 ("C", 4 * (CHAIN_RESIDENT + SPARE_CHAIN), 8), ("T", count, 1), ("P", PREDICATES, 1),
+                 ("A", aau.ITEMS, 8))
         self.buffer: NDArray[np.uint8] = np.zeros(sum(n * size for _, n, size in parts), dtype=np.uint8)
         self.offsets: dict[str, int] = {}
         whole, at, views = memoryview(self.buffer.data), 0, {}

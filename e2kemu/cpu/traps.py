@@ -23,7 +23,7 @@ from e2kemu.cpu.config import Config
 from e2kemu.cpu.direct import Collector, complete
 from e2kemu.cpu.insn import AluInsn, Kind, Wide
 from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_SGE, PSR_UIE, PSR_UNMIE
-from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, SPARE_CHAIN, WINDOW_DOUBLES
 from e2kemu.cpu.isa.traps import BY_BIT, EXC_DATA_PAGE
 from e2kemu.cpu.mmu.faults import PageFault
 from e2kemu.cpu.rights import READ, WRITE
@@ -70,13 +70,17 @@ def enter(core: Core, pc: int, trap: Trap) -> None:
     locks.lose(state)
     prepared = [s[CTPR1 + i] for i in range(3)]
     if state.X[Slot.CHAIN] >= CHAIN_RESIDENT:
-        # the handler of an overflow has a frame, too
+        # the handler of an overflow has a frame, too, and so has that of a page fault of the stack
         s[PSR] = psr & ~PSR_SGE
         try:
             windows.spill_chain(state, core.stacks, CHAIN_RESIDENT // 2)
+        except Trap:
+            if state.X[Slot.CHAIN] >= CHAIN_RESIDENT + SPARE_CHAIN:
+                raise
         finally:
             s[PSR] = psr
-    windows.enter(state, core.stacks, (state.window_size + 1) // 2, pc, new_size=0)
+    windows.enter(state, core.stacks, (state.window_size + 1) // 2, pc, new_size=0,
+                  resident=CHAIN_RESIDENT + SPARE_CHAIN)
     s[PSR] = psr & ~(CALL_CLEARS | PSR_SGE) | PSR_PM
     if state.X[Slot.STEPPING]:
         # the wide instruction has not been done: ``done`` goes on with the step

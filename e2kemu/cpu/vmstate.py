@@ -35,6 +35,8 @@ from e2kemu.cpu.isa.registers import (
     CHAIN_RESIDENT,
     GLOBALS,
     PREDICATES,
+    SPARE_CHAIN,
+    SPARE_DOUBLES,
     STATE_REGISTERS,
     WINDOW_DOUBLES,
 )
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from e2kemu.cpu.exec import Cpu
 
 AWAKE = (1 << 64) - 1
+_LIVE = WINDOW_DOUBLES + SPARE_DOUBLES
+"""Registers that can be live."""
 CORE_MODE = BY_NAME["core_mode"].number
 MAX_MMU_REGISTERS = 1 << 12
 
@@ -133,9 +137,9 @@ class CpuImage:
         """Give the CPU the state. Raises ValueError when it is none that a CPU can be in."""
         state = self.cpu.state
         size = (getattr(self, _attribute("wd")) >> 16 & 0x7FF) >> 3
-        if self.below % 2 or self.live != self.below + size or self.live > WINDOW_DOUBLES:
+        if self.below % 2 or self.live != self.below + size or self.live > _LIVE:
             raise ValueError(f"{self.live} live registers, {self.below} below a window of {size}")
-        if self.chain_entries > CHAIN_RESIDENT or self.chain_words != 4 * self.chain_entries:
+        if self.chain_entries > CHAIN_RESIDENT + SPARE_CHAIN or self.chain_words != 4 * self.chain_entries:
             raise ValueError(f"{self.chain_entries} chain entries")
         if max(self.tags + self.global_tags, default=0) > 15 or max(self.preds) > 3:
             raise ValueError("a tag of a register is out of range")
@@ -182,16 +186,16 @@ VMSTATE = VMState(
         u64("idle_until"),
         u32("below"),
         u32("live"),
-        varray(u64("values"), "live", WINDOW_DOUBLES),
-        varray(u64("extensions"), "live", WINDOW_DOUBLES),
-        vbuffer("tags", "live", WINDOW_DOUBLES),
+        varray(u64("values"), "live", _LIVE),
+        varray(u64("extensions"), "live", _LIVE),
+        vbuffer("tags", "live", _LIVE),
         array(u64("globals"), GLOBALS),
         array(u64("global_extensions"), GLOBALS),
         buffer("global_tags", GLOBALS),
         buffer("preds", PREDICATES),
         u32("chain_entries"),
         u32("chain_words"),
-        varray(u64("chain"), "chain_words", 4 * CHAIN_RESIDENT),
+        varray(u64("chain"), "chain_words", 4 * (CHAIN_RESIDENT + SPARE_CHAIN)),
         *(u64(register.name).of(_attribute(register.name)) for register in _MIGRATED),
     ],
     pre_save="pre_save",

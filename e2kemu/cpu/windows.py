@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import BY_NAME, CHAIN_RESIDENT, SPARE_DOUBLES, WINDOW_DOUBLES
 from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS, EXC_WINDOW_BOUNDS
 from e2kemu.cpu.state import (
     BR,
@@ -59,8 +59,9 @@ TAGGED = 0xE2C_7A65_D1A6
 """Bits 63:20 of the extension's double word of a spilled register that has a tag."""
 
 _BASE, _BOTTOM, _CHAIN = int(Slot.BASE), int(Slot.BOTTOM), int(Slot.CHAIN)
-PSR_SGE, PSR_LW = 1 << 2, 1 << 3
-"""PSR: the bounds of the hardware's stacks are guarded; the return from this frame traps (not that from a callee)."""
+PSR_PM, PSR_SGE, PSR_LW = 1, 1 << 2, 1 << 3
+"""PSR: privileged; the bounds of the hardware's stacks are guarded; the return from this frame (not from a callee)
+traps."""
 
 _FOUR_DIGITS = bytes(48 + (i & 3) for i in range(256))
 _UNPACKED = [bytes((v & 3, v >> 2 & 3, v >> 4 & 3, v >> 6)) for v in range(256)]
@@ -103,10 +104,15 @@ def unpack_predicates(state: CpuState, packed: int) -> None:
 # --- the window file ------------------------------------------------------------------------------------
 
 def make_room(state: CpuState, memory: Memory, size: int) -> None:
-    """Spill until a window of ``size`` doubles fits the hardware's file. Raises Trap when PSP is full."""
+    """Spill until a window of ``size`` doubles fits the hardware's file. Raises Trap as ``spill``; a trap handler has
+    some room nevertheless."""
     excess = state.X[_BASE] + size - state.X[_BOTTOM] - WINDOW_DOUBLES
     if excess > 0:
-        spill(state, memory, excess + 1 & ~1)
+        try:
+            spill(state, memory, excess + 1 & ~1)
+        except Trap:
+            if excess > SPARE_DOUBLES or state.S[PSR] & (PSR_PM | PSR_SGE) != PSR_PM:
+                raise
 
 
 def spill(state: CpuState, memory: Memory, doubles: int) -> None:
@@ -220,10 +226,11 @@ def keep_chain(state: CpuState, entries: int) -> bool:
     return True
 
 
-def push_chain(state: CpuState, memory: Memory) -> None:
-    """CR0 and CR1 go to the chain, its oldest entries to memory if need be. Raises Trap."""
+def push_chain(state: CpuState, memory: Memory, resident: int = CHAIN_RESIDENT) -> None:
+    """CR0 and CR1 go to the chain, its oldest entries to memory if more than ``resident`` would stay in registers.
+    Raises Trap."""
     count = state.X[_CHAIN]
-    if count >= CHAIN_RESIDENT:
+    if count >= resident:
         spill_chain(state, memory, 16)
         count = state.X[_CHAIN]
     at, s, c = 4 * count, state.S, state.C
@@ -247,10 +254,12 @@ def need_chain(state: CpuState, memory: Memory) -> None:
 
 # --- call and return ------------------------------------------------------------------------------------
 
-def enter(state: CpuState, memory: Memory, wbs: int, return_ip: int, *, new_size: int | None = None) -> None:
+def enter(state: CpuState, memory: Memory, wbs: int, return_ip: int, *, new_size: int | None = None,
+          resident: int = CHAIN_RESIDENT) -> None:
     """Push a frame: the callee's %r0 is the caller's %r(2*wbs).
 
-    ``new_size`` (doubles) is that of the callee's window when it is not what the caller leaves (traps).
+    ``new_size`` (doubles) is that of the callee's window when it is not what the caller leaves (traps); ``resident``
+    chain entries may be in registers afterwards.
     Raises Trap (window bounds, stack bounds) before anything changed.
     """
     s, x = state.S, state.X
@@ -261,7 +270,7 @@ def enter(state: CpuState, memory: Memory, wbs: int, return_ip: int, *, new_size
         raise Trap(EXC_WINDOW_BOUNDS, f"wbs {wbs} is beyond the window")
     if new_size is not None:
         left = new_size
-    push_chain(state, memory)
+    push_chain(state, memory, resident)
     psr = s[PSR]
     s[PSR] = psr & ~PSR_LW
     usd_size = s[USD_HI] >> 32

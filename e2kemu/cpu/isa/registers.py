@@ -24,6 +24,10 @@ PREDICATES = 32
 CHAIN_RESIDENT = 31
 """Chain entries of 32 bytes that fit the 11-bit byte count of PCSHTP."""
 
+SPARE_DOUBLES, SPARE_CHAIN = 64, 4
+"""Room beyond both for trap handlers, while the stacks of who was interrupted cannot take anything: the first window of
+a handler and its nested traps fit, so that it can give them memory, or go on with stacks of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegisterFile:

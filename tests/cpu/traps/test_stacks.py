@@ -43,7 +43,7 @@ def limits(board: Board) -> None:
 
 @pytest.mark.parametrize(("grown", "other", "name"), [(PROC, CHAIN, "proc"), (CHAIN, PROC, "chain")])
 def test_a_handler_enlarges_a_stack_and_the_call_goes_on(grown: str, other: str, name: str) -> None:
-    """120 calls put 120 * 8 quads on the procedure stack, less what stays in registers, and 120 entries on the chain."""
+    """120 calls put 120 * 8 quads on the procedure stack, less what stays in registers, 120 entries on the chain."""
     def setup(board: Board) -> None:
         limits(board)
         board.state[f"{other}.hi"] = 0x80000 << 32
