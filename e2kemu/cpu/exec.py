@@ -19,11 +19,13 @@ from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.core import DIBCR, Core, NoTrapTable
+from e2kemu.cpu.guest_memory import BREAK_HIT
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.interrupts import PSR_LW, Halt, Waiting
 from e2kemu.cpu.isa.models import CpuModel
 from e2kemu.cpu.isa.registers import BY_NAME
-from e2kemu.cpu.isa.traps import BY_BIT, EXC_INSTR_DEBUG, EXC_LAST_WISH
+from e2kemu.cpu.isa.traps import BY_BIT, EXC_DATA_DEBUG, EXC_INSTR_DEBUG, EXC_LAST_WISH
+from e2kemu.cpu.mmu import debug
 from e2kemu.cpu.native.interp.interpreter import Interpreter
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
@@ -236,7 +238,10 @@ class Cpu:
                 if not self.interrupts.pending:
                     self.halted = Halt.WAITS
             if core.watch_hit is not None:
-                return "watchpoint"
+                if any(core.break_hits) and not self._data_breakpoints():
+                    return "fatal"
+                if core.watch_hit != BREAK_HIT:
+                    return "watchpoint"
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
                 return "breakpoint"
 
@@ -409,11 +414,19 @@ class Cpu:
                 found |= control >> 2 * number + 1 & 1
         return bool(found)
 
+    def _data_breakpoints(self) -> bool:
+        """Accesses have met data breakpoints that the guest has set. False: fatal."""
+        program, speculative = self.core.break_hits
+        self.core.break_hits = [0, 0]
+        return not debug.met(self.mmu, program, speculative) or self.trap(Trap(EXC_DATA_DEBUG))
+
     # -- traps ---------------------------------------------------------------------------------------
 
     def trap(self, trap: Trap) -> bool:
         """Enter the trap handler for the wide instruction at ``pc``; False when there is none."""
         state = self.state
+        # a wide instruction that traps has accessed nothing
+        self.core.break_hits = [0, 0]
         pc = state.X[_PC]
         trap, records = self._whole(pc, trap)
         locks.lose(state)

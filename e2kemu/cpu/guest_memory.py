@@ -30,7 +30,7 @@ import numpy as np
 from e2kemu.cpu import atomic, locks
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.isa.traps import EXC_DATA_PAGE, EXC_ILLEGAL_INSTR_ADDR, EXC_INSTR_PAGE_MISS, EXC_INSTR_PAGE_PROT
-from e2kemu.cpu.mmu import Mmu, PageFault
+from e2kemu.cpu.mmu import Mmu, PageFault, debug
 from e2kemu.cpu.rights import EXECUTE, READ, WRITE
 from e2kemu.cpu.state import PSR, CpuState
 from e2kemu.cpu.windows import Trap
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 PAGE = 12
 PAGE_MASK = (1 << PAGE) - 1
+
+BREAK_HIT = (0, 0, 0)
+"""``watch_hit`` where only a data breakpoint of the guest was met."""
 
 LONGEST_WIDE = 64
 """Bytes of the longest wide instruction."""
@@ -98,10 +101,15 @@ class GuestMemory:
         """Physical (address, size) of code that other CPUs have changed: to be dropped at the next boundary."""
         self.rights: PageRights | None = None
         """Rights of pages; None: everything may be done everywhere. Set by ``protect``."""
+        self._asked: list[tuple[int, int, int]] = []
+        self._breaks: list[tuple[int, int, int] | None] = []
         self.watches: list[tuple[int, int, int]] = []
-        """(address, size, READ and WRITE) of the watchpoints."""
+        """(address, size, READ and WRITE) of the watchpoints, and of the guest's own data breakpoints."""
         self.watch_hit: tuple[int, int, int] | None = None
-        """(address, size, READ or WRITE) of the access that met a watchpoint last."""
+        """(address, size, READ or WRITE) of the access that met a watchpoint last; ``BREAK_HIT``: only the guest's."""
+        self.break_hits = [0, 0]
+        """Data breakpoints of the guest that were met, a bit each: by accesses, by speculative ones."""
+        self.mmu.on_debug = self._breaks_changed
         self._translations: dict[int, tuple[int, int]] = {}
         """Virtual page << 1 | privileged -> (physical address of the page, what may be done without asking the MMU)."""
         self.paging = False
@@ -116,13 +124,23 @@ class GuestMemory:
 
     def watch(self, address: int, size: int, access: int) -> None:
         """Record accesses (READ, WRITE or both) to these bytes in ``watch_hit``, from the next ``run`` on."""
-        self.watches.append((address, size, access))
+        self._asked.append((address, size, access))
+        self._breaks_changed()
         self.generation = -1
 
     def unwatch(self, address: int, size: int, access: int) -> None:
         """Remove a watchpoint. Raises ValueError when there is none such."""
-        self.watches.remove((address, size, access))
+        self._asked.remove((address, size, access))
+        self._breaks_changed()
         self.generation = -1
+
+    def _breaks_changed(self) -> None:
+        """The guest has set data breakpoints, or there are other watchpoints."""
+        self._breaks = debug.breakpoints(self.mmu)
+        watches = [*self._asked, *filter(None, self._breaks)]
+        if watches != self.watches:
+            self.watches = watches
+            self.generation = -1
 
     @property
     def stale(self) -> bool:
@@ -267,11 +285,17 @@ class GuestMemory:
                 if access == WRITE and page not in self.code_pages:
                     self.code_map[page] = 0
 
-    def _look_out(self, address: int, size: int, access: int) -> None:
+    def _look_out(self, address: int, size: int, access: int, speculative: bool = False) -> None:
         """Note an access that meets a watchpoint."""
-        for start, count, kinds in self.watches:
+        if not self.watches:
+            return
+        for start, count, kinds in self._asked:
             if access & kinds and address < start + count and start < address + size:
                 self.watch_hit = address, size, access
+        for number, point in enumerate(self._breaks):
+            if point is not None and access & point[2] and address < point[0] + point[1] and point[0] < address + size:
+                self.break_hits[speculative] |= 1 << number
+                self.watch_hit = self.watch_hit or BREAK_HIT
 
     def protection_changed(self, first: int, last: int) -> None:
         """The rights of pages ``first`` up to and with ``last`` have changed, or they hold something else now."""
@@ -358,7 +382,7 @@ class GuestMemory:
             flat = self.space.find(physical)
             if flat is None or flat.block is None or physical + count > flat.end:
                 return -1
-        self._look_out(address, size, READ)
+        self._look_out(address, size, READ, True)
         if len(parts) == 1:
             return self.space.read(parts[0][0], size)
         return int.from_bytes(b"".join([self.space.read_bytes(*part) for part in parts]), "little")

@@ -90,6 +90,7 @@ EXC_ADDR_NOT_ALIGNED = BY_NAME["exc_addr_not_aligned"].bit
 EXC_INSTR_PAGE_MISS = BY_NAME["exc_instr_page_miss"].bit
 EXC_INSTR_PAGE_PROT = BY_NAME["exc_instr_page_prot"].bit
 EXC_SOFTWARE_TRAP = BY_NAME["exc_software_trap"].bit
+EXC_DATA_DEBUG = BY_NAME["exc_data_debug"].bit
 EXC_DATA_PAGE = BY_NAME["exc_data_page"].bit
 EXC_INSTR_DEBUG = BY_NAME["exc_instr_debug"].bit
 EXC_LAST_WISH = BY_NAME["exc_last_wish"].bit

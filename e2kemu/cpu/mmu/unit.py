@@ -18,7 +18,7 @@ from e2kemu import trace
 from e2kemu.cpu import atomic
 from e2kemu.cpu.isa import mmuregs
 from e2kemu.cpu.isa.models import CpuModel
-from e2kemu.cpu.mmu import formats, probe
+from e2kemu.cpu.mmu import debug, formats, probe
 from e2kemu.cpu.mmu.cellar import Cellar
 from e2kemu.cpu.mmu.faults import (
     ILLEGAL_PAGE,
@@ -115,6 +115,8 @@ class Mmu:
         self.model, self.space = model, space
         self.on_change: Callable[[int, int], None] = lambda first, last: None
         """Called with the (first, last) virtual page whose translation may be another one from now on."""
+        self.on_debug: Callable[[], None] = lambda: None
+        """Called when data breakpoints (``debug``) may be other ones."""
         self.rows = mmuregs.rows(model.version)
         self.values: dict[tuple[int, int], int] = {}
         """Contents of the registers by (specifier, address), as ``isa.mmuregs.rows`` names them."""
@@ -133,6 +135,7 @@ class Mmu:
         """As after power-on."""
         self._reset()
         self.on_change(0, LAST_PAGE)
+        self.on_debug()
 
     # -- migration -----------------------------------------------------------------------------------
 
@@ -155,6 +158,7 @@ class Mmu:
         self.core_mode = core_mode
         self._derive()
         self.on_change(0, LAST_PAGE)
+        self.on_debug()
 
     def _derive(self) -> None:
         """What the walk uses, from the registers."""
@@ -209,6 +213,8 @@ class Mmu:
         if mas == MMU_MAS and address >> 4 in _TRANSLATING:
             self._derive()
             self._changed(row.name, value)
+        elif mas == debug.MAS and address in debug.REGISTERS:
+            self.on_debug()
 
     def _changed(self, name: str, value: int) -> None:
         # a context is new or was flushed before software uses it again, so a change of it is a flush, too
