@@ -117,6 +117,20 @@ def test_a_wide_instruction_across_two_pages_runs_and_follows_changes_of_the_sec
     assert guest.state["r0"] == 0x55667788
 
 
+def test_all_of_memory_may_change_at_once_under_code_that_reaches_into_a_second_page() -> None:
+    text = "start:\n{ addd %dr0, _f64 0x1122334455667788, %dr0 }\n{ ibranch start }"
+    start = CODE + 0x1000 - 8
+    guest = interpreted()
+    guest.state["wd"] = 8 << 19
+    guest.load(text, start)
+    for count in (1, 1, 2, 1):
+        guest.state.pc = start
+        guest.state["r0"] = 0
+        guest.cpu.run(count)
+        assert guest.state["r0"] == 0x1122334455667788
+        guest.cpu.invalidate(0, 64 << 20)
+
+
 def test_code_at_the_end_of_memory_goes_as_far_as_it_can() -> None:
     end = 64 << 20
     guest = interpreted()

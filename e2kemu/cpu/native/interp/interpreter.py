@@ -193,7 +193,8 @@ class Interpreter:
         frames = [frame for frame in range(first, last + 1) if frame in self.by_frame] \
             if last - first < len(self.by_frame) else [frame for frame in self.by_frame if first <= frame <= last]
         for frame in frames:
-            for place in self.by_frame.pop(frame):
+            # A page before it may have taken with it all that used this one.
+            for place in self.by_frame.pop(frame, ()):
                 del self.pages[place]
                 for other in (place.frame, place.following):
                     users = self.by_frame.get(other)
