@@ -222,6 +222,12 @@ class Mmu:
 
     # -- the walk ------------------------------------------------------------------------------------
 
+    def _fault(self, virtual: int, access: int, fault_type: int, level: int) -> PageFault:
+        fault = PageFault(virtual, access, fault_type, level)
+        if trace.mask & Log.MMU:
+            trace.log(f"MMU: {fault}")
+        return fault
+
     def locate(self, virtual: int, access: int) -> tuple[int, int, int, int]:
         """(entry, its physical address, log2 of the page's size, level as ``PageFault`` counts) of the entry that maps
         an address, whatever it forbids. Raises PageFault when there is none; ``access`` is for that."""
@@ -236,12 +242,12 @@ class Mmu:
             place = table + (va >> shift - 3 & 0xFF8)
             entry = words[place - start >> 3] if start <= place < end else self.entry(place)
             if entry & needed != needed:
-                raise PageFault(virtual, access, PAGE_MISS if entry & f.valid else ILLEGAL_PAGE, (shift - PAGE) // 9)
+                raise self._fault(virtual, access, PAGE_MISS if entry & f.valid else ILLEGAL_PAGE, (shift - PAGE) // 9)
             if shift == PAGE or entry & huge:
                 break
             table = entry & frame
         if not level.page_shift:
-            raise PageFault(virtual, access, INTL_RES, (shift - PAGE) // 9)
+            raise self._fault(virtual, access, INTL_RES, (shift - PAGE) // 9)
         return entry, place, level.page_shift, (shift - PAGE) // 9
 
     def physical(self, located: tuple[int, int, int, int], virtual: int) -> int:
@@ -267,7 +273,7 @@ class Mmu:
             if access == WRITE and not entry & f.write:
                 fault |= NWRITE_PAGE
         if fault:
-            raise PageFault(virtual, access, fault, level)
+            raise self._fault(virtual, access, fault, level)
         if mark:
             marked = entry | f.accessed | (f.dirty if access == WRITE else 0)
             if marked != entry:

@@ -52,6 +52,9 @@ class Tables:
     space: AddressSpace = field(default_factory=AddressSpace)
     ram: RAMBlock = field(default_factory=lambda: RAMBlock("ram", RAM))
     mmu: Mmu = None  # type: ignore[assignment]
+    boundary: int = 1 << 48
+    high_root: int = 0
+    """Addresses from ``boundary`` on have this root (%os_vab, %os_pptb)."""
 
     def __post_init__(self) -> None:
         if self.mmu is not None:
@@ -62,6 +65,10 @@ class Tables:
         self.mmu.write_register(4, self.root)
         self.mmu.write_register(0, 1)
 
+    def root_of(self, virtual: int) -> int:
+        """The table that the walk begins with."""
+        return self.high_root if virtual >= self.boundary else self.root
+
     def read(self, place: int) -> int:
         return int.from_bytes(self.ram.read(place, 8), "little")
 
@@ -71,7 +78,7 @@ class Tables:
     def place(self, virtual: int, level: int, directory: tuple[str, ...] = ("P", "VALID", "PV"),
               root: int | None = None) -> int:
         """Where the entry of ``virtual`` at ``level`` is; tables above it are made as they are missing."""
-        table = self.root if root is None else root
+        table = self.root_of(virtual) if root is None else root
         for step in range(3, level, -1):
             at = table + 8 * (virtual >> 12 + 9 * step & 511)
             if not self.read(at):
@@ -89,7 +96,7 @@ class Tables:
     def expected(self, virtual: int, access: int, privileged: bool) -> tuple[set[str], int, int, int]:
         """(faults, level, physical address of the 4 KiB page, size of the page): as the documents say."""
         places = NEW if self.new else OLD
-        table, level = self.root, 3
+        table, level = self.root_of(virtual), 3
         while True:
             entry = self.read(table + 8 * (virtual >> 12 + 9 * level & 511))
 

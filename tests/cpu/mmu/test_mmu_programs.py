@@ -21,7 +21,7 @@ BASE = 0x7654_0000_0000
 PAGES = [BASE + number * 0x1000 for number in range(6)] + [BASE + 0x4000_0000, BASE + 0x4000_1000]
 FRAMES = [0x100_0000 + number * 0x1000 for number in range(5)]
 LARGE, LARGE_FRAME = BASE + 0x8000_0000, 0x140_0000
-ROOT, LENGTH, FIRST = 0x200_0000, 40, 24
+ROOT, HIGH_ROOT, LENGTH, FIRST = 0x200_0000, 0x200_1000, 40, 24
 CODE_BYTES = 0x4000
 ROUNDS = {"oracle": 4, "reference": 3, "interp": 4, "jit": 1}
 """Programs: host code is made anew for each."""
@@ -104,15 +104,21 @@ def entry(rng: random.Random, tables: Tables) -> int:
     return rng.choice(FRAMES) | bits(tables.new, *names)
 
 
-def prepare(seed: int, version: int, new: bool, tier: str) -> tuple[Guest, Model]:
-    """A guest with its tables; code and stacks are mapped for everybody, and tables where they are."""
+def prepare(seed: int, version: int, new: bool, separate: bool, tier: str) -> tuple[Guest, Model]:
+    """A guest with its tables; code and stacks are mapped for all. ``separate``: what else is has a root of its own."""
     rng = random.Random(seed)
     guest = Guest(model=MODEL[version], accel=tier if tier in ("interp", "jit") else "jit")
     for frame in FRAMES:
         guest.space.write_bytes(frame, rng.randbytes(0x1000))
     guest.space.write_bytes(LARGE_FRAME, rng.randbytes(0x4000))
-    guest.cpu.core.write_sreg(4, 1 << 5 if new else 0)
-    tables = Model(version, new, ROOT, ROOT + 0x1000, guest.space, guest.ram, guest.cpu.mmu)
+    mmu = guest.cpu.mmu
+    if version >= 3:
+        guest.cpu.core.write_sreg(4, (1 << 5 if new else 0) | (1 << 2 if separate else 0))
+    tables = Model(version, new, ROOT, HIGH_ROOT + 0x1000, guest.space, guest.ram, mmu)
+    if separate:
+        tables.boundary, tables.high_root = 0x1000_0000_0000, HIGH_ROOT
+        mmu.write_register(0x35, tables.high_root)
+        mmu.write_register(0x4C, tables.boundary)
     for page in PAGES:
         tables.put(tables.place(page, 0), entry(rng, tables))
     tables.map(LARGE, LARGE_FRAME, "W", *(["PV"] if rng.random() < 0.3 else []), level=1)
@@ -230,14 +236,14 @@ class Machine:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize(("version", "new"), KINDS)
-def test_random_programs_under_random_tables(version: int, new: bool, tier: str) -> None:
+@pytest.mark.parametrize(("version", "new", "separate"), [*((*kind, False) for kind in KINDS), (6, True, True)])
+def test_random_programs_under_random_tables(version: int, new: bool, separate: bool, tier: str) -> None:
     start, rounds, faults, done = chosen_seed(), ROUNDS[tier], 0, 0
     for seed in range(start, start + rounds):
-        model = prepare(seed, version, new, "reference")[1]
+        model = prepare(seed, version, new, separate, "reference")[1]
         steps = program(seed, model)
         outcome = model.run(steps)
-        guest, tables = prepare(seed, version, new, tier)
+        guest, tables = prepare(seed, version, new, separate, tier)
         machine = Machine(guest, tier, steps)
         machine.run()
         assert machine.faults == outcome.faults, seed

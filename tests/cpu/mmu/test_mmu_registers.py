@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from e2kemu import trace
 from e2kemu.cpu import atomic
 from e2kemu.cpu.isa import mmuregs
 from e2kemu.cpu.isa.models import MODELS
@@ -216,3 +217,21 @@ def test_marks_of_threads_that_change_the_same_entry_are_not_lost() -> None:
     other.join()
     assert walks
     assert tables.read(at) >> 48 == rounds
+
+
+def test_the_log_item_mmu_tells_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = Tables(4)
+    trace.set_items("mmu")
+    try:
+        tables.mmu.write_register(1, 7)
+        tables.mmu.flush_page(0x5678)
+        tables.mmu.flush_all()
+        tables.mmu.write_register(5, 0x4000)
+        tables.mmu.cellar.record(0x1000, 2, 3)
+        with pytest.raises(PageFault):
+            tables.mmu.walk(0x1234, WRITE, True)
+    finally:
+        trace.set_items("none")
+    assert capsys.readouterr().err.splitlines() == [
+        "MMU: %cont = 0x7", "MMU: flush of page 0x5678", "MMU: flush of the TLB", "MMU: %trap_point = 0x4000",
+        "MMU: %trap_count = 0x3", "MMU: trap cellar: 0x1000 0x2 0x3", "MMU: store to 0x1234: illegal_page, level 3"]
