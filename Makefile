@@ -26,9 +26,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The boot ROM from its source, with our own assembler (a test checks that the image is current).
+# The boot ROM and the kernel from their sources, with our own assembler (tests check that the images are current).
 firmware: $(STAMP)
 	$(BIN)/e2kemu-as -cpu v3 --raw firmware/boot.s --base 0x100000000 -o e2kemu/firmware_images/boot.bin
+	$(BIN)/e2kemu-as -cpu v4 --base 0x01000000 firmware/kernel/kernel.s -o e2kemu/firmware_images/kernel-v4.elf
 
 # For the night: a million sources, a million pieces of code, a hundred thousand wide instructions in every tier.
 fuzz: $(STAMP)

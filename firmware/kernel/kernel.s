@@ -20,10 +20,14 @@ _start:
     }
         addd %g16, MAX_CPUS * CPU_AREA, %r1
         addd %g16, 0, %r2
-_clear_areas:
+clear_area:                                 // the records of all CPUs
+        addd %r2, 0x1000, %r3
+clear_record:
         std %r0, [ %r2 + 0 ]
         addd %r2, 8, %r2
-        BLO %r2, %r1, _clear_areas
+        BLO %r2, %r3, clear_record
+        addd %r2, CPU_AREA - 0x1000, %r2
+        BLO %r2, %r1, clear_area
         addd 0, 0x1800000000000000 | (CPU_AREAS + C_HARD_PSP), %r8
         addd 0, KERNEL_PSP_SIZE << 32, %r9
         rwd %r8, %psp.lo
