@@ -179,6 +179,7 @@ def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> Machine
         accel=_single(given, "accel", "-accel", "accel") or ACCELERATORS[0],
         bios=given.text("bios"),
         kernel=given.text("kernel"),
+        initrd=given.text("initrd"),
         append=given.text("append") or "",
         name=_single(given, "name", "-name", "guest") or "",
         uuid=_uuid(given),
@@ -452,7 +453,7 @@ class _Emulator:
         try:
             return build(config, self._loop)
         except ImageError as error:
-            for option, path in (("-kernel", config.kernel), ("-bios", config.bios)):
+            for option, path in (("-kernel", config.kernel), ("-initrd", config.initrd), ("-bios", config.bios)):
                 if path and path in str(error):
                     raise OptionError(f"{option} {path}: {error}") from error
             raise

@@ -95,7 +95,8 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     )),
     ("Boot options", (
         _row("bios", "file", "set the boot ROM image [default: the bundled firmware]"),
-        _row("kernel", "file", "use 'file' as kernel image (ELF)"),
+        _row("kernel", "file", "use 'file' as kernel image (ELF, or with a boot block)"),
+        _row("initrd", "file", "use 'file' as initial ram disk"),
         _row("append", "cmdline", "use 'cmdline' as kernel (or firmware) command line"),
     )),
     ("Linux program options (-M linux-user)", (
@@ -141,7 +142,6 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
 REFUSED = {
     name: (takes_argument, reason)
     for takes_argument, reason, names in (
-        (True, "the boot information block of this machine has no ramdisk yet", "initrd"),
         (True, "no machine type has a device that could be added", "fw_cfg usbdevice"),
         (True, "disk images are given with -drive", "blockdev"),
         (True, "no machine type has such a drive; use -drive if=virtio", "hda hdb hdc hdd cdrom fda fdb mtdblock"),

@@ -8,6 +8,65 @@ _start:
         setwd wsz=32, nfx=1
         setbn rsz=7, rbs=24, rcur=0
     }
+    // %r2 boot information block. Where there are several CPUs: is this the one that boots?
+        addd,0 0, BOOTINFO_AT, %r2
+    {
+        nop 4
+        ldd,0 [ %r2 + 0 ], %r2
+    }
+    {
+        nop 2
+        cmpedb,0 %r2, 0, %pred0
+    }
+        addd,0 0, BOOTINFO, %r2 ? %pred0
+    {
+        nop 4
+        ldb,0 [ %r2 + BI_CPUS ], %r3
+    }
+    {
+        nop 2
+        cmpbesb,0 %r3, 1, %pred0
+    }
+        ibranch boot_cpu ? %pred0
+        rrd %idr, %r4
+        ands,0 %r4, 0xff, %r4
+    {
+        nop 2
+        cmpbsb,0 %r4, FIRST_EPIC, %pred0
+        addd,1 0, LOCAL_PIC, %r5
+        addd,2 0, LOCAL_PIC + 0x10, %r6
+    }
+        addd,0 0, LOCAL_PIC + 0x10, %r5 ? %pred0
+        addd,0 0, LOCAL_PIC + 0x20, %r6 ? %pred0
+    {
+        nop 4
+        ldw,0 [ %r5 + 0 ], %r7
+        ldw,2 [ %r6 + 0 ], %r8
+    }
+    {
+        nop 2
+        cmpandesb,0 %r7, BOOTS, %pred1
+        shrs,1 %r8, 24, %r8 ? %pred0
+    }
+        ibranch boot_cpu ? ~%pred1
+        ands,0 %r8, 0xff, %r8
+        sxt,0 6, %r8, %r8
+        shld,0 %r8, 16, %r8
+        addd,0 0, 0x1800000000000000 | OTHERS, %r9
+        addd,0 %r8, %r9, %r9
+        rwd %r9, %psp.lo
+        rwd OTHERS_STACK << 32, %psp.hi
+        addd,0 %r9, OTHERS_STACK, %r9
+        rwd %r9, %pcsp.lo
+        rwd OTHERS_STACK << 32, %pcsp.hi
+        addd,0 %r9, 3 * OTHERS_STACK, %r9
+        addd,0 %r8, OTHERS + 4 * OTHERS_STACK, %r10
+        rwd %r10, %sbr
+        rwd %r9, %usd.lo
+        rwd (2 * OTHERS_STACK) << 32, %usd.hi
+        ibranch enter_kernel
+
+boot_cpu:
     // hardware stacks, user stack, trap table
         rwd 0x1800000000000000 | PSP_BASE, %psp.lo
         rwd STACK_SIZE << 32, %psp.hi
@@ -105,8 +164,7 @@ trap:
         call %ctpr1, wbs=24
 .endm
 
-main:
-        addd,0 0, BOOTINFO, %r2
+main:                                       // %r2 boot information block
         MPRINT banner
         addd,0 %r2, BI_MACHINE, %r3
         MCALL1 puts, %r3
@@ -223,18 +281,84 @@ test_next:
         MCALL1 put_decimal, %r6
         MPRINT memory_ok
 
-    // A kernel gets control with the window as after reset and the boot information in %r0 and %r1.
+    // A kernel that wants all CPUs gets them: STARTUP at page 0, which is here, for all others.
     {
-        nop 2
+        nop 4
         ldd,0 [ %r2 + BI_KERNEL_ENTRY ], %r3
+        ldw,2 [ %r2 + BI_START ], %r5
+        ldb,3 [ %r2 + BI_CPUS ], %r6
     }
     {
         nop 2
         cmpedb,0 %r3, 0, %pred0
+        cmpesb,1 %r5, 0, %pred1
+    }
+        ibranch workloads ? %pred0
+        ibranch plain_kernel ? %pred1
+        rrd %idr, %r4
+        ands,0 %r4, 0xff, %r4
+    {
+        nop 2
+        cmpbsb,0 %r4, FIRST_EPIC, %pred0
+        addd,1 0, LOCAL_PIC, %r7
+        addd,2 0, 1, %r8
+    }
+start_next:
+    {
+        nop 2
+        cmpbesb,0 %r6, %r8, %pred1
+        shld,1 %r8, 24, %r9
+        shld,4 %r8, 40, %r10
+    }
+        ibranch enter_kernel ? %pred1
+        addd,0 0, 0x600, %r11
+        ord,0 %r10, 6 << 13, %r10
+        addd,0 %r7, 0x310, %r12
+        stw,2 %r9, [ %r12 + 0 ] ? %pred0        // APIC: ICR2, ICR
+        addd,0 %r7, 0x300, %r12
+        stw,2 %r11, [ %r12 + 0 ] ? %pred0
+        addd,0 %r7, 0x200, %r12
+        std,2 %r10, [ %r12 + 0 ] ? ~%pred0      // CEPIC: ICR
+        addd,0 %r8, 1, %r8
+        ibranch start_next
+
+enter_kernel:                               // on every CPU; %r2 boot information block
+    {
+        nop 4
+        ldd,0 [ %r2 + BI_TRAP_TABLE ], %r4
+        ldw,2 [ %r2 + BI_START ], %r5
+        ldd,3 [ %r2 + BI_KERNEL_SIZE ], %r6
+        ldd,5 [ %r2 + BI_BOOT_BLOCK ], %r7
+    }
+    {
+        nop 2
+        ldd,0 [ %r2 + BI_KERNEL_ENTRY ], %r3
+        cmpesb,1 %r5, 1, %pred1
+        addd,4 %r6, 0xfff, %r6
+    }
+        andd,0 %r6, ~0xfff, %r6
+        shld,0 %r6, 32, %r6
+        addd,0 0, %r7, %r1
+        addd,0 0, %r7, %r0
+        rwd %r4, %oscud.lo
+        rwd %r6, %oscud.hi
+        ibranch at_entry ? %pred1
+        rwd 1 << 12, %osem
+    {
+        nop 5
+        sdisp %ctpr1, 12
+        addd,0 0, 0, %b[0]
+        addd,1 0, %r7, %b[1]
+    }
+        call %ctpr1, wbs=24
+
+    // A plain kernel gets control with the window as after reset and the boot information in %r0 and %r1.
+plain_kernel:
+    {
         addd,1 0, %r2, %r0
         addd,2 0, %r2, %r1
     }
-        ibranch workloads ? %pred0
+at_entry:
     {
         nop 5
         movtd,0 %r3, %ctpr1

@@ -15,6 +15,8 @@
 | 0x88 | u64 | frequency of the LT timer, Hz |
 | 0x90 | char[32] | machine type |
 | 0xb0 | char[32] | CPU model |
+| 0xd0 0xd8 | u64 | boot block of Linux, MP table (0: there is none) |
+| 0xe0 0xe8 | u64 u32 | trap table of the kernel; how it starts (``kernel.Start``) |
 | 0x100 | char[0xf00] | text of -append, NUL-terminated |
 """
 
@@ -54,6 +56,11 @@ def bootinfo(
     machine: str,
     cpu: str,
     append: str,
+    ramdisk: tuple[int, int] = (0, 0),
+    boot_block: int = 0,
+    mp_table: int = 0,
+    trap_table: int = 0,
+    start: int = 0,
 ) -> bytes:
     """The block. Raises OptionError when ``append`` is too long or has a NUL in it."""
     arguments = append.encode()
@@ -64,10 +71,11 @@ def bootinfo(
     image = kernel or LoadedImage(0, 0, 0)
     block = bytearray(SIZE)
     struct.pack_into("<HBBI", block, 0, SIGNATURE, mdl, cpus, SIZE)
-    struct.pack_into("<5Q", block, 0x08, 0, 0, image.base, image.size, image.entry)
+    struct.pack_into("<5Q", block, 0x08, *ramdisk, image.base, image.size, image.entry)
     struct.pack_into("<3Q", block, 0x30, serial_base, timer_base, len(banks))
     for index, (address, size) in enumerate(banks[:MAX_BANKS]):
         struct.pack_into("<2Q", block, 0x48 + 16 * index, address, size)
     struct.pack_into("<Q32s32s", block, 0x88, timer_frequency, machine.encode(), cpu.encode())
+    struct.pack_into("<3QI", block, 0xD0, boot_block, mp_table, trap_table, start)
     block[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
     return bytes(block)

@@ -16,17 +16,16 @@ from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.isa.models import MODELS, CpuModel
 from e2kemu.devices.core import Device
 from e2kemu.devices.ioport import IoPorts
-from e2kemu.devices.lt_timer import FREQUENCY, LtTimer
+from e2kemu.devices.lt_timer import LtTimer
 from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
 from e2kemu.errors import ImageError, OptionError
-from e2kemu.loader import ElfImage, read_elf, read_rom
+from e2kemu.loader import read_rom
 from e2kemu.loop import MainLoop
 from e2kemu.machine.boards import ESCC_A, ESCC_B, MIB, Board
-from e2kemu.machine.bootinfo import SIZE as BOOTINFO_SIZE
-from e2kemu.machine.bootinfo import LoadedImage, bootinfo
+from e2kemu.machine.boot import prepare_boot
 from e2kemu.machine.config import MachineConfig
 from e2kemu.machine.interrupts import (
     PIN_VIRTIO,
@@ -68,8 +67,7 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
         return build_process(config, loop, cls)
     banks = ram_banks(board, config.ram)
     rom_image = read_rom(config.bios, board.rom_size) if config.bios else bundled_firmware()
-    kernel = _read_kernel(config, board, banks)
-    info = _bootinfo(config, board, banks, kernel)
+    boot = prepare_boot(config, board, banks)
 
     lock = threading.RLock() if loop is None else cast("threading.RLock", loop.lock)
     machine = cls(config, MainLoop(lock) if loop is None else loop, lock)
@@ -101,11 +99,11 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
         # with an IOHUB it is a flash chip, which keeps what was programmed, unless memory was lost (a failed loadvm)
         if not board.iohub or not any(rom.read(0, len(rom_image))):
             rom.write(0, rom_image)
-        if kernel is not None:
-            for segment in kernel.segments:
-                machine.space.write_bytes(segment.address, segment.data)
-                _clear(machine.space, segment.address + len(segment.data), segment.address + segment.size)
-        machine.space.write_bytes(board.bootinfo_base, info)
+        if boot.bootinfo_base != board.bootinfo_base and not config.bios:
+            rom.write(board.rom_size - 8, boot.bootinfo_base.to_bytes(8, "little"))
+        for image in boot.images:
+            machine.space.write_bytes(image.address, image.data)
+            _clear(machine.space, image.address + len(image.data), image.address + image.size)
 
     machine.on_reset.append(load_images)
     load_images()
@@ -128,31 +126,6 @@ def bundled_firmware() -> bytes:
         return (resources.files("e2kemu") / "firmware_images" / FIRMWARE).read_bytes()
     except OSError as error:
         raise ImageError(f"could not load BIOS '{FIRMWARE}': {error.strerror}") from error
-
-
-def _read_kernel(config: MachineConfig, board: Board, banks: list[tuple[int, int]]) -> ElfImage | None:
-    if config.kernel is None:
-        return None
-    image = read_elf(config.kernel)
-    image.check_fits(banks, [(board.bootinfo_base, BOOTINFO_SIZE, "the boot information block")])
-    return image
-
-
-def _bootinfo(
-    config: MachineConfig, board: Board, banks: list[tuple[int, int]], kernel: ElfImage | None
-) -> bytes:
-    return bootinfo(
-        mdl=MODELS[config.cpu_model].mdl,
-        cpus=config.smp,
-        kernel=LoadedImage(kernel.base, kernel.end - kernel.base, kernel.entry) if kernel else None,
-        serial_base=board.ports_base + board.serial_ports[0],
-        timer_base=board.timer_base,
-        timer_frequency=FREQUENCY,
-        banks=banks,
-        machine=board.name,
-        cpu=config.cpu_model,
-        append=config.append,
-    )
 
 
 def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]], model: CpuModel) -> None:

@@ -57,6 +57,7 @@ class MachineConfig:
     accel: str = ACCELERATORS[0]
     bios: str | None = None
     kernel: str | None = None
+    initrd: str | None = None
     append: str = ""
     name: str = ""
     uuid: uuidlib.UUID | None = None
