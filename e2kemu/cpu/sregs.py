@@ -5,11 +5,21 @@ from __future__ import annotations
 from e2kemu import trace
 from e2kemu.cpu import windows
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, WINDOW_DOUBLES
-from e2kemu.cpu.state import BR, ILCR, LSR, TIR_HI, TIR_LO, WD, CpuState, Slot
+from e2kemu.cpu.state import BGR, BR, ILCR, LSR, PSR, TIR_HI, TIR_LO, UPSR, WD, CpuState, Slot
 
 CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, WD_NUMBER = (
     BY_NAME[name].number for name in ("cwd", "pshtp", "pcshtp", "ip", "nip", "clkr", "sclkr", "wd"))
 
+
+DIBCR = BY_NAME["dibcr"].number
+_DIBCR_KNOWN = 0xFF
+
+_KEPT = {BR: 0xFFFFFFF, BGR: 0x7FF, PSR: 0x7F, UPSR: 0x7FF, DIBCR: 0xFFF, BY_NAME["dibsr"].number: 0xFFF}
+"""Registers that have no more bits than these."""
+
+_WITHOUT_EFFECT = {BY_NAME[name].number for name in ("upsrm", "dimcr", "dtcr")}
+"""Registers that are stored and should do something: which bits of UPSR users may write (in which sense is not public),
+counters of events, traces of transfers."""
 
 TIR_LO_READ = 0x100
 """No register: what is "written" at the end of a wide instruction that has read %tir.lo."""
@@ -60,8 +70,11 @@ def write(state: CpuState, number: int, value: int) -> None:
         state.S[ILCR] = value & 0xFFFF_FFFF
     elif number == WD_NUMBER:
         old = state.S[WD]
-        state.S[WD] = value & 0x3_07FF_07FF_0000 | old & 0x7FF
-        windows.enter_empty(state, (old >> 16 & 0x7FF) >> 3, (value >> 16 & 0x7FF) >> 3)
+        # no larger than what the file has beside the windows below
+        most = max(WINDOW_DOUBLES - state.X[Slot.BASE] + state.X[Slot.BOTTOM], 0)
+        size = min((value >> 16 & 0x7FF) >> 3, most)
+        state.S[WD] = value & 0x3_07FF_0000_0000 | size << 19 | old & 0x7FF
+        windows.enter_empty(state, (old >> 16 & 0x7FF) >> 3, size)
     elif number in (PSHTP, PCSHTP):
         kept = (value & 0xFFF) >> 4 << 1 if number == PSHTP else (value & 0x7FF) >> 5
         if not (windows.keep_windows if number == PSHTP else windows.keep_chain)(state, kept):
@@ -70,7 +83,12 @@ def write(state: CpuState, number: int, value: int) -> None:
         state.S[TIR_LO] = state.S[TIR_HI] = state.X[Slot.TIRS] = 0
     elif number == TIR_LO_READ:
         next_tir(state)
-    elif number == BR:
-        state.S[BR] = value & 0xFFFFFFF
+    elif number in _KEPT:
+        state.S[number] = value & _KEPT[number]
+        if number == DIBCR and value & ~_DIBCR_KNOWN:
+            trace.unimp(f"%dibcr = {value:#x}: only v and t of breakpoints do something")
+    elif number in _WITHOUT_EFFECT and value != BY_NUMBER[number].reset:
+        trace.unimp(f"%{BY_NUMBER[number].name} = {value:#x} has no effect")
+        state.S[number] = value
     else:
         state.S[number] = value

@@ -42,6 +42,9 @@ from e2kemu.errors import OptionError
 WINDOW_FILE = 2048
 """Doubles of the linear window file."""
 
+WIDEST = 256
+"""More doubles than WD can say that a window has: nobody reaches what is behind the file."""
+
 WINDOW_START = GLOBALS
 WINDOW_END = WINDOW_START + WINDOW_FILE
 """Limits of the window file in R."""
@@ -86,7 +89,7 @@ class CpuState:
 
     def __init__(self, model: CpuModel) -> None:
         self.model = model
-        count = WINDOW_START + WINDOW_FILE
+        count = WINDOW_START + WINDOW_FILE + WIDEST - WINDOW_DOUBLES
         parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8),
                  ("C", 4 * (CHAIN_RESIDENT + SPARE_CHAIN), 8), ("T", count, 1), ("P", PREDICATES, 1),
                  ("A", aau.ITEMS, 8))

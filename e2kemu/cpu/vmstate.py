@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from e2kemu.cpu import arrays
+from e2kemu.cpu import arrays, windows
 from e2kemu.cpu.interrupts import Halt
 from e2kemu.cpu.isa.aau import ITEMS
 from e2kemu.cpu.isa.registers import (
@@ -36,9 +36,7 @@ from e2kemu.cpu.isa.registers import (
     GLOBALS,
     PREDICATES,
     SPARE_CHAIN,
-    SPARE_DOUBLES,
     STATE_REGISTERS,
-    WINDOW_DOUBLES,
 )
 from e2kemu.cpu.state import WINDOW_FILE, WINDOW_START, Slot
 from e2kemu.devices.vmstate import VMState, VMStateSection, array, buffer, equal, u8, u32, u64, varray, vbuffer
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from e2kemu.cpu.exec import Cpu
 
 AWAKE = (1 << 64) - 1
-_LIVE = WINDOW_DOUBLES + SPARE_DOUBLES
-"""Registers that can be live."""
 CORE_MODE = BY_NAME["core_mode"].number
 MAX_MMU_REGISTERS = 1 << 12
 
@@ -74,6 +70,7 @@ class CpuImage:
         self.pin, self.pin_nmi, self.pulse_nmi = int(pins.level), int(pins.nmi_level), int(pins.nmi_pulse)
         self.halted = int(self.cpu.halted)
         state = self.cpu.state
+        windows.bound(state)
         x = state.X
         self.tirs, self.tir_hi, self.tir_lo = x[Slot.TIRS], x[Slot.TIR_HI], x[Slot.TIR_LO]
         self.stepping = x[Slot.STEPPING]
@@ -137,7 +134,7 @@ class CpuImage:
         """Give the CPU the state. Raises ValueError when it is none that a CPU can be in."""
         state = self.cpu.state
         size = (getattr(self, _attribute("wd")) >> 16 & 0x7FF) >> 3
-        if self.below % 2 or self.live != self.below + size or self.live > _LIVE:
+        if self.below % 2 or self.live != self.below + size or self.live > windows.MOST_LIVE:
             raise ValueError(f"{self.live} live registers, {self.below} below a window of {size}")
         if self.chain_entries > CHAIN_RESIDENT + SPARE_CHAIN or self.chain_words != 4 * self.chain_entries:
             raise ValueError(f"{self.chain_entries} chain entries")
@@ -186,9 +183,9 @@ VMSTATE = VMState(
         u64("idle_until"),
         u32("below"),
         u32("live"),
-        varray(u64("values"), "live", _LIVE),
-        varray(u64("extensions"), "live", _LIVE),
-        vbuffer("tags", "live", _LIVE),
+        varray(u64("values"), "live", windows.MOST_LIVE),
+        varray(u64("extensions"), "live", windows.MOST_LIVE),
+        vbuffer("tags", "live", windows.MOST_LIVE),
         array(u64("globals"), GLOBALS),
         array(u64("global_extensions"), GLOBALS),
         buffer("global_tags", GLOBALS),

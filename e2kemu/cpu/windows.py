@@ -55,6 +55,9 @@ M48 = (1 << 48) - 1
 _M32 = (1 << 32) - 1
 _FILE_BYTES = WINDOW_DOUBLES * 8
 
+MOST_LIVE = WINDOW_DOUBLES + SPARE_DOUBLES
+"""Registers that can be live."""
+
 TAGGED = 0xE2C_7A65_D1A6
 """Bits 63:20 of the extension's double word of a spilled register that has a tag."""
 
@@ -165,6 +168,7 @@ def fill(state: CpuState, memory: Memory, doubles: int) -> None:
 
 def _centre(state: CpuState) -> None:
     """Move the live registers to the middle of the linear file."""
+    bound(state)
     bottom, base = state.X[_BOTTOM], state.X[_BASE]
     live = min(base - bottom + WINDOW_DOUBLES, WINDOW_END - bottom)
     target = (WINDOW_START + WINDOW_END) // 2
@@ -173,6 +177,15 @@ def _centre(state: CpuState) -> None:
         view[target : target + live] = memoryview(moved).cast(view.format) if view.itemsize == 8 else moved  # type: ignore[call-overload]
     state.X[_BOTTOM] = target
     state.X[_BASE] = target + base - bottom
+
+
+def bound(state: CpuState) -> None:
+    """No more registers are live than there can be: privileged code that returns through frames it has made up may have
+    more; it loses the oldest."""
+    x = state.X
+    excess = x[_BASE] + state.window_size - x[_BOTTOM] - MOST_LIVE
+    if excess > 0:
+        x[_BOTTOM] += min(excess + 1 & ~1, x[_BASE] - x[_BOTTOM])
 
 
 def enter_empty(state: CpuState, old: int, new: int) -> None:
