@@ -2,7 +2,8 @@
 
     half       a guest that dirties memory at half of the link's speed converges by itself
     twice      at twice its speed it does with auto-converge, with XBZRLE when it rewrites few bytes of a page, and at
-               once with postcopy
+               once with postcopy; one that does nothing but dirty all of its memory (some 200 times a link of 128 MiB
+               a second) converges with auto-converge, too
     postcopy   speed of a guest before and ten seconds after it has gone first, and how long it waits for a page
                (``requests``), while the rest follows as fast as it can, and at 32 MiB a second
     options    growth of the source's memory with every option on
@@ -185,6 +186,7 @@ def twice(directory: Path, *, quick: bool) -> Iterator[Claim]:
     """At twice the link."""
     found = converge(directory, "auto", 200, "auto-converge")
     yield found.claim("twice, auto-converge")
+    yield flat_out(directory)
     found = converge(directory, "xbzrle", 200, "xbzrle", xbzrle_cache_size=32 * MIB)
     rate = found.info.get("xbzrle-cache", {}).get("encoding-rate", 0.0)
     yield found.claim("twice, xbzrle", f", encoding rate {rate:.0f}")
@@ -202,6 +204,24 @@ def twice(directory: Path, *, quick: bool) -> Iterator[Claim]:
         source.wait_migration(timeout=PATIENCE)
         yield Claim("twice, postcopy", f"the guest runs at the destination after {gone:.0f} ms",
                     f"at once (< {AT_ONCE:.0f} ms)", gone < AT_ONCE and pace >= TRUE * 200)  # fmt: skip
+
+
+def flat_out(directory: Path) -> Claim:
+    """A guest that goes over all of its memory as fast as it can, with the default limits."""
+    memory = 256 * MIB
+    with pair(directory, "flat", memory, *walker(directory, memory)) as (source, destination):
+        source.set_capability("auto-converge")
+        source.set_parameters(max_bandwidth=128 * MIB)
+        source.wait_for(lambda: steps(source), bool, 60, "a step")
+        time.sleep(SETTLE)
+        pace = pace_of(source, 2) * PAGE / 1e9
+        since, throttle = begin(source, destination), 0
+        while (info := source.migration())["status"] in ("setup", "active") and time.monotonic() < since + PATIENCE:
+            throttle = max(throttle, info.get("cpu-throttle-percentage", 0))
+            time.sleep(0.5)
+        seconds, rounds = time.monotonic() - since, info.get("ram", {}).get("dirty-sync-count", 0)
+        figure = f"{info['status']} after {seconds:.1f} s, {rounds} rounds, {pace:.1f} GB/s, throttle {throttle} %"
+        return Claim("flat out, auto-converge", figure, "convergence", info["status"] == "completed")
 
 
 # -- postcopy

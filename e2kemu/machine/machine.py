@@ -217,14 +217,14 @@ class Machine:
         """All vCPUs stand between two wide instructions while it is entered; holds the machine lock."""
         return self._gate.still()
 
-    def set_throttle(self, percent: int) -> None:
-        """vCPUs sleep ``percent`` of the time from now on (0: never, at most 99); see ``throttle.py``."""
+    def set_throttle(self, percent: float) -> None:
+        """vCPUs sleep ``percent`` of the time from now on (0: never, at most 99.99); see ``throttle.py``."""
         self._throttle.set(percent)
 
     @property
     def throttle_percentage(self) -> int:
-        """What ``set_throttle`` was told last."""
-        return self._throttle.percent
+        """What ``set_throttle`` was told last, without its fraction."""
+        return int(self._throttle.percent)
 
     def _start_threads(self) -> None:
         if not self._threads and self.cpus:

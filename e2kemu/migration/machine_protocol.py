@@ -159,7 +159,7 @@ class MigratableMachine(Protocol):
     def quiesced(self) -> AbstractContextManager[Any]:
         """All vCPUs stand between two wide instructions while it is entered."""
 
-    def set_throttle(self, percent: int) -> None:
+    def set_throttle(self, percent: float) -> None:
         """Make the vCPUs sleep this part of the time; 0: not any more."""
 
     def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:

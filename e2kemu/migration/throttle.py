@@ -6,6 +6,10 @@ cpu-throttle-initial percent of the time, and cpu-throttle-increment percent mor
 max-cpu-throttle. With cpu-throttle-tailslow an increment is no larger than needed, were the guest to write in
 proportion to the time it is given.
 
+A hundredth of a fast guest may still be too fast. When max-cpu-throttle is 99, as much as can be said, the throttle
+goes on behind it: the time that is left to the guest is halved each further two times, down to a 64th of a percent.
+What is reported stays 99.
+
 "What went over" counts a page that XBZRLE or compression made small with its full size: what matters is whether the
 pages get over, not in how many bytes.
 """
@@ -28,6 +32,12 @@ would leave the throttle as it is for long."""
 HIGH_LOOKS = 2
 """Looks at too fast a guest that make it slower."""
 
+MOST = 99
+"""Percent: more cannot be set or reported."""
+
+LEAST_RUNNING = 1 / 64
+"""Percent of the time that a guest is left with."""
+
 
 class AutoConverge:
     """The rule for one migration. ``set_throttle`` is the machine's."""
@@ -36,7 +46,7 @@ class AutoConverge:
         self,
         parameters: MigrationParameters,
         statistics: Statistics,
-        set_throttle: Callable[[int], None],
+        set_throttle: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parameters = parameters
@@ -47,6 +57,7 @@ class AutoConverge:
         self._passed = 0
         self._dirtied = 0
         self._high = 0
+        self._beyond = 1.0  # percent of the time that is left to the guest, when that is less than 1
 
     def sync_is_due(self) -> bool:
         """The dirty log should be read although the round is not over."""
@@ -71,10 +82,17 @@ class AutoConverge:
         """Let the guest run as it likes."""
         if self._statistics.throttle_percentage:
             self._statistics.throttle_percentage = 0
+            self._beyond = 1.0
             self._set(0)
 
     def _slow_down(self, dirtied: int, allowed: float) -> None:
         parameters, percent = self._parameters, self._statistics.throttle_percentage
+        limit = int(parameters["max-cpu-throttle"])
+        if percent == limit == MOST:
+            if self._beyond > LEAST_RUNNING:
+                self._beyond /= 2
+                self._set(100 - self._beyond)
+            return
         if not percent:
             percent = int(parameters["cpu-throttle-initial"])
         else:
@@ -82,6 +100,6 @@ class AutoConverge:
             if parameters["cpu-throttle-tailslow"]:
                 running = 100 - percent
                 step = min(step, max(1, round(running - running * allowed / dirtied)))
-            percent = min(percent + step, int(parameters["max-cpu-throttle"]))
+            percent = min(percent + step, limit)
         self._statistics.throttle_percentage = percent
         self._set(percent)

@@ -79,6 +79,17 @@ def test_a_throttled_guest_runs_less_and_all_of_the_time_afterwards(machine: Mac
     assert machine.is_running()
 
 
+def test_next_to_nothing_is_left_of_a_guest_behind_99_percent(machine: Machine) -> None:
+    free = steps_in(machine, 0.4)
+    machine.set_throttle(99.9)
+    steps_in(machine, 0.1)
+    slow = steps_in(machine, 1.5)
+    assert slow < free / 10
+    assert machine.throttle_percentage == 99
+    machine.set_throttle(0)
+    assert steps_in(machine, 0.4) > 2 * slow
+
+
 def test_a_throttled_guest_is_paused_at_once_and_stands_still(machine: Machine) -> None:
     machine.set_throttle(99)
     for _ in range(20):

@@ -94,10 +94,10 @@ class Rule:
     def __init__(self, **parameters: object) -> None:
         self.parameters = MigrationParameters()
         self.parameters.set({name.replace("_", "-"): value for name, value in parameters.items()})
-        self.statistics, self.told, self.now = Statistics(), list[int](), 0.0
+        self.statistics, self.told, self.now = Statistics(), list[float](), 0.0
         self.rule = AutoConverge(self.parameters, self.statistics, self.told.append, lambda: self.now)
 
-    def look(self, dirtied: int, sent: int, seconds: float = 1.0) -> list[int]:
+    def look(self, dirtied: int, sent: int, seconds: float = 1.0) -> list[float]:
         self.now += seconds
         self.statistics.transferred += sent
         self.rule.synced(dirtied)
@@ -114,6 +114,17 @@ def test_the_throttle_grows_each_second_time_the_guest_is_too_fast_up_to_the_lim
     rule.rule.stop()
     assert rule.told[4:] == [0]
     assert rule.statistics.throttle_percentage == 0
+
+
+def test_behind_the_most_that_can_be_reported_the_guest_is_given_less_and_less_time() -> None:
+    rule = Rule(cpu_throttle_initial=95)
+    told = [list(rule.look(51, 100)) for _ in range(40)][-1]
+    assert told[:4] == [95, 99, 99.5, 99.75]
+    assert told[-1] == 100 - 1 / 64
+    assert len(told) == 8
+    assert rule.statistics.throttle_percentage == 99
+    rule.rule.stop()
+    assert rule.told[-1] == 0
 
 
 def test_a_guest_at_the_threshold_is_left_alone_and_one_above_it_is_not() -> None:

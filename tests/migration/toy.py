@@ -167,7 +167,7 @@ class ToyMachine:
         with self._lock:
             yield
 
-    def set_throttle(self, percent: int) -> None:
+    def set_throttle(self, percent: float) -> None:
         self.throttle = percent
         self.throttles.append(percent)
 
