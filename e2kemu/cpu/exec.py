@@ -118,6 +118,7 @@ class Cpu:
         self.mmu.reset()
         self._drop_blocks()
         self.idle_until, self.fatal_message, self._stopped_at = None, "", None
+        self.core.exit_flag[3], self.core.waits, self._after = 0, False, None
 
     def _woken(self) -> None:
         """Something came through a pin (any thread): a CPU that is idle looks at it."""
@@ -204,6 +205,7 @@ class Cpu:
                     met_tag = False
                     table = self.reference.table(Config.of(self.state))
                     self.state.X[_PC], _, left = self._tagged(table, self.state.X[_PC], left)
+                    self._stepped()
                 else:
                     if watched:
                         left = self._watched(left)
@@ -398,11 +400,16 @@ class Cpu:
                 block = reference.single(table, pc)
         result = block.run(left) or self._tagged(table, pc, left)
         state.X[_PC] = result[0]
+        self._stepped()
+        return result[2]
+
+    def _stepped(self) -> None:
+        """A wide instruction was executed: it may have been a single step."""
+        state = self.state
         if state.X[_STEPPING]:
             state.X[_STEPPING] = 0
             state.S[DIBSR] |= _SINGLE_STEP
             self._after = Trap(EXC_INSTR_DEBUG)
-        return result[2]
 
     def _instruction_breakpoint(self, pc: int) -> bool:
         """Whether the guest has set a breakpoint at ``pc`` that traps; DIBSR tells which."""

@@ -197,6 +197,17 @@ def test_single_steps_from_a_breakpoint_on() -> None:
     assert board.state["r0"] >= 3 or board.state.pc > 0x20000
 
 
+def test_a_single_step_over_a_wide_instruction_with_tags_is_one_step() -> None:
+    text = STEPPED.replace("{ addd,0 %dr0, 1, %dr0 }", "{ addd,0,sm %dg16, 1, %dr5 }", 1)
+
+    def at(board: Board) -> None:
+        board.state["dibar0"], board.state["dibcr"] = board.symbols["turn"], 3
+        board.state["g16"], board.state["g16.tag"] = 1, 5
+    board = alike(text, STEP, 1 + 14 * 3, at)
+    start = board.symbols["turn"]
+    assert board.said(0x108)[:3] == [start, start + 8, start + 16]
+
+
 @pytest.mark.parametrize("accel", ACCELS)
 def test_a_breakpoint_that_is_switched_on_in_a_loop_is_met(accel: str) -> None:
     text = STEPPED + "arm:\n{ nop 5; rwd,0 3, %dibcr }\n{ ibranch turn }\n"
