@@ -23,11 +23,9 @@ _REASON_NAMES: dict[str, str] = {
     _E2K: "e2k_syswork macctl mcst_rt cnt_point newuselib unuselib get_mem free_mem clean_descriptors",
     "a debugger uses the monitor of the machine": "ptrace kcmp process_vm_readv process_vm_writev perf_event_open",
     "no System V or POSIX message objects: a process would leave them behind on the host": "ipc mq_open",
-    "programs fall back to read and poll": "io_setup io_destroy io_submit io_getevents io_cancel inotify_init "
-                                           "inotify_init1 inotify_add_watch inotify_rm_watch fanotify_init "
-                                           "fanotify_mark vmsplice tee userfaultfd",
-    "one memory node, one CPU": "mbind get_mempolicy set_mempolicy move_pages migrate_pages sched_setattr "
-                                "sched_getattr",
+    "programs fall back to read and poll": "io_setup io_destroy io_submit io_getevents io_cancel fanotify_init "
+                                           "fanotify_mark userfaultfd",
+    "one memory node, one CPU": "mbind get_mempolicy set_mempolicy move_pages migrate_pages",
     "the guest has no kernel to configure": "bpf seccomp add_key request_key keyctl pkey_alloc pkey_free "
                                             "name_to_handle_at fsopen fsconfig fsmount fspick",
 }
@@ -62,10 +60,10 @@ Sockets of AF_INET and AF_INET6 that are not connected are made again with their
 listening if they were. While their state is taken they accept nothing, so that the destination may be on the same host;
 when the program goes on here they listen again. So are unbound sockets of AF_UNIX and AF_NETLINK. Both ends of a
 socketpair, or one whose other end is closed, go with the bytes or messages in them, but not with descriptors on
-their way. Connections, sockets with a name in AF_UNIX or AF_NETLINK, and connections and datagrams that nobody has taken
-are blockers, with their addresses.
+their way. Connections, sockets with a name in AF_UNIX or AF_NETLINK, and connections and datagrams that nobody has
+taken are blockers, with their addresses.
 
-Deleted files, terminals and FIFOs cannot follow, either: they are blockers, and named.
+Deleted files, terminals, FIFOs and inotify descriptors cannot follow, either: they are blockers, and named.
 
 ## Where it differs from Linux on an Elbrus machine
 

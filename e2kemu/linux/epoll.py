@@ -15,13 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from e2kemu.linux import constants as c
-from e2kemu.linux.error import POLLERR, POLLHUP, POLLIN, LinuxError
+from e2kemu.linux.error import POLLERR, POLLHUP, POLLIN, POLLOUT, LinuxError
 from e2kemu.linux.files import LOADERS, POLLRDNORM, FileTable, OpenFile, Saved, Waits
 from e2kemu.linux.timers import Anonymous
 
 DEPTH = 5
 """Epolls in epolls."""
 _EVENTS = 0x3FFF
+EPOLLEXCLUSIVE = 1 << 28
+_EXCLUSIVE_EVENTS = EPOLLEXCLUSIVE | c.EPOLLET | 1 << 29 | POLLIN | POLLOUT | POLLERR | POLLHUP
+"""What may go with EPOLLEXCLUSIVE: EPOLLWAKEUP, too."""
 
 
 @dataclass
@@ -76,7 +79,12 @@ class Epoll(Anonymous):
                 raise LinuxError(errno.ELOOP)
         elif old is None:
             raise LinuxError(errno.ENOENT)
-        else:
+        elif operation != c.EPOLL_OPERATIONS["EPOLL_CTL_DEL"] and (old.events | events) & EPOLLEXCLUSIVE:
+            raise LinuxError(errno.EINVAL)
+        if operation == c.EPOLL_OPERATIONS["EPOLL_CTL_ADD"] and events & EPOLLEXCLUSIVE and (
+                isinstance(file, Epoll) or events & ~_EXCLUSIVE_EVENTS):
+            raise LinuxError(errno.EINVAL)
+        if old is not None:
             self._drop(key)
         if operation != c.EPOLL_OPERATIONS["EPOLL_CTL_DEL"]:
             self._add(key, Interest(file, events | POLLERR | POLLHUP, data))

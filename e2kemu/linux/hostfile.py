@@ -167,6 +167,7 @@ class HostFile(OpenFile):
         if self.kind == "memfd":
             data = os.pread(self.host_fd, MEMFD_LIMIT, 0)
             saved["data"] = base64.b64encode(zlib.compress(data)).decode()
+            saved["seals"] = fcntl.fcntl(self.host_fd, fcntl.F_GET_SEALS)
         return saved
 
 
@@ -278,13 +279,15 @@ def _load_standard(saved: Saved, process: Process, shared: dict[object, object])
 def _load_memfd(saved: Saved, process: Process, shared: dict[object, object]) -> OpenFile:
     file = memfd(str(saved["path"]), int(saved["flags"]))
     os.write(file.host_fd, zlib.decompress(base64.b64decode(str(saved["data"]))))
+    fcntl.fcntl(file.host_fd, fcntl.F_ADD_SEALS, int(saved.get("seals", 0)))
     file.seek(int(saved["offset"]), os.SEEK_SET)
     return file
 
 
-def memfd(name: str, flags: int) -> HostFile:
-    """A file in memory only."""
-    return HostFile(os.memfd_create(name, os.MFD_CLOEXEC), flags, name, "memfd")
+def memfd(name: str, flags: int, *, seals: bool = True) -> HostFile:
+    """A file in memory only; without ``seals`` it cannot be sealed."""
+    host = os.memfd_create(name, os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if seals else 0))
+    return HostFile(host, flags, name, "memfd")
 
 
 LOADERS.update(dict.fromkeys(("file", "directory", "character"), _load_path), std=_load_standard, memfd=_load_memfd)

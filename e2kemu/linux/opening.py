@@ -55,6 +55,8 @@ def _open(process: Process, place: paths.Place, flags: int, mode: int) -> OpenFi
         if error.errno == errno.ENXIO and kind == stat.S_IFIFO and not flags & c.O_NONBLOCK:
             raise BlockingIOError from error
         raise
+    if process.pointer_size == 8 and not flags & c.O_PATH:
+        flags |= c.O_LARGEFILE                # as the kernel itself says of every file of a 64-bit program
     return wrap(fd, flags & keep, "" if temporary else place.guest)
 
 

@@ -220,12 +220,13 @@ class HostAddress:
     def __init__(self, task: Task, sock: Socket, data: bytes, *, create: bool = False) -> None:
         self.fds: list[int] = []
         self.path = b""
-        if len(data) < 2:
+        if len(data) < (3 if sock.sock.family == socket.AF_UNIX and not create else 2):
             raise LinuxError(errno.EINVAL)
         family = int.from_bytes(data[:2], "little")
         self.family = family
         if family != int(sock.sock.family) and family != c.AF_UNSPEC:
-            raise LinuxError(errno.EAFNOSUPPORT if family in (c.AF_INET, c.AF_INET6) else errno.EINVAL)
+            least = {c.AF_INET: 16, c.AF_INET6: 24}.get(int(sock.sock.family))
+            raise LinuxError(errno.EINVAL if least is None or len(data) < least else errno.EAFNOSUPPORT)
         self.value: Any = None
         if family == c.AF_UNIX:
             self.path = _unix_name(data[2:])

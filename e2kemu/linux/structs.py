@@ -150,6 +150,7 @@ SYSINFO = Struct("uptime:long loads:ulong[3] totalram:ulong freeram:ulong shared
                  "totalswap:ulong freeswap:ulong procs:u16 pad:u16 totalhigh:ulong freehigh:ulong mem_unit:u32 f:u8[8]")
 CAP_HEADER = Struct("version:u32 pid:i32")
 SCHED_PARAM = Struct("priority:i32")
+SCHED_ATTR = Struct("size:u32 policy:i32 flags:u64 nice:i32 priority:u32 runtime:u64 deadline:u64 period:u64")
 
 IOVEC = Struct("base:ulong len:ulong")
 MSGHDR = Struct("name:ulong namelen:i32 iov:ulong iovlen:ulong control:ulong controllen:ulong flags:i32")

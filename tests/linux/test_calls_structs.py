@@ -30,7 +30,7 @@ C_LAYOUTS: dict[str, tuple[str, str | None]] = {
     "IOVEC": ("pp", None), "MSGHDR": ("pippppi", None), "CMSGHDR": ("pii", None), "POLLFD": ("ihh", None),
     "EPOLL_EVENT": ("uQ", None), "SIGNALFD_SIGINFO": ("uiiuuiuuuuiiQQQQ" + "b" * 48, None),
     "TERMIOS": ("uuuu" + "b" * 20, None), "WINSIZE": ("HHHH", None), "CAP_HEADER": ("ui", None),
-    "SCHED_PARAM": ("i", None),
+    "SCHED_PARAM": ("i", None), "SCHED_ATTR": ("uiQiuQQQ", None),
 }
 
 

@@ -7,6 +7,7 @@ from e2kemu.linux.calls import (
     e2k,
     file,
     group,
+    inotify,
     mm,
     oldsignals,
     pipe,
@@ -21,5 +22,5 @@ from e2kemu.linux.calls import (
     transfer,
 )
 
-__all__ = ["attributes", "directory", "e2k", "file", "group", "mm", "oldsignals", "pipe", "poll", "signals", "socket",
-           "status", "strace_files", "system", "threads", "time", "timer", "transfer"]
+__all__ = ["attributes", "directory", "e2k", "file", "group", "inotify", "mm", "oldsignals", "pipe", "poll", "signals",
+           "socket", "status", "strace_files", "system", "threads", "time", "timer", "transfer"]

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 
 from e2kemu.linux import constants as c
-from e2kemu.linux import paths
+from e2kemu.linux import host_calls, paths
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.files import OpenFile
 from e2kemu.linux.hostfile import Directory
@@ -18,7 +18,7 @@ from e2kemu.linux.table import syscall
 from e2kemu.linux.task import Task
 from e2kemu.linux.umask import umask_of
 
-RENAME_NOREPLACE = 1
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT, RENAME_FLAGS = 1, 2, 4, 7
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 
@@ -88,6 +88,8 @@ def _unlink(task: Task, dirfd: int, path: str, flags: int) -> int:
         if flags:
             if place.guest == "/":
                 raise LinuxError(errno.EBUSY)
+            if path.rstrip("/").rpartition("/")[2] == "..":
+                raise LinuxError(errno.ENOTEMPTY)
             os.rmdir(place.name, dir_fd=place.fd)
         else:
             os.unlink(place.name, dir_fd=place.fd)
@@ -160,13 +162,29 @@ def readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> int:
 def _link(task: Task, old_fd: int, old: str, new_fd: int, new: str, flags: int) -> int:
     if flags & ~(c.AT_SYMLINK_FOLLOW | c.AT_EMPTY_PATH):
         raise LinuxError(errno.EINVAL)
+    if paths.is_empty(old, flags):
+        return _link_file(task, task.files.get(old_fd), new_fd, new)
     with (paths.at(task.process, old_fd, old, follow=bool(flags & c.AT_SYMLINK_FOLLOW)) as source,
           paths.at(task.process, new_fd, new, follow=False) as target):
         source.existing()
+        if source.node is not None and source.node.file is not None and flags & c.AT_SYMLINK_FOLLOW:
+            return _link_file(task, source.node.file, new_fd, new)
         _fresh(task, target)
         if source.node is not None:
             raise LinuxError(errno.EXDEV)
         os.link(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+    return 0
+
+
+def _link_file(task: Task, file: OpenFile, new_fd: int, new: str) -> int:
+    """Give what is open (perhaps with O_TMPFILE) another name."""
+    with paths.at(task.process, new_fd, new, follow=False) as target:
+        _fresh(task, target)
+        if file.kind == "directory":
+            raise LinuxError(errno.EPERM)
+        if file.kind != "file":
+            raise LinuxError(errno.EXDEV)
+        os.link(_by_descriptor(file.host_fd), target.name, dst_dir_fd=target.fd, follow_symlinks=True)
     return 0
 
 
@@ -181,8 +199,10 @@ def linkat(task: Task, olddirfd: int, old: int, newdirfd: int, new: int, flags: 
 
 
 def _rename(task: Task, old_fd: int, old: str, new_fd: int, new: str, flags: int) -> int:
-    if flags & ~RENAME_NOREPLACE:
+    if flags & ~RENAME_FLAGS or (flags & RENAME_EXCHANGE and flags != RENAME_EXCHANGE):
         raise LinuxError(errno.EINVAL)
+    if flags & RENAME_WHITEOUT:
+        raise LinuxError(errno.EPERM)
     with (paths.at(task.process, old_fd, old, follow=False) as source,
           paths.at(task.process, new_fd, new, follow=False) as target):
         status = source.existing()
@@ -195,7 +215,11 @@ def _rename(task: Task, old_fd: int, old: str, new_fd: int, new: str, flags: int
             raise LinuxError(errno.EEXIST)
         if target.slash and not stat.S_ISDIR(status.st_mode):
             raise LinuxError(errno.ENOTDIR)
-        os.rename(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+        if flags & RENAME_EXCHANGE:
+            target.existing()
+            host_calls.exchange(source.fd, source.name, target.fd, target.name)
+        else:
+            os.rename(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
     return 0
 
 
@@ -345,6 +369,8 @@ def _utime(task: Task, dirfd: int, path: str | None, times: tuple[int, int] | No
             os.utime(_by_descriptor(fd), ns=times)
 
     if path is None:
+        if dirfd == c.AT_FDCWD:
+            raise LinuxError(errno.EFAULT)
         return _on_file(task, task.files.get(dirfd), change)
     return _on_path(task, dirfd, path, flags, change)
 
@@ -392,6 +418,8 @@ def utimensat(task: Task, dirfd: int, path: int, times: int, flags: int) -> int:
         raise LinuxError(errno.EINVAL)
     if all(t["nsec"] == UTIME_OMIT for t in given):
         return 0
+    if name is None and dirfd == c.AT_FDCWD:
+        raise LinuxError(errno.EFAULT)
     status = task.files.get(dirfd).status() if name is None else None
     if status is None:
         assert name is not None

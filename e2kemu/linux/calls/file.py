@@ -8,7 +8,7 @@ import os
 import struct
 
 from e2kemu.linux import constants as c
-from e2kemu.linux import paths
+from e2kemu.linux import host_calls, paths
 from e2kemu.linux.calls.common import install, limit, offset
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.files import OpenFile, Waits
@@ -19,6 +19,7 @@ from e2kemu.linux.structs import FLOCK, FLOCK64
 from e2kemu.linux.table import syscall
 from e2kemu.linux.task import Task
 
+MFD_ALLOW_SEALING = 2
 LOCK_RETRY = 10_000_000
 """ns between two attempts at a lock that somebody else has, and at a FIFO that nobody reads."""
 
@@ -206,9 +207,17 @@ def sync(task: Task) -> int:
     return 0
 
 
-@syscall("sync_file_range", "fd:fd a:off b:off d:off e:off f:uint")
-def sync_file_range(task: Task, fd: int, *rest: int) -> int:
-    os.fdatasync(task.files.get(fd).host())
+@syscall("sync_file_range", "fd:fd start:off length:off flags:off a:off b:uint")
+def sync_file_range(task: Task, fd: int, start: int, length: int, flags: int, a: int, b: int) -> int:
+    if task.process.pointer_size == 4:
+        start, length, flags = offset(task, start, length), offset(task, flags, a), b
+    file = task.files.get(fd)
+    if flags & ~7 or start < 0 or length < 0 or start + length >= 1 << 63:
+        raise LinuxError(errno.EINVAL)
+    if file.kind in ("pipe", "fifo", "socket", "character"):
+        raise LinuxError(errno.ESPIPE)
+    if flags:
+        os.fdatasync(file.host())
     return 0
 
 
@@ -257,15 +266,34 @@ def fallocate(task: Task, fd: int, mode: int, start: int, length: int, a: int, b
     if start < 0 or length <= 0:
         raise LinuxError(errno.EINVAL)
     if mode:
-        raise LinuxError(errno.EOPNOTSUPP)
-    os.posix_fallocate(host, start, length)
+        host_calls.fallocate(host, mode, start, length)
+    else:
+        os.posix_fallocate(host, start, length)
     return 0
 
 
-@syscall("fadvise64|fadvise64_64|readahead", "fd:fd")
-def fadvise(task: Task, fd: int) -> int:
+@syscall("fadvise64", "fd:fd start:off length:off advice:int narrow:int")
+def fadvise64(task: Task, fd: int, start: int, length: int, advice: int, narrow: int) -> int:
+    return _fadvise(task, fd, advice if task.process.pointer_size == 8 else narrow)
+
+
+@syscall("fadvise64_64", "fd:fd start:off length:off advice:int a:int narrow:int")
+def fadvise64_64(task: Task, fd: int, start: int, length: int, advice: int, a: int, narrow: int) -> int:
+    return _fadvise(task, fd, advice if task.process.pointer_size == 8 else narrow)
+
+
+def _fadvise(task: Task, fd: int, advice: int) -> int:
     if task.files.get(fd).kind in ("pipe", "fifo"):
         raise LinuxError(errno.ESPIPE)
+    if advice not in range(6):
+        raise LinuxError(errno.EINVAL)
+    return 0
+
+
+@syscall("readahead", "fd:fd start:off length:size")
+def readahead(task: Task, fd: int, start: int, length: int) -> int:
+    if task.files.get(fd).readable().kind not in ("file", "memfd", "block"):
+        raise LinuxError(errno.EINVAL)
     return 0
 
 
@@ -274,4 +302,5 @@ def memfd_create(task: Task, name: int, flags: int) -> int:
     text = paths.text(task, name)
     if flags & ~3 or len(os.fsencode(text)) > 249:
         raise LinuxError(errno.EINVAL)
-    return install(task, memfd(text, c.O_RDWR), c.O_CLOEXEC if flags & 1 else 0)
+    file = memfd(text, c.O_RDWR | c.O_LARGEFILE, seals=bool(flags & MFD_ALLOW_SEALING))
+    return install(task, file, c.O_CLOEXEC if flags & 1 else 0)

@@ -24,7 +24,7 @@ def getpgid(task: Task, pid: int) -> int:
 
 @syscall("setpgid", "pid:int pgid:int")
 def setpgid(task: Task, pid: int, pgid: int) -> int:
-    if pgid < 0:
+    if pgid < 0 or pid < 0:
         raise LinuxError(errno.EINVAL)
     process = task.process
     if pid in (0, process.pid):

@@ -91,11 +91,11 @@ def do_mmap(task: Task, address: int, length: int, prot: int, flags: int, fd: in
         task.process.map.map(Area(at, at + size, prot, mark=shared))
         return at
     file = task.files.get(fd)
-    if file.kind not in ("file", "memfd"):
-        raise LinuxError(errno.EACCES if file.kind in ("pipe", "socket", "directory") else errno.ENODEV)
     access = file.flags & 3
     if access == os.O_WRONLY or (shared and prot & 2 and access != os.O_RDWR):
         raise LinuxError(errno.EACCES)
+    if file.kind not in ("file", "memfd"):
+        raise LinuxError(errno.ENODEV)
     at = _place(task, address, size, flags)
     writes = SharedFile(os.dup(file.host_fd), file.path) if shared and access == os.O_RDWR else None
     task.process.map.map(Area(at, at + size, prot, file.path or "/memfd", offset, writes, mark=shared))
@@ -136,9 +136,16 @@ def mprotect(task: Task, addr: int, length: int, prot: int) -> int:
     if not length:
         return 0
     start, end = _range(task, addr, length)
-    if not task.process.map.covered(start, end):
+    areas = task.process.map
+    if not areas.covered(start, end):
+        parts = sorted(areas.overlapping(start, end), key=lambda area: area.start)
+        good = start
+        while parts and parts[0].start <= good:
+            good = parts.pop(0).end
+        if good > start:
+            areas.protect(start, good, wanted)       # the kernel, too, changes what is before the hole
         raise LinuxError(errno.ENOMEM)
-    task.process.map.protect(start, end, wanted)
+    areas.protect(start, end, wanted)
     return 0
 
 
@@ -239,10 +246,21 @@ def mincore(task: Task, addr: int, length: int, vec: int) -> int:
     return 0
 
 
-@syscall("mlock|munlock|mlock2", "addr:addr length:size flags:hex")
-def mlock(task: Task, addr: int, length: int, flags: int) -> int:
+@syscall("mlock|munlock", "addr:addr length:size")
+def mlock(task: Task, addr: int, length: int) -> int:
     """Nothing of a guest's memory is ever slow, so nothing needs locking."""
+    start = addr & ~PAGE_MASK
+    end = page_up(addr + length)
+    if end > start and (end > 1 << 47 or not task.process.map.covered(start, end)):
+        raise LinuxError(errno.ENOMEM)
     return 0
+
+
+@syscall("mlock2", "addr:addr length:size flags:hex")
+def mlock2(task: Task, addr: int, length: int, flags: int) -> int:
+    if flags & ~1:
+        raise LinuxError(errno.EINVAL)
+    return mlock(task, addr, length)
 
 
 @syscall("mlockall|munlockall", "flags:hex")

@@ -10,7 +10,7 @@ import os
 
 from e2kemu.linux import traps
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
-from e2kemu.linux.siginfo import LAST, SI_QUEUE, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
+from e2kemu.linux.siginfo import LAST, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
 from e2kemu.linux.signals import IGNORE, SS_DISABLE, SS_ONSTACK
 from e2kemu.linux.table import Call, formatter, syscall
 from e2kemu.linux.task import Action, AltStack, Task
@@ -227,28 +227,30 @@ def tkill(task: Task, tid: int, signo: int) -> int:
 
 @syscall("tgkill", "pid:int tid:int signo:signal")
 def tgkill(task: Task, pid: int, tid: int, signo: int) -> int:
+    if pid <= 0 or tid <= 0:
+        raise LinuxError(errno.EINVAL)
     _check_or_null(signo)
     return _to_thread(task, pid, tid, SigInfo(signo, SI_TKILL, "kill", (task.process.pid, os.getuid())))
 
 
-def _given_info(task: Task, signo: int, address: int) -> SigInfo:
+def _given_info(task: Task, pid: int, signo: int, address: int) -> SigInfo:
     _check(signo)
     raw = task.memory.read(address, 128)
     code = int.from_bytes(raw[8:12], "little", signed=True)
-    if code >= 0 or code == SI_TKILL:
+    if (code >= 0 or code == SI_TKILL) and pid not in (task.process.pid, task.tid):
         raise LinuxError(errno.EPERM)
-    return SigInfo(signo, code or SI_QUEUE, "raw", raw=raw[16:])
+    return SigInfo(signo, code, "raw", raw=raw[16:])
 
 
 @syscall("rt_sigqueueinfo", "pid:int signo:signal info:addr")
 def rt_sigqueueinfo(task: Task, pid: int, signo: int, info: int) -> int:
-    _send(task, pid, _given_info(task, signo, info))
+    _send(task, pid, _given_info(task, pid, signo, info))
     return 0
 
 
 @syscall("rt_tgsigqueueinfo", "pid:int tid:int signo:signal info:addr")
 def rt_tgsigqueueinfo(task: Task, pid: int, tid: int, signo: int, info: int) -> int:
-    return _to_thread(task, pid, tid, _given_info(task, signo, info))
+    return _to_thread(task, pid, tid, _given_info(task, tid, signo, info))
 
 
 # -- interval timers

@@ -285,14 +285,21 @@ def recvfrom(task: Task, fd: int, buf: int, size: int, flags: int, address: int,
     wanted = room(task, pieces)
     if flags & _WAITALL and not flags & _PEEK and sock.sock.type == socket.SOCK_STREAM:
         return _waitall(task, sock, pieces, wanted, flags)
-    data, _, result_flags, sender = _receive(task, sock, wanted, flags & ~_WAITALL, 0)
-    real = len(data)
-    if flags & _TRUNC and result_flags & _TRUNC:
-        real = max(real, wanted)
+    whole = _whole_size(sock) if flags & _TRUNC and sock.message else 0
+    data, _, _, sender = _receive(task, sock, wanted, flags & ~(_WAITALL | (_TRUNC if whole else 0)), 0)
+    real = max(whole, len(data))
     scatter(task, pieces, data)
     name = b"" if sender is None else sockets.to_guest(int(sock.sock.family), sender)
     _store_address(task, name, address, addrlen)
     return real
+
+
+def _whole_size(sock: Socket) -> int:
+    """The size of the next message; 0 when there is none."""
+    try:
+        return sock.sock.recv_into(bytearray(1), 1, _PEEK | _TRUNC)
+    except OSError:
+        return 0
 
 
 def _control_messages(task: Task, address: int, size: int) -> Control:

@@ -14,6 +14,7 @@ from e2kemu.linux.structs import (
     OLD_UTSNAME,
     RLIMIT,
     RLIMIT64,
+    SCHED_ATTR,
     SCHED_PARAM,
     SYSINFO,
     TIMESPEC,
@@ -29,6 +30,7 @@ NAME_SIZE = 16
 RANDOM_PIECE = 1 << 16
 REAL_TIME_POLICIES = (1, 2)
 POLICIES = (0, 1, 2, 3, 5)
+SCHED_DEADLINE = 6
 
 
 def _uname(task: Task, layout: Struct, buf: int) -> int:
@@ -302,12 +304,16 @@ def _set_scheduler(task: Task, policy: int, priority: int) -> int:
 
 @syscall("sched_setscheduler", "pid:int policy:int param:addr")
 def sched_setscheduler(task: Task, pid: int, policy: int, param: int) -> int:
+    if policy < 0 or not param:
+        raise LinuxError(errno.EINVAL)
     _is_ours(task, pid)
     return _set_scheduler(task, policy & ~0x40000000, SCHED_PARAM.read(task.memory, param)["priority"])
 
 
 @syscall("sched_getparam", "pid:int param:addr")
 def sched_getparam(task: Task, pid: int, param: int) -> int:
+    if not param:
+        raise LinuxError(errno.EINVAL)
     _is_ours(task, pid)
     SCHED_PARAM.write(task.memory, param, priority=task.process.identity.priority)
     return 0
@@ -315,8 +321,44 @@ def sched_getparam(task: Task, pid: int, param: int) -> int:
 
 @syscall("sched_setparam", "pid:int param:addr")
 def sched_setparam(task: Task, pid: int, param: int) -> int:
+    if not param:
+        raise LinuxError(errno.EINVAL)
     _is_ours(task, pid)
     return _set_scheduler(task, task.process.identity.policy, SCHED_PARAM.read(task.memory, param)["priority"])
+
+
+@syscall("sched_getattr", "pid:int attr:addr size:uint flags:uint")
+def sched_getattr(task: Task, pid: int, attr: int, size: int, flags: int) -> int:
+    if flags or not attr or not SCHED_ATTR.size(8) <= size <= 4096:
+        raise LinuxError(errno.EINVAL)
+    _is_ours(task, pid)
+    identity = task.process.identity
+    SCHED_ATTR.write(task.memory, attr, size=SCHED_ATTR.size(8), policy=identity.policy, nice=identity.nice,
+                     priority=identity.priority)
+    return 0
+
+
+@syscall("sched_setattr", "pid:int attr:addr flags:uint")
+def sched_setattr(task: Task, pid: int, attr: int, flags: int) -> int:
+    if flags or not attr or pid < 0:
+        raise LinuxError(errno.EINVAL)
+    size = task.memory.u32(attr)
+    if size and not SCHED_ATTR.size(8) <= size <= 4096:
+        task.memory.write_u32(attr, SCHED_ATTR.size(8))
+        raise LinuxError(errno.E2BIG)
+    given = SCHED_ATTR.read(task.memory, attr)
+    if given["policy"] < 0:
+        raise LinuxError(errno.EINVAL)
+    _is_ours(task, pid)
+    if given["policy"] == SCHED_DEADLINE:
+        raise LinuxError(errno.EPERM)
+    _set_scheduler(task, given["policy"], given["priority"])
+    if given["policy"] not in REAL_TIME_POLICIES:
+        try:
+            _set_nice(task, given["nice"])
+        except LinuxError:
+            raise LinuxError(errno.EPERM) from None
+    return 0
 
 
 def _bounds(policy: int) -> tuple[int, int]:
@@ -412,6 +454,8 @@ def setpriority(task: Task, which: int, who: int, priority: int) -> int:
 
 @syscall("ioprio_get", "which:int who:int")
 def ioprio_get(task: Task, which: int, who: int) -> int:
+    if which not in (1, 2, 3):
+        raise LinuxError(errno.EINVAL)
     return task.process.identity.ioprio
 
 
@@ -441,12 +485,16 @@ _FLAGS = {"PR_GET_DUMPABLE": ("dumpable", None), "PR_SET_DUMPABLE": ("dumpable",
           "PR_SET_CHILD_SUBREAPER": ("subreaper", 1), "PR_SET_PDEATHSIG": ("death_signal", 64)}
 """prctl option -> (field of Identity, highest value; None: it gets the value)."""
 _OPTIONS = {number: name for name, number in c.PRCTL.items()}
+_STRICT = ("_NO_NEW_PRIVS", "_THP_DISABLE")
+"""Options whose other arguments have to be 0."""
 
 
 @syscall("prctl", "option:prctl a:ulong b:ulong c:ulong d:ulong")
-def prctl(task: Task, option: int, a: int, *_rest: int) -> int:
+def prctl(task: Task, option: int, a: int, *rest: int) -> int:
     identity = task.process.identity
     name = _OPTIONS.get(option, "")
+    if any((*((a,) if "_GET_" in name else ()), *rest)) and name.endswith(_STRICT):
+        raise LinuxError(errno.EINVAL)
     if name in _FLAGS:
         field, highest = _FLAGS[name]
         if highest is None:
@@ -497,6 +545,6 @@ MEMBARRIER_COMMANDS = 0x1FF
 @syscall("membarrier", "command:int flags:uint")
 def membarrier(task: Task, command: int, flags: int) -> int:
     """All threads run one after the other, so every barrier has already happened."""
-    if flags or command & ~MEMBARRIER_COMMANDS or command < 0:
+    if flags or command & ~MEMBARRIER_COMMANDS or command < 0 or command & command - 1:
         raise LinuxError(errno.EINVAL)
     return MEMBARRIER_COMMANDS if command == 0 else 0

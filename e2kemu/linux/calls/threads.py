@@ -29,6 +29,8 @@ WAKE_ALL = 1 << 31
 
 WNOHANG, WUNTRACED, WCONTINUED = 1, 2, 8
 WSTOPPED, WEXITED, WNOWAIT = 2, 4, 0x01000000
+WAIT_LINUX = 0xE0000000
+"""__WNOTHREAD, __WALL, __WCLONE."""
 LONGEST_LIST = 1 << 16
 
 _CLONE_NAMES = tuple((name, getattr(lifecycle, name)) for name in (
@@ -202,6 +204,8 @@ def _wait(task: Task, pid: int, options: int) -> tuple[int, int, resource.struct
 
 @syscall("wait4", "pid:int status:addr options:hex usage:addr")
 def wait4(task: Task, pid: int, status: int, options: int, usage: int) -> int:
+    if options & ~(WNOHANG | WUNTRACED | WCONTINUED | WAIT_LINUX):
+        raise LinuxError(errno.EINVAL)
     found = _wait(task, pid, options)
     if found is None:
         return 0
@@ -320,6 +324,8 @@ def futex(task: Task, uaddr: int, op: int, val: int, timeout: int, uaddr2: int, 
             raise LinuxError(errno.EINVAL)
         return wake(kernel, uaddr, val, val3 if command == FUTEX_WAKE_BITSET else 0xFFFFFFFF)
     if command in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
+        if uaddr2 & 3 or val < 0 or second >> 31:
+            raise LinuxError(errno.EINVAL)
         if command == FUTEX_CMP_REQUEUE and task.memory.u32(uaddr) != val3:
             raise LinuxError(errno.EAGAIN)
         woken = wake(kernel, uaddr, val)

@@ -6,6 +6,7 @@ import errno
 import os
 
 from e2kemu.linux import constants as c
+from e2kemu.linux import host_calls
 from e2kemu.linux.calls.common import (
     PIECE,
     Vector,
@@ -16,10 +17,13 @@ from e2kemu.linux.calls.common import (
     wait_for,
     write_from,
 )
-from e2kemu.linux.error import POLLIN, POLLOUT, LinuxError
+from e2kemu.linux.error import POLLERR, POLLHUP, POLLIN, POLLOUT, LinuxError
 from e2kemu.linux.files import OpenFile
+from e2kemu.linux.pipes import PipeEnd
 from e2kemu.linux.table import syscall
 from e2kemu.linux.task import Task
+
+SPLICE_F_NONBLOCK, SPLICE_FLAGS = 2, 15
 
 
 def _one(task: Task, address: int, count: int) -> Vector:
@@ -176,19 +180,81 @@ def copy_file_range(task: Task, fd_in: int, off_in: int, fd_out: int, off_out: i
     source, target = task.files.get(fd_in), task.files.get(fd_out)
     if flags or source.kind not in ("file", "memfd") or target.kind not in ("file", "memfd"):
         raise LinuxError(errno.EINVAL)
+    if os.path.samestat(source.status(), target.status()):
+        given = (_offset_at(task, off_in, source, 8), _offset_at(task, off_out, target, 8))
+        start, to = (file.position() if at is None else at for file, at in zip((source, target), given, strict=True))
+        if abs(start - to) < length:
+            raise LinuxError(errno.EINVAL)
     return _move(task, source, off_in, target, off_out, length)
 
 
 @syscall("splice", "fd_in:fd off_in:addr fd_out:fd off_out:addr len:size flags:hex")
 def splice(task: Task, fd_in: int, off_in: int, fd_out: int, off_out: int, length: int, flags: int) -> int:
-    source, target = task.files.get(fd_in), task.files.get(fd_out)
+    if flags & ~SPLICE_FLAGS:
+        raise LinuxError(errno.EINVAL)
+    source, target = task.files.get(fd_in).readable(), task.files.get(fd_out).writable()
     if "pipe" not in (source.kind, target.kind):
         raise LinuxError(errno.EINVAL)
+    for file, address in ((source, off_in), (target, off_out)):
+        if file.kind == "pipe" and address:
+            raise LinuxError(errno.ESPIPE)
+    if _same_pipe(source, target):
+        raise LinuxError(errno.EINVAL)
+    if flags & SPLICE_F_NONBLOCK:
+        _at_once(source, target)
     if target.kind == "pipe" and source.kind not in ("file", "memfd"):
         length = min(length, 4096)
         if not target.poll() & POLLOUT:
             wait_for(task, target, POLLOUT, write=True)
     return _move(task, source, off_in, target, off_out, length)
+
+
+def _same_pipe(source: OpenFile, target: OpenFile) -> bool:
+    return source.kind == target.kind == "pipe" and source.status().st_ino == target.status().st_ino
+
+
+def _at_once(source: OpenFile, target: OpenFile) -> None:
+    """Raise EAGAIN when a pipe at either end would let the caller wait."""
+    if source.kind == "pipe" and not source.poll() & (POLLIN | POLLHUP):
+        raise LinuxError(errno.EAGAIN)
+    if target.kind == "pipe" and not target.poll() & (POLLOUT | POLLERR):
+        raise LinuxError(errno.EAGAIN)
+
+
+@syscall("tee", "fd_in:fd fd_out:fd len:size flags:hex")
+def tee(task: Task, fd_in: int, fd_out: int, length: int, flags: int) -> int:
+    if flags & ~SPLICE_FLAGS:
+        raise LinuxError(errno.EINVAL)
+    source, target = task.files.get(fd_in).readable(), task.files.get(fd_out).writable()
+    if not isinstance(source, PipeEnd) or not isinstance(target, PipeEnd) or _same_pipe(source, target):
+        raise LinuxError(errno.EINVAL)
+    if not length:
+        return 0
+    try:
+        if source.pushback:
+            return target.write(source.pushback[:length])
+        return host_calls.tee(source.host_fd, target.host_fd, min(length, c.MAX_TRANSFER))
+    except BlockingIOError:
+        if flags & SPLICE_F_NONBLOCK:
+            raise LinuxError(errno.EAGAIN) from None
+        empty = not source.poll() & POLLIN
+        wait_for(task, source if empty else target, POLLIN if empty else POLLOUT, write=not empty)
+        raise AssertionError from None
+
+
+@syscall("vmsplice", "fd:fd iov:addr iovcnt:size flags:hex")
+def vmsplice(task: Task, fd: int, iov: int, iovcnt: int, flags: int) -> int:
+    if flags & ~SPLICE_FLAGS:
+        raise LinuxError(errno.EINVAL)
+    pipe = task.files.get(fd)
+    if not isinstance(pipe, PipeEnd):
+        raise LinuxError(errno.EBADF)
+    pieces = vector(task, iov, min(iovcnt, c.IOV_MAX + 1))
+    if not any(size for _, size in pieces):
+        return 0
+    if flags & SPLICE_F_NONBLOCK:
+        _at_once(pipe, pipe)
+    return read_into(task, pipe, pieces) if pipe.reads else write_from(task, pipe, pieces)
 
 
 def _move(task: Task, source: OpenFile, off_in: int, target: OpenFile, off_out: int, length: int) -> int:
