@@ -453,6 +453,8 @@ class WideExecution:
         if target is None:
             # a register that enters the window with this very instruction is empty
             fresh = self.cfg.size <= register < GLOBAL
+            if fresh and condition != 1:
+                m.settle(halves)    # may end the branch: then nothing was written, and the register stays empty
             old_value, old_tag = (0, EMPTY_TAG) if fresh else (m.old_reg(register), m.old_tag(register))
             target = Target(register, m.staged(old_value), m.staged(old_tag), fresh=fresh)
             self.targets[register] = target

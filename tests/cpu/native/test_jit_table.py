@@ -70,3 +70,13 @@ def test_the_stack_moves_as_the_last_of_two_getsp_says_even_by_nothing(accel: st
     for seed in range(60):
         pairs.compare(decode(data, 4, CODE), seed, (None, 0.0)[seed & 1])
     assert pairs.outcomes["done"] > 20
+
+
+@pytest.mark.parametrize("accel", ACCELERATORS)
+def test_a_load_that_does_not_happen_leaves_a_register_that_enters_the_window_empty(accel: str) -> None:
+    data = assemble("{ setwd wsz=0x25; ldd,5 %r2, 8, %dr20 ? ~%pred7 }", version=5, base=CODE).data
+    pairs = Pairs(MODEL_OF[5], accel)
+    pairs.load(data)
+    for seed in range(60):
+        pairs.compare(decode(data, 5, CODE), seed, (None, 0.0)[seed & 1])
+    assert pairs.outcomes["done"] > 20
