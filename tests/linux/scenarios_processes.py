@@ -89,6 +89,8 @@ def process(sys: Kernel) -> Told:
     t('get_robust_list', 0, b, b + 8)
     t('get_robust_list', 1 << 30, b, b + 8)
     t('get_robust_list', 0, 16, b)
+    for flags in (0x800, 0x10000, 0x10100, 0x10800, 0x20200, 0x1000 | 0x100000):
+        t('clone', flags | 17, 0, 0, 0, 0)
     t('prctl', 9999, 0, 0, 0, 0)
     t('prctl', 15, b'nameoverfifteenchars', 0, 0, 0)
     t('prctl', 16, b, 0, 0, 0, buf=(b, 16))

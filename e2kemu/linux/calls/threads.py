@@ -33,6 +33,10 @@ WAIT_LINUX = 0xE0000000
 """__WNOTHREAD, __WALL, __WCLONE."""
 LONGEST_LIST = 1 << 16
 
+CLONE_PIDFD, CLONE_NEWNS, CLONE_NAMESPACES = 0x1000, 0x20000, 0x7E020000
+CLONE_ARGS = 88
+"""Bytes of clone3's arguments that are known."""
+
 _CLONE_NAMES = tuple((name, getattr(lifecycle, name)) for name in (
     "CLONE_VM", "CLONE_FS", "CLONE_FILES", "CLONE_SIGHAND", "CLONE_VFORK", "CLONE_THREAD", "CLONE_SETTLS",
     "CLONE_PARENT_SETTID", "CLONE_CHILD_CLEARTID", "CLONE_CHILD_SETTID"))
@@ -63,10 +67,17 @@ def _strings(task: Task, value: int, call: Call, args: tuple[int, ...], result: 
 
 def _clone(task: Task, flags: int, stack: int, size: int, parent_tid: int, child_tid: int, tls: int) -> int:
     kernel = task.process.kernel
+    if (flags & lifecycle.CLONE_THREAD and not flags & lifecycle.CLONE_SIGHAND) or (
+            flags & lifecycle.CLONE_SIGHAND and not flags & lifecycle.CLONE_VM):
+        raise LinuxError(errno.EINVAL)
+    if flags & CLONE_NEWNS and flags & lifecycle.CLONE_FS:
+        raise LinuxError(errno.EINVAL)
+    if flags & CLONE_PIDFD:
+        trace.unimp("clone with CLONE_PIDFD: there are no pidfds, EINVAL")
+        raise LinuxError(errno.EINVAL)
+    if flags & CLONE_NAMESPACES:
+        raise LinuxError(errno.EPERM)
     if flags & lifecycle.CLONE_THREAD:
-        wanted = lifecycle.CLONE_VM | lifecycle.CLONE_SIGHAND
-        if flags & wanted != wanted:
-            raise LinuxError(errno.EINVAL)
         return lifecycle.clone_thread(kernel, task, flags, stack, size, parent_tid, child_tid, tls)
     if flags & lifecycle.CLONE_VM and not flags & lifecycle.CLONE_VFORK:
         trace.unimp("clone with CLONE_VM but neither CLONE_THREAD nor CLONE_VFORK: the child gets a copy of the memory")
@@ -86,7 +97,11 @@ def clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, t
 def clone3(task: Task, args: int, size: int) -> int:
     if size < 64:
         raise LinuxError(errno.EINVAL)
+    if size > 4096 or any(task.memory.read(args + CLONE_ARGS, max(0, size - CLONE_ARGS))):
+        raise LinuxError(errno.E2BIG)
     flags, _, child_tid, parent_tid, _, stack, stack_size, tls = struct.unpack("<8Q", task.memory.read(args, 64))
+    if bool(stack) != bool(stack_size) or flags >> 34 or flags & 0xFF:
+        raise LinuxError(errno.EINVAL)
     return _clone(task, flags & 0xFFFFFFFF, stack + stack_size if stack else 0, stack_size, parent_tid, child_tid, tls)
 
 
