@@ -34,7 +34,7 @@ point2:
     { addd,0 %dr10, 8, %dr10
       wait all_e=1 }
     { addd,0 %dr10, 16, %dr10
-      wait ma_c=1, trap=1 }
+      wait ma_c=1 }
     TIS "beside hints and barriers", %dr10
     // a window by vfrpsz is one by setwd
     { setwd wsz=24, nfx=1 }
