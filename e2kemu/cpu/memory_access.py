@@ -200,7 +200,7 @@ def prepare(ex: WideExecution, one: Staged) -> None:
         low = m.and_(one.sources[0][0], 15 if ex.cfg.version == 5 else 7)
         bad = m.xor(m.eq(low, 0), 1)
         if insn.sm:
-            one.diag = m.or_(one.diag, bad)
+            one.diag = m.or_(one.diag, m.settle(bad))
         else:
             m.trap_if(bad, traps.EXC_ADDR_NOT_ALIGNED)
     elif ex.cfg.ac and not insn.sm:

@@ -80,3 +80,17 @@ def test_a_load_that_does_not_happen_leaves_a_register_that_enters_the_window_em
     for seed in range(60):
         pairs.compare(decode(data, 5, CODE), seed, (None, 0.0)[seed & 1])
     assert pairs.outcomes["done"] > 20
+
+
+@pytest.mark.parametrize("accel", ACCELERATORS)
+@pytest.mark.parametrize("version", [5, 6])
+def test_a_speculative_store_under_a_mask_is_dropped_where_its_address_is_not_aligned(
+    accel: str, version: int
+) -> None:
+    # 8-aligned addresses: enough from version 6 on
+    data = assemble("{ stmqp,5,sm %qpr2, [ %dr8 + %dr9 ] }", version=version, base=CODE).data
+    pairs = Pairs(MODEL_OF[version], accel)
+    pairs.load(data)
+    for seed in range(80):
+        pairs.compare(decode(data, version, CODE), seed, 0.0)
+    assert pairs.outcomes["done"] > 40
