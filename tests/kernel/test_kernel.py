@@ -1,4 +1,4 @@
-"""The small operating system in every tier, with one and several CPUs: its own verdict, and that nothing was left out."""
+"""The small operating system in every tier, with one and several CPUs: it passes, and nothing was left out."""
 
 from __future__ import annotations
 

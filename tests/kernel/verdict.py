@@ -27,7 +27,8 @@ def run_kernel(append: str, *, accel: str, smp: int = 1, disk: Path | None = Non
         text, status = machine.console.text, machine.exit_status
     assert end == "exit", f"{end}: {text[-2000:]}"
     bad = [line for line in text.splitlines() if "BAD" in line or "PANIC" in line]
-    assert not bad and status == 0, text[-4000:]
+    assert not bad, text[-4000:]
+    assert status == 0, text[-2000:]
     match = PASSED.search(text)
     assert match is not None, text[-2000:]
     lines = text.splitlines()
