@@ -1,13 +1,16 @@
-"""``make demo``: one guest, two emulators, a live migration over mutual TLS, everything checked.
+"""``make demo``: live migrations of running guests, everything checked.
 
-What happens: a certificate authority is made, two ``e2kemu`` processes start, the bundled firmware
-boots in the first and runs the workload ``pages``, which increments the first byte of every page of
-a range in address order for ever and prints ``B`` after each lap. The guest is migrated while it
-runs. Then the destination is stopped and three things must hold:
+The first act: one guest, two emulators, mutual TLS. A certificate authority is made, two ``e2kemu``
+processes start, the bundled firmware boots in the first and runs the workload ``pages``, which
+increments the first byte of every page of a range in address order for ever and prints ``B`` after each
+lap. The guest is migrated while it runs. Then the destination is stopped and three things must hold:
 
 - the bytes differ by at most one step, at one place (no page lost, none old);
 - the letters ``B`` on both consoles together are as many as the laps the memory shows (no gap);
 - the source is in ``postmigrate`` and the migration ``completed``.
+
+The second act (``demo_kernel.py``): an operating system with several processes on two CPUs goes through three
+emulators.
 
 Exit status 0 only if all of it held.
 """
@@ -24,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from e2kemu import demo_kernel
 from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.errors import E2kError
 from e2kemu.migration.certs import make_pki
@@ -167,6 +171,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="e2kemu-demo-") as directory:
         try:
             run(console, Path(directory))
+            demo_kernel.run(console, Path(directory), Path(directory) / "pki")
         except (E2kError, RuntimeError, TimeoutError) as error:
             console.print(f"[bold red]FAILED:[/] {error}")
             return 1
