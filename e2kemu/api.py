@@ -31,6 +31,7 @@ from e2kemu.machine import builder
 from e2kemu.machine import machine as core
 from e2kemu.machine.boards import DEFAULT
 from e2kemu.machine.config import DiskConfig, MachineConfig
+from e2kemu.machine.icount import parse_icount
 from e2kemu.machine.nics import parse_nic
 from e2kemu.migration.compat import migration_settings
 from e2kemu.migration.service import MigrationService
@@ -112,6 +113,7 @@ class Machine(core.Machine):
         incoming: bool = False,
         accel: str = "jit",
         smp: int = 1,
+        icount: str = "",
         drives: Sequence[str] = (),
         nics: Sequence[str] = (),
         suppress_vmdesc: bool = False,
@@ -142,6 +144,7 @@ class Machine(core.Machine):
             incoming=incoming,
             accel=accel,
             smp=smp,
+            icount=parse_icount(icount) if icount else None,
             suppress_vmdesc=suppress_vmdesc,
             serials=(console,),
             nics=tuple(parse_nic(text, number) for number, text in enumerate(nics)),

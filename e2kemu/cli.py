@@ -34,6 +34,7 @@ from e2kemu.loop import QUIT_SIGNALS, MainLoop, report
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
+from e2kemu.machine.icount import Icount, parse_icount
 from e2kemu.machine.machine import Machine
 from e2kemu.machine.smp import Topology, parse_smp
 from e2kemu.machine.watchdog import ACTIONS
@@ -176,6 +177,7 @@ def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> Machine
         ram_size=_ram_size(given),
         smp=cpus,
         grouping=grouping,
+        icount=_icount(given),
         accel=_single(given, "accel", "-accel", "accel") or ACCELERATORS[0],
         bios=given.text("bios"),
         kernel=given.text("kernel"),
@@ -281,6 +283,14 @@ def _smp(given: Given) -> tuple[int, Topology | None]:
         return parse_smp(text)
 
 
+def _icount(given: Given) -> Icount | None:
+    text = given.text("icount")
+    if text is None:
+        return None
+    with _blame("-icount", text):
+        return parse_icount(text)
+
+
 def _incoming_address(text: str) -> str | Address:
     """``-incoming``: a URI, or a migration channel in JSON. Raises OptionError."""
     if not text.startswith("{"):
@@ -314,7 +324,8 @@ def checked_config(given: Given) -> MachineConfig:
     config = MachineConfig()
     for option, attribute, field in (
         ("-machine", "machine", "machine"), ("-cpu", "cpu", "cpu"), ("-m", "m", "ram_size"),
-        ("-smp", "smp", "smp"), ("-smp", "smp", "grouping"), ("-accel", "accel", "accel"),
+        ("-smp", "smp", "smp"), ("-smp", "smp", "grouping"), ("-icount", "icount", "icount"),
+        ("-accel", "accel", "accel"),
     ):  # fmt: skip
         config = replace(config, **{field: getattr(wanted, field)})
         with _blame(option, given.text(attribute) or ""):

@@ -113,6 +113,9 @@ SECTIONS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     )),
     ("Debug/Expert options", (
         _row("S", "", "freeze CPU at startup (use 'c' to start execution)"),
+        _row("icount", "[shift=]N|auto[,align=on|off][,sleep=on|off]",
+             "virtual time is the number of instructions executed, 2^N ns for each:\n"
+             "the same run twice is the same run"),
         _row("incoming", "uri|defer", "prepare for incoming migration on tcp:host:port, unix:path, fd:fd,\n"
              "exec:cmd, file:path[,offset=n], or a channel in JSON;\n"
              "defer: wait for migrate_incoming"),
@@ -151,7 +154,7 @@ REFUSED = {
         (False, "there is no graphics", "full-screen"),
         (True, "there is no debug stub", "gdb"),
         (False, "there is no debug stub", "s"),
-        (True, "guest time follows the host's clock", "icount rtc"),
+        (True, "guest time follows the host's clock", "rtc"),
         (True, "log items of -d are what there is", "trace"),
         (True, "not supported", "readconfig dtb numa smbios acpitable tpmdev fsdev virtfs"),
         (True, "not supported", "sandbox run-with runas chroot compat action plugin dfilter"),

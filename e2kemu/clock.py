@@ -17,6 +17,14 @@ from typing import Any
 from e2kemu.errors import StreamError
 from e2kemu.wire import Reader, Writer
 
+_ICOUNT = b"timer/icount"
+"""The subsection of a clock that counts instructions."""
+
+
+class NotExact(Exception):
+    """Virtual time is asked for where nobody knows it exactly (``machine/icount.py``): the wide instruction at hand has
+    done nothing yet, and shall be executed again on its own."""
+
 
 class Timer:
     """A one-shot alarm of a VirtualClock; made by ``VirtualClock.timer``."""
@@ -136,6 +144,9 @@ class VirtualClock:
         ticks = _signed(r.be64())
         r.skip(8)
         ns = _signed(r.be64()) if version >= 2 else self.now()
+        if r.peek(2 + len(_ICOUNT)) == bytes((5, len(_ICOUNT))) + _ICOUNT:
+            raise StreamError("virtual time counts instructions in the stream (-icount), but not here",
+                              section=self.idstr, offset=r.position)
         if ns < 0:
             raise StreamError(f"virtual time is {ns} ns", section=self.idstr, offset=r.position)
         self._tick_lead = ticks - ns

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e2kemu import trace
+from e2kemu.clock import NotExact
 from e2kemu.cpu import locks, traps
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.codepages import CodePages
@@ -174,7 +175,7 @@ class Cpu:
             self.translator.fresh_memory()
         left = NO_LIMIT if limit is None else limit
         flag = core.exit_flag
-        met_tag = False
+        met_tag = exact = False
         while True:
             if core.stale:
                 self._attach_memory()
@@ -206,16 +207,21 @@ class Cpu:
                     table = self.reference.table(Config.of(self.state))
                     self.state.X[_PC], _, left = self._tagged(table, self.state.X[_PC], left)
                     self._stepped()
+                elif exact:
+                    exact = False
+                    left = self._exact(left)
+                elif watched:
+                    left = self._watched(left)
                 else:
-                    if watched:
-                        left = self._watched(left)
-                    else:
-                        left = self._execute(left)
+                    left = self._execute(left)
             except Left as out:
                 left = out.left
                 self.state.X[_PC] = out.pc
                 if out.cause is None:
                     met_tag = True
+                    continue
+                if isinstance(out.cause, NotExact):
+                    exact = True
                     continue
                 if isinstance(out.cause, Waiting):
                     self.halted = Halt.TRAPPED
@@ -228,6 +234,8 @@ class Cpu:
                 left = max(left - 1, 0)
                 if not self.trap(trap):
                     return "fatal"
+            except NotExact:
+                return self._fatal("a hardware stack is a device's memory")
             except NoTrapTable as missing:
                 return self._fatal(f"{missing} and no trap table is set")
             finally:
@@ -291,6 +299,23 @@ class Cpu:
     def step(self, count: int = 1) -> str:
         """Execute ``count`` wide instructions; returns as ``run``."""
         return self.run(count)
+
+    def _exact(self, left: int) -> int:
+        """One wide instruction in the reference tier, ``executed`` being all that were executed before it."""
+        who.exact = True
+        try:
+            table, pc = self.reference.table(Config.of(self.state)), self.state.X[_PC]
+            try:
+                result = self.reference.single(table, pc).run(left)
+            except Left as out:
+                if out.cause is not None:
+                    raise
+                result = None       # a tag came up
+            self.state.X[_PC], _, left = result or self._tagged(table, pc, left)
+            self._stepped()
+            return left
+        finally:
+            who.exact = False
 
     def _blocks(self, left: int) -> int:
         """The fast loop: closed blocks until an exit request or the end of the budget."""

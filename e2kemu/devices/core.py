@@ -32,10 +32,11 @@ class _Who(threading.local):
 
     executes: int | None = None
     speaks_for: int = 0
+    exact: bool = False     # it executes a single wide instruction, and what was executed before is counted
 
 
 who = _Who()
-"""``Cpu.run`` sets ``executes``, nobody else writes here."""
+"""``Cpu.run`` sets ``executes`` and ``exact``, nobody else does."""
 
 
 def current_cpu() -> int:

@@ -27,6 +27,7 @@ from e2kemu.loop import MainLoop
 from e2kemu.machine.boards import ESCC_A, ESCC_B, MIB, Board
 from e2kemu.machine.boot import prepare_boot
 from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.icount import IcountClock
 from e2kemu.machine.interrupts import (
     PIN_VIRTIO,
     PINS_SERIAL,
@@ -90,6 +91,8 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
         machine.cpus.append(cpu)
         machine.sections.append(cpu.section())
         machine.space.listeners.append(cpu.invalidate)
+        if isinstance(machine.clock, IcountClock):
+            cpu.clock = machine.clock.read
         cpu.interrupts.wake = partial(machine.wake_cpu, index)
     attach_cpus(machine)
 

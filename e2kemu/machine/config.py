@@ -11,6 +11,7 @@ from e2kemu.chardev import Chardev
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.errors import OptionError
 from e2kemu.machine.boards import DEFAULT, MIB, Board, find_board
+from e2kemu.machine.icount import Icount
 from e2kemu.machine.smp import Topology
 from e2kemu.memory.dirty import PAGE_SIZE
 from e2kemu.net.config import NetdevConfig
@@ -43,7 +44,8 @@ class MachineConfig:
     """One machine. Empty or None means the default of the machine type.
 
     ``ram_size`` is in bytes; ``smp`` the number of CPUs, ``grouping`` how they are grouped (None: cores of one socket);
-    ``paused`` is -S; ``incoming`` means that the state comes by migration;
+    ``icount`` counts virtual time in wide instructions; ``paused`` is -S; ``incoming`` means that the state comes by
+    migration;
     ``suppress_vmdesc`` leaves the vmdescription out of streams; ``serials`` are the character devices of the
     serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows; ``nics`` the
     network cards, whose windows follow.
@@ -54,6 +56,7 @@ class MachineConfig:
     ram_size: int = 0
     smp: int = 1
     grouping: Topology | None = None
+    icount: Icount | None = None
     accel: str = ACCELERATORS[0]
     bios: str | None = None
     kernel: str | None = None
@@ -112,6 +115,8 @@ class MachineConfig:
                 f"Invalid SMP CPUs {max(self.smp, self.topology.places)}. The max CPUs supported by machine "
                 f"'{board.name}' is {board.max_cpus}"
             )
+        if self.icount is not None and board.process:
+            raise OptionError(f"machine '{board.name}' has real time only")
         if self.accel not in ACCELERATORS:
             raise OptionError(f"invalid accelerator {self.accel}")
         if len(self.serials) > len(board.serial_ports):

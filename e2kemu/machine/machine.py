@@ -23,8 +23,10 @@ from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.errors import E2kError, StateError
 from e2kemu.loop import MainLoop
 from e2kemu.machine.config import MachineConfig
+from e2kemu.machine.icount import IcountClock, demand_exact
 from e2kemu.machine.runstate import KEPT_BY_RESET, NEEDS_RESET, SNAPSHOT, check_transition
 from e2kemu.machine.throttle import CpuThrottle
+from e2kemu.machine.turns import TurnsThread
 from e2kemu.machine.vcpu import SWITCH_INTERVAL, Gate, VcpuThread, VirtualCpu
 from e2kemu.memory.ram import RAMBlock
 from e2kemu.memory.space import AddressSpace
@@ -61,7 +63,7 @@ class Machine:
         self.config = config
         self.loop = loop
         self.lock = lock
-        self.clock = VirtualClock()
+        self.clock: VirtualClock = VirtualClock() if config.icount is None else IcountClock(config.icount)
         self.space = AddressSpace("memory", lock)
         self.ram_blocks: list[RAMBlock] = []
         self.cpus: list[Any] = []
@@ -88,8 +90,12 @@ class Machine:
         self._throttle = CpuThrottle(self._gate)
         self._threads: list[VcpuThread] = []
         self._shutdown: tuple[int, bool, str] | None = None
-        self.clock.listeners += [loop.wake, self._gate.changed]
-        loop.attach_clock(self.clock)
+        if isinstance(self.clock, IcountClock):
+            self.clock.executed = lambda: sum(cpu.executed for cpu in self.cpus)
+            self.space.on_mmio = demand_exact
+        else:
+            loop.attach_clock(self.clock)   # the other one's timers go off in the thread of the CPUs
+        self.clock.listeners.append(self._gate.changed)
 
     # -- what it is
 
@@ -229,7 +235,10 @@ class Machine:
     def _start_threads(self) -> None:
         if not self._threads and self.cpus:
             sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
-            self._threads = [VcpuThread(self._gate, cpu, self._cpu_stopped) for cpu in self.cpus]
+            if isinstance(self.clock, IcountClock):
+                self._threads = [TurnsThread(self._gate, self.cpus, self.clock, self._cpu_stopped)]
+            else:
+                self._threads = [VcpuThread(self._gate, cpu, self._cpu_stopped) for cpu in self.cpus]
             for thread in self._threads:
                 thread.start()
 
@@ -247,11 +256,11 @@ class Machine:
     def wake_cpu(self, index: int) -> None:
         """CPU ``index`` may have something to do although it was halted (any thread)."""
         if self._threads:
-            self._threads[index].wake()
+            self._threads[min(index, len(self._threads) - 1)].wake(index)
 
     def thread_id(self, index: int) -> int:
         """The host's id of the thread of CPU ``index``; 0 before the first start."""
-        return (self._threads[index].native_id or 0) if self._threads else 0
+        return (self._threads[min(index, len(self._threads) - 1)].native_id or 0) if self._threads else 0
 
     # -- devices' requests
 

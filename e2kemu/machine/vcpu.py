@@ -43,6 +43,8 @@ class VirtualCpu(Protocol):
 
     index: int
     idle_until: int | None
+    executed: int
+    """Wide instructions executed since the object was made."""
 
     def reset(self) -> None:
         """Back to the state after power-on."""
@@ -167,8 +169,9 @@ class VcpuThread:
         """Start the thread; it parks at once."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """A halted CPU may have something to do (any thread, with or without the machine lock)."""
+    def wake(self, index: int = 0) -> None:
+        """A halted CPU may have something to do (any thread, with or without the machine lock). ``index``: which, of a
+        thread that has several."""
         with self.gate.condition:
             self.woken = True
             if self.parked:

@@ -121,6 +121,8 @@ class AddressSpace:
         of ranges, blocks and their bytes is good as long as this has not changed."""
         self.listeners: list[Callable[[int, int], None]] = []
         """Called with (address, size) when a device, the monitor or the loader changed RAM there."""
+        self.on_mmio: Callable[[], None] | None = None
+        """Called before every access to a device; may raise instead."""
 
     def map(self, base: int, region: Region, name: str, priority: int = 0) -> None:
         """Put ``region`` at ``base``. Raises ValueError when it does not fit into 64 bits of address."""
@@ -216,6 +218,8 @@ class AddressSpace:
         return index == len(self._starts) or self._starts[index] >= address + size
 
     def _mmio_read(self, flat: FlatRange, address: int, size: int) -> int:
+        if self.on_mmio is not None:
+            self.on_mmio()
         region = flat.region
         assert isinstance(region, MmioRegion)
         offset = flat.offset + address - flat.start
@@ -229,6 +233,8 @@ class AddressSpace:
             return value
 
     def _mmio_write(self, flat: FlatRange, address: int, size: int, value: int) -> None:
+        if self.on_mmio is not None:
+            self.on_mmio()
         region = flat.region
         assert isinstance(region, MmioRegion)
         offset = flat.offset + address - flat.start
