@@ -280,7 +280,7 @@ class Cepic(LocalController):
         self.timer.write_initial(value)
 
     def _read_cur(self) -> int:
-        return self.timer.current()
+        return self.timer.read_current()
 
     def _read_div(self) -> int:
         return self.timer.divide
@@ -299,7 +299,7 @@ class Cepic(LocalController):
         self.nm_timer.write_initial(value)
 
     def _read_nm_cur(self) -> int:
-        return self.nm_timer.current()
+        return self.nm_timer.read_current()
 
     def _read_nm_div(self) -> int:
         return self.nm_timer.divide

@@ -362,7 +362,7 @@ class LocalApic(LocalController):
         self.timer.write_initial(value)
 
     def _read_tmcct(self) -> int:
-        return self.timer.current()
+        return self.timer.read_current()
 
     def _read_tdcr(self) -> int:
         return self.timer.divide
@@ -381,7 +381,7 @@ class LocalApic(LocalController):
         self.nm_timer.write_initial(value)
 
     def _read_nm_tmcct(self) -> int:
-        return self.nm_timer.current()
+        return self.nm_timer.read_current()
 
     def _read_nm_tdcr(self) -> int:
         return self.nm_timer.divide

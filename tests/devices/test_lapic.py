@@ -425,6 +425,22 @@ def test_an_alarm_that_was_due_and_had_not_rung_rings_on_the_other_side() -> Non
     assert there.read(0xFF0) == 0x40
 
 
+def test_who_reads_that_the_count_is_0_finds_the_interrupt_requested() -> None:
+    """Although the main loop, which rings alarms, has not come to it."""
+    clock, rung = VirtualClock(), []
+    timer = LocalTimer(clock, lambda: rung.append(1))
+    clock.start()
+    timer.divide = 11
+    timer.write_initial(20_000)
+    assert timer.read_current()
+    assert rung == []
+    while timer.read_current():
+        pass
+    assert rung == [1]
+    clock.run_expired()
+    assert rung == [1]
+
+
 def test_a_timer_started_in_the_future_or_ringing_in_a_year_is_refused() -> None:
     clock = VirtualClock()
     timer = LocalTimer(clock, lambda: None)
