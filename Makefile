@@ -30,6 +30,7 @@ lint: $(STAMP)
 firmware: $(STAMP)
 	$(BIN)/e2kemu-as -cpu v3 --raw firmware/boot.s --base 0x100000000 -o e2kemu/firmware_images/boot.bin
 	$(BIN)/e2kemu-as -cpu v4 --base 0x01000000 firmware/kernel/kernel.s -o e2kemu/firmware_images/kernel-v4.elf
+	$(BIN)/e2kemu-as -cpu v6 --base 0x01000000 firmware/kernel/kernel.s -o e2kemu/firmware_images/kernel-v6.elf
 
 # For the night: a million sources, a million pieces of code, a hundred thousand wide instructions in every tier.
 fuzz: $(STAMP)

@@ -47,6 +47,7 @@ clear_record:
 #include "arrays.inc"
 #include "tasks.inc"
 #include "calls.inc"
+#include "pic.inc"
 #include "smp.inc"
 #include "disk.inc"
 #include "phases.inc"

@@ -12,7 +12,7 @@ from tests.kernel.verdict import checks, make_disk, run_kernel
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "firmware/kernel/kernel.s"
-IMAGES = {"kernel-v4.elf": "v4"}
+IMAGES = {"kernel-v4.elf": "v4", "kernel-v6.elf": "v6"}
 BASE = 0x0100_0000
 PHASES, SELF_TESTS = 47, 76
 """Checks with one CPU and a disk: of the processes, and more with ``traps``."""
@@ -47,6 +47,13 @@ def test_the_kernel_passes(accel: str, smp: int, tmp_path: Path) -> None:
     for name, end in MUST_DIE.items():
         assert any(f" {name} killed: {end}" in line for line in lines), name
     assert len(MUST_DIE) >= 9
+
+
+@pytest.mark.parametrize(("cpu", "image", "smp"), [
+    ("e2s", "kernel-v4.elf", 2), ("e8c2", "kernel-v4.elf", 2), ("e16c", "kernel-v6.elf", 1), ("e16c", "kernel-v6.elf", 2)])
+def test_the_kernel_passes_on_other_models(cpu: str, image: str, smp: int, tmp_path: Path) -> None:
+    count, _ = run_kernel("traps", accel="jit", smp=smp, disk=make_disk(tmp_path / "disk"), cpu=cpu, image=image)
+    assert count == PHASES + SELF_TESTS
 
 
 def test_without_a_disk_only_its_own_checks_are_left_out(tmp_path: Path) -> None:
