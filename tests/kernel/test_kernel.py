@@ -50,7 +50,8 @@ def test_the_kernel_passes(accel: str, smp: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("cpu", "image", "smp"), [
-    ("e2s", "kernel-v4.elf", 2), ("e8c2", "kernel-v4.elf", 2), ("e16c", "kernel-v6.elf", 1), ("e16c", "kernel-v6.elf", 2)])
+    ("e2s", "kernel-v4.elf", 2), ("e8c2", "kernel-v4.elf", 2), ("e16c", "kernel-v6.elf", 1),
+    ("e16c", "kernel-v6.elf", 2)])
 def test_the_kernel_passes_on_other_models(cpu: str, image: str, smp: int, tmp_path: Path) -> None:
     count, _ = run_kernel("traps", accel="jit", smp=smp, disk=make_disk(tmp_path / "disk"), cpu=cpu, image=image)
     assert count == PHASES + SELF_TESTS
