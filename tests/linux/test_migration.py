@@ -274,6 +274,18 @@ def test_a_server_moves_while_it_waits_and_its_clients_find_it(tmp_path: Path, e
     assert (status, out, messages) == (6, b"in the pair\n", b"")
 
 
+def _connected(port: int) -> socket.socket:
+    """Connect to the program; who goes on listens again when its thread runs, some time after ``cont`` has answered."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def test_a_listening_socket_goes_on_where_it_was_when_only_its_state_is_taken(tmp_path: Path, emulators: Any) -> None:
     code = Code().space("address", 16, 0x0100007F00000002).space("size", 8, 16)
     code.call("socket", 2, 1, 0, result="%dr8").call("bind", "%dr8", "address", 16).call("listen", "%dr8", 4)
@@ -283,7 +295,7 @@ def test_a_listening_socket_goes_on_where_it_was_when_only_its_state_is_taken(tm
     port = int.from_bytes(int(source.read_line(), 16).to_bytes(2, "little"), "big")
     assert source.migrate(f"file:{tmp_path}/state").get("status") == "completed"
     assert source.command("cont") == {}
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+    with _connected(port) as client:
         assert client.recv(16) == b"served\n"
     assert source.end()[0] == 6
 
