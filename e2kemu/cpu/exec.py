@@ -82,7 +82,8 @@ class Cpu:
         self.halted = Halt.STOPPED if index else Halt.RUNS
         """Not RUNS: it executes nothing until something comes through its pins; ``run`` returns "halted"."""
         self.executed = 0
-        """Wide instructions executed since the object was made."""
+        """Wide instructions executed since the object was made; while ``run`` goes on it lags behind."""
+        self._budget = self._in_flight = 0
         self._hooks: list[BlockHook] = []
         self._stopped_at: int | None = None
         self._after: Trap | None = None
@@ -196,7 +197,7 @@ class Cpu:
                 return "exit"
             if left <= 0:
                 return "limit"
-            before = left
+            before = self._budget = left
             watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU)
                            or state.X[_STEPPING] or state.S[DIBCR] & _ANY_BREAKPOINT
                            or (core.watches and self.translator is None))
@@ -254,6 +255,11 @@ class Cpu:
                     return "watchpoint"
             if self._stopped_at is not None and self.state.X[_PC] == self._stopped_at and self.breakpoints:
                 return "breakpoint"
+
+    @property
+    def executed_exactly(self) -> int:
+        """Wide instructions executed before the one at hand, if this is known (``devices.core.who.exact``)."""
+        return self.executed + self._in_flight
 
     def _attach_memory(self) -> None:
         """The map of memory has changed, or the MMU was switched on or off."""
@@ -384,11 +390,15 @@ class Cpu:
                 regions = translator.consider(status, pc, Config.of(state))
                 continue
             table = reference.table(Config.of(state))
+            self._in_flight = self._budget - left
+            who.exact = True
             try:
                 block = reference.single(table, pc)
                 state.X[_PC], _, left = block.run(left) or self._tagged(table, pc, left)
             except Trap as trap:
                 raise Left(pc, left - 1, trap) from None
+            finally:
+                self._in_flight, who.exact = 0, False
             if self.core.watch_hit is not None or self.core.stale:
                 break
         return left

@@ -91,7 +91,7 @@ class Machine:
         self._threads: list[VcpuThread] = []
         self._shutdown: tuple[int, bool, str] | None = None
         if isinstance(self.clock, IcountClock):
-            self.clock.executed = lambda: sum(cpu.executed for cpu in self.cpus)
+            self.clock.executed = lambda: sum(cpu.executed_exactly for cpu in self.cpus)
             self.space.on_mmio = demand_exact
         else:
             loop.attach_clock(self.clock)   # the other one's timers go off in the thread of the CPUs
