@@ -34,6 +34,15 @@ class CodePages:
     def __contains__(self, page: int) -> bool:
         return page in self._users
 
+    def any(self, address: int, size: int) -> bool:
+        """Whether code was translated from one of these bytes' pages (any thread)."""
+        users, first, last = self._users, address >> 12, address + size - 1 >> 12
+        if not users:
+            return False
+        if last - first < 8:
+            return any(page in users for page in range(first, last + 1))
+        return any(first <= page <= last for page in self.pages())
+
     def pages(self) -> list[int]:
         """All of them."""
         with self._lock:

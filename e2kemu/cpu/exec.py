@@ -10,6 +10,7 @@ Without a trap table (OSCUD.size is 0) the CPU cannot go on: ``run`` returns "fa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,8 @@ class Cpu:
         """Wide instructions executed since the object was made; while ``run`` goes on it lags behind."""
         self._budget = self._in_flight = 0
         self._hooks: list[BlockHook] = []
+        self._thread: int | None = None
+        """The thread that is in ``run``."""
         self._stopped_at: int | None = None
         self._after: Trap | None = None
         """What the wide instruction just executed traps for, itself done."""
@@ -139,6 +142,18 @@ class Cpu:
         if self.interpreter is not None:
             self.interpreter.invalidate(address, size)
 
+    def memory_changed(self, address: int, size: int) -> None:
+        """A device, a monitor or another CPU's access wrote there (any thread): ``invalidate``, but never under a CPU
+        that executes in another thread: that one does it itself, at its next boundary."""
+        if not self.core.code_pages.any(address, size):
+            return
+        if self._thread == threading.get_ident():
+            self.invalidate(address, size)
+            return
+        self.core.drops.append((address, size))
+        if self._thread is not None:        # asked when the note is there: ``run`` says so before it looks at them
+            self.core.exit_flag[0] = 1
+
     def _drop_blocks(self) -> None:
         self.reference.clear()
         if self.translator is not None:
@@ -165,10 +180,11 @@ class Cpu:
         Raises what a device or a hook raised, with the state as before the wide instruction at ``pc``.
         """
         outer, who.executes = who.executes, self.index
+        before, self._thread = self._thread, threading.get_ident()
         try:
             return self._run(limit)
         finally:
-            who.executes = outer
+            who.executes, self._thread = outer, before
 
     def _run(self, limit: int | None) -> str:
         core, state = self.core, self.state

@@ -123,7 +123,7 @@ def build(config: MachineConfig, loop: MainLoop | None, cls: type[M]) -> M:
     rams = _memory(machine, images[0] if images else None)
     cpu = LinuxCpu(0, MODELS[config.cpu_model], machine.space, machine.clock.now, config.accel)
     machine.cpus.append(cpu)
-    machine.space.listeners.append(cpu.invalidate)
+    machine.space.listeners.append(cpu.memory_changed)
     _kernel(machine, cpu, rams, options)
 
     def boot() -> None:

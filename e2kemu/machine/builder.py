@@ -90,7 +90,7 @@ def build(config: MachineConfig, loop: MainLoop | None = None, cls: type[M] = Ma
         cpu = Cpu(index, model, machine.space, machine.clock.now, config.accel, code)
         machine.cpus.append(cpu)
         machine.sections.append(cpu.section())
-        machine.space.listeners.append(cpu.invalidate)
+        machine.space.listeners.append(cpu.memory_changed)
         if isinstance(machine.clock, IcountClock):
             cpu.clock = machine.clock.read
         cpu.interrupts.wake = partial(machine.wake_cpu, index)
