@@ -254,6 +254,17 @@ class GuestMemory:
         except Trap:
             return -1
 
+    def frame_behind(self, page: int) -> int:
+        """As ``frame_or_none`` of the page behind ``page``, which code may or may not reach: it does not count as
+        accessed."""
+        if not self.paging:
+            return page + 1
+        try:
+            found = self.mmu.walk(page + 1 << PAGE, EXECUTE, self.state.S[PSR] & 1, mark=False)
+        except PageFault:
+            return -1
+        return found.physical >> PAGE if found.rights & EXECUTE else -1
+
     def _mmu_changed(self, first: int, last: int) -> None:
         if self.mmu.on != self.paging:
             self.generation = -1            # the executor attaches the memory again

@@ -166,7 +166,7 @@ class Reference:
         page = pc >> PAGE
         key = pc | core.frame(page) << 64
         if pc & PAGE_MASK > PAGE_MASK + 1 - LONGEST_WIDE:
-            key |= core.frame_or_none(page + 1) + 1 << 128      # it may go on there
+            key |= core.frame_behind(page) + 1 << 128      # it may go on there
         return key
 
     def closed(self, table: Table, pc: int) -> Block:

@@ -32,6 +32,9 @@ MAX_SHIFT = 10
 AUTO_SHIFT = 3
 """Where ``auto`` begins, as QEMU's."""
 
+FIRST_DATE = 1_767_225_600
+"""When the calendar clock is at virtual time 0: 2026-01-01, 00:00:00 UTC."""
+
 
 @dataclass(frozen=True)
 class Icount:
@@ -122,6 +125,10 @@ class IcountClock(VirtualClock):
         """Make it ``ns`` now."""
         self._offset = ns - (self.executed() << self.shift)
         self._changed()
+
+    def date(self) -> float:
+        """Seconds since 1970 for the calendar clock: the first start is always at the same moment."""
+        return FIRST_DATE + self.now() / 1e9
 
     def advance(self, ns: int) -> None:
         """Nobody executes anything for so long."""

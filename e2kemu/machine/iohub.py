@@ -28,6 +28,7 @@ from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.system_timer import SystemTimer
 from e2kemu.devices.virtio_rng import VirtioRng
 from e2kemu.machine.boards import ESCC_A, ESCC_B, Board
+from e2kemu.machine.icount import IcountClock
 from e2kemu.machine.interrupts import (
     PIN_ESCC,
     PIN_RNG,
@@ -71,7 +72,7 @@ def add_iohub(machine: Machine, board: Board, add: Callable[[Device, int], None]
     master = SpiMaster()
     buffer = SpiBuffer(master)
     flash = SpiFlash(next(block for block in machine.ram_blocks if block.idstr == board.rom_name))
-    rtc = Cy14b101p(clock)
+    rtc = Cy14b101p(clock, clock.date) if isinstance(clock, IcountClock) else Cy14b101p(clock)
     master.chips.update({CHIP_FLASH: flash, CHIP_CLOCK: rtc})
     serial = ParallelSerial()
     serial.add_window(1, 0x40, board.escc_base, escc)

@@ -121,7 +121,7 @@ class Interpreter:
     def _place(self, page: int) -> Place:
         """What the page's table is kept by. Raises Trap where nothing can be executed."""
         core = self.core
-        return Place(page, core.frame(page), core.frame_or_none(page + 1) if core.paging else page + 1)
+        return Place(page, core.frame(page), core.frame_behind(page))
 
     def _open(self, pc: int, regions: Iterable[int]) -> bool:
         """Let the interpreter know the page of ``pc``. Raises Trap."""
