@@ -92,10 +92,10 @@ class LocalTimer:
 
     def read_current(self) -> int:
         """The current count for the guest: who reads 0 finds what the end does done, even if the main loop is late."""
-        due = self.alarm.expire
-        if not self.periodic and due is not None and due <= self._clock.now() and self._clock.running:
+        count = self.current()             # looked at once: it goes on between two looks
+        if not count and not self.periodic and self.alarm.expire is not None and self._clock.running:
             self.alarm.fire()
-        return self.current()
+        return count
 
     def _due(self) -> int | None:
         """When it is at 0 next; None: never."""

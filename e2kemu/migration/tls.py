@@ -36,8 +36,8 @@ from e2kemu.migration.tls_creds import Authorize, TlsCreds
 from e2kemu.migration.tls_errors import CUT, EndOfSession, SessionFault
 from e2kemu.migration.tls_session import OpenSslSession, Session
 
-CHUNK = 512 << 10
-"""Plain bytes given to the session at once."""
+SCRATCH = 256 << 10
+"""Bytes thrown away at once."""
 
 HANDSHAKE_SECONDS = 30.0
 """A peer that says nothing for so long is not going to."""
@@ -243,7 +243,7 @@ class TlsChannel(Channel):
         if self._said_goodbye or self._closed:
             raise ChannelError(f"Unable to write to {self.name}: the channel is closed")
         try:
-            for chunk in _chunks(buffers):
+            for chunk in _chunks(buffers, self._session.most):
                 self._encrypt(chunk)
                 self._flush()
         except TlsError:
@@ -299,7 +299,7 @@ class TlsChannel(Channel):
         self._inner.finish()
 
     def _read_to_end(self) -> None:
-        scratch = memoryview(bytearray(CHUNK))
+        scratch = memoryview(bytearray(SCRATCH))
         try:
             while self.readinto(scratch):
                 pass
@@ -361,18 +361,18 @@ class TlsChannel(Channel):
             timer.cancel()
 
 
-def _chunks(buffers: Sequence[Buffer]) -> Iterator[bytes | memoryview]:
-    """The bytes of ``buffers`` in pieces of up to CHUNK: small ones together, since every record costs."""
+def _chunks(buffers: Sequence[Buffer], most: int) -> Iterator[bytes | memoryview]:
+    """The bytes of ``buffers`` in pieces of up to ``most``: small ones together, since every record costs."""
     small: list[memoryview] = []
     size = 0
     for buffer in buffers:
         view = byte_view(buffer)
-        if size + len(view) > CHUNK and small:
+        if size + len(view) > most and small:
             yield b"".join(small)
             small, size = [], 0
-        while len(view) >= CHUNK:
-            yield view[:CHUNK]
-            view = view[CHUNK:]
+        while len(view) >= most:
+            yield view[:most]
+            view = view[most:]
         if len(view):
             small.append(view)
             size += len(view)

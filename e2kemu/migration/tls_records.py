@@ -145,6 +145,8 @@ class Keys:
 class RecordSession:
     """A session after its handshake (a `tls_session.Session`). ``received``: what the transport has brought already."""
 
+    most = 8 << 20  # each call of the transport costs, and there are few that are so long
+
     def __init__(self, suite: Suite, send_secret: bytes, receive_secret: bytes, received: bytes) -> None:
         self._send, self._receive = Keys(suite, send_secret), Keys(suite, receive_secret)
         # receiving

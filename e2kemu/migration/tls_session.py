@@ -32,6 +32,9 @@ ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 class Session(Protocol):
     """One that stands. One thread at a time."""
 
+    most: int
+    """Bytes of plain text that ``write`` likes at once."""
+
     @property
     def pending(self) -> bool:
         """There are bytes for the transport. Any thread."""
@@ -60,6 +63,8 @@ class Session(Protocol):
 
 class OpenSslSession:
     """A session of ``context``, whose handshake has yet to be done."""
+
+    most = 256 << 10
 
     def __init__(self, context: ssl.SSLContext, hostname: str | None) -> None:
         self._hostname = hostname
