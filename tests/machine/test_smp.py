@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from e2kemu.cpu.asm import assemble
+from e2kemu.cpu.wide_control import TAG_NUMERIC
 from tests.machine.smp_guest import DATA, smp
 
 TIERS = ("reference", "interp", "jit", "eager")
@@ -255,3 +257,76 @@ held{number}:
         guest.run()
         assert guest.word(0x80) == 1 << 5, "only the store under a lock happens"
         assert [guest.word(0x100 + 8 * number) for number in range(6)] == [0, 0, 0, 0, 5, 77]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_code_that_another_cpu_patches_is_seen_after_its_flush(tmp_path: Path, tier: str) -> None:
+    """One CPU writes a function again and again, flushes the instruction cache and tells so; the other calls it each
+    time, and must get the new number. (The function is in RAM; between two patches it is called often.)"""
+    rounds = MEETINGS[tier] // 10
+    # {addd,0 0, N, %dr9} with N in 16 bits, twice, and a return: the words are patched below
+    code = assemble("addd,0 0, 0x1234, %dr9\nct %ctpr2\n", version=4, base=0).data
+    first, second = (int.from_bytes(code[at : at + 8], "little") for at in (0, 8))
+    rest = [int.from_bytes(code[at : at + 8], "little") for at in range(16, len(code), 8)]
+    number_at = code.index(b"\x34\x12") * 8
+    assert (number_at // 64, len(code) % 8) == (1, 0)
+    patched = second & ~(0xFFFF << number_at - 64)
+    program = f"""
+        addd,0 0, {DATA:#x}, %dr8
+        addd,0 0, {DATA + 0x4000:#x}, %dr10
+        addd,0 0, {patched:#x}, %dr11
+        addd,0 0, 0, %dr20
+        addd,0 0, 0, %dr21
+        addd,0 0, 0, %dr12
+        cmpesb,0 %r0, 0, %pred2
+        ibranch caller ? ~%pred2
+        addd,0 0, {first:#x}, %dr4
+        std,2 %dr4, [ %dr10 + 0 ]
+""" + "".join(f"        addd,0 0, {word:#x}, %dr4\n        std,2 %dr4, [ %dr10 + {16 + 8 * number} ]\n"
+              for number, word in enumerate(rest)) + f"""
+write:
+        addd,0 %dr20, 1, %dr20
+        shld,0 %dr20, {number_at - 64}, %dr4
+        ord,0 %dr4, %dr11, %dr4
+        std,2 %dr4, [ %dr10 + 8 ]
+        wait st_c = 1
+        std,2 %dr12, [ %dr12 + 0 ], mas=0x27
+        wait fl_c = 1, ma_c = 1
+        std,2 %dr20, [ %dr8 + 0 ]
+answer:
+        ldd,0 [ %dr8 + 0x100 ], %dr4
+        cmpedb,0 %dr4, %dr20, %pred1
+        ibranch answer ? ~%pred1
+        cmpesb,0 %r20, {rounds}, %pred3
+        ibranch write ? ~%pred3
+        ibranch over
+caller:
+        addd,0 0, {TAG_NUMERIC << 54:#x}, %dr13
+        ord,0 %dr13, %dr10, %dr13
+        addd,0 %dr20, 1, %dr20
+flag:
+        ldd,0 [ %dr8 + 0 ], %dr4
+        cmpedb,0 %dr4, %dr20, %pred1
+        ibranch flag ? ~%pred1
+        wait ld_c = 1
+        addd,0 0, 40, %dr22
+often:
+        disp %ctpr2, back
+        rwd,0 %dr13, %ctpr1
+        ct %ctpr1
+back:
+        xord,0 %dr9, %dr20, %dr14
+        ord,0 %dr21, %dr14, %dr21
+        subd,0 %dr22, 1, %dr22
+        cmpesb,0 %r22, 0, %pred4
+        ibranch often ? ~%pred4
+        std,2 %dr20, [ %dr8 + 0x100 ]
+        cmpesb,0 %r20, {rounds}, %pred3
+        ibranch caller ? ~%pred3
+        std,2 %dr21, [ %dr8 + 0x300 ]
+over:
+"""
+    with smp(tmp_path, program, 2, **options(tier)) as guest:
+        guest.run()
+        assert (guest.word(0), guest.word(0x100)) == (rounds, rounds)
+        assert guest.word(0x300) == 0, "an old function was called"
