@@ -7,6 +7,7 @@ from e2kemu.cpu.isa.registers import GLOBALS, PREDICATES, STATE_REGISTERS
 from e2kemu.cpu.mmu.info import mem_lines, tlb_lines
 from e2kemu.cpu.state import CpuState
 from e2kemu.machine.boards import BOARDS
+from e2kemu.machine.icount import IcountClock
 from e2kemu.monitor.commands_objects import query_chardev
 from e2kemu.monitor.dispatch import Context, command, info_command
 from e2kemu.monitor.qmp import QEMU_VERSION
@@ -153,6 +154,25 @@ def info_cpus(ctx: Context) -> None:
     for cpu in ctx.vm.cpus:
         mark = "*" if cpu.index == ctx.monitor.cpu else " "
         ctx.monitor.print(f"{mark} CPU #{cpu.index}: thread_id={ctx.vm.thread_id(cpu.index)}")
+
+
+@info_command("icount", help="show how virtual time is counted")
+def info_icount(ctx: Context) -> None:
+    """``info icount``: time and turn of ``-icount``."""
+    clock = ctx.vm.clock
+    if not isinstance(clock, IcountClock):
+        ctx.monitor.print("virtual time follows the host's clock")
+        return
+    with ctx.vm.quiesced():
+        auto = " (auto)" if clock.icount.auto else ""
+        ctx.monitor.print(f"shift {clock.shift}{auto}: {1 << clock.shift} ns for each wide instruction")
+        switches = {"sleep": clock.icount.sleep, "align": clock.icount.align}
+        ctx.monitor.print(",".join(f"{name}={'on' if on else 'off'}" for name, on in switches.items()))
+        ctx.monitor.print(f"executed: {clock.executed()} wide instructions")
+        for cpu in ctx.vm.cpus:
+            ctx.monitor.print(f"  CPU #{cpu.index}: {cpu.executed}")
+        ctx.monitor.print(f"virtual time: {clock.now()} ns")
+        ctx.monitor.print(f"turn: CPU #{clock.turn}, {clock.turn_left} more")
 
 
 @info_command("jit", help="show dynamic compiler info")
