@@ -48,7 +48,10 @@ _logs: WeakKeyDictionary[ssl.SSLContext, _Log] = WeakKeyDictionary()
 
 
 class SecretLog:
-    """A session's part of its context's key log, from before its handshake to ``close``."""
+    """A session's part of its context's key log, from before its handshake to ``close``.
+
+    There is no ``__del__``: the collector may run one in the middle of anything, also in a thread that holds the lock.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -96,6 +99,3 @@ class SecretLog:
                 self._context.keylog_filename = None  # type: ignore[assignment]
                 os.close(log.file)
                 log.file = -1
-
-    def __del__(self) -> None:
-        self.close()

@@ -84,14 +84,17 @@ class OpenSslSession:
 
     def handshake(self) -> bool:
         """Go as far as the bytes at hand allow; whether it is done. Raises TlsError."""
-        self._pour()
-        try:
-            self.ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLError as error:
-            raise TlsError(describe_error(error, self._hostname, handshake=True)) from error
-        return True
+        while True:
+            self._pour()
+            try:
+                self.ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                if not self._left:
+                    return False
+            except ssl.SSLError as error:
+                raise TlsError(describe_error(error, self._hostname, handshake=True)) from error
+            else:
+                return True
 
     def refuse(self) -> None:
         """Make the alert for a peer whose certificate is good, but who may not. It ends the session.
