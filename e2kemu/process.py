@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from qemu.qmp.legacy import QEMUMonitorProtocol
 from qemu.qmp.protocol import StateError as NotConnected
@@ -38,6 +38,9 @@ class EmulatorEnded(RuntimeError):
 class Emulator:
     """One emulator process. ``args`` are further options of the ``e2kemu`` command."""
 
+    popen: ClassVar[Callable[..., subprocess.Popen[Any]]] = subprocess.Popen
+    """What starts it; takes the arguments of ``subprocess.Popen``."""
+
     def __init__(self, name: str, directory: Path, *args: str, pass_fds: tuple[int, ...] = ()) -> None:
         self.name = name
         self.directory = directory
@@ -50,7 +53,7 @@ class Emulator:
             "-qmp", f"unix:{self._socket},server=on,wait=off", *args,
         ]  # fmt: skip
         with open(self.stderr_path, "wb") as stderr:
-            self.process = subprocess.Popen(
+            self.process = self.popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, pass_fds=pass_fds
             )
         self._qmp: QEMUMonitorProtocol | None = None

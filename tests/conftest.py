@@ -11,6 +11,7 @@ import pytest
 from e2kemu.cpu.native.interp.build import HostCode
 from e2kemu.migration.certs import make_pki
 from e2kemu.process import Emulator
+from tests.framework.forked import ForkServer, Popen
 
 StartEmulator = Callable[..., Emulator]
 
@@ -19,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # once, before the workers: every emulator of every test would make it, and say so where a test reads its stderr
     if not hasattr(config, "workerinput"):
         HostCode.get()
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        ForkServer.start()
+        Emulator.popen = Popen
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

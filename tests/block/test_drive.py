@@ -17,6 +17,7 @@ from e2kemu.block.image import open_image
 from e2kemu.block.qcow2 import create
 from e2kemu.cli import main
 from e2kemu.errors import ImageError, OptionError
+from tests.framework import forked
 
 QEMU_IMG = shutil.which("qemu-img")
 
@@ -180,7 +181,7 @@ def test_info_block_shows_the_drives(tmp_path: Path) -> None:
         "-drive", f"file={top},if=none,id=d0", "-device", "virtio-blk-device,drive=d0,id=vd",
         "-drive", f"file={disk},format=raw,readonly=on,if=none,id=d1",
     ]  # fmt: skip
-    result = subprocess.run(
+    result = forked.run(
         command, input="info block\nquit\n", capture_output=True, text=True, timeout=100, env=os.environ, check=True
     )
     lines = result.stdout.splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from e2kemu.block.drive import parse_drive
 from e2kemu.block.qcow2 import create
 from e2kemu.errors import ChannelError, OptionError, StateError
 from e2kemu.migration.stream_reader import walk
+from tests.framework import forked
 from tests.framework.disk_guest import laps_on_disk, make_rom
 
 GEOMETRY = {"blocks": 16, "stride": 300}
@@ -76,7 +76,7 @@ def test_a_copied_disk_goes_through_a_file_and_its_stream_is_shown(rom: str, tmp
             source.migration.migrate(f"file:{stream}", blk=True)
     bodies = [record for record in walk(stream.read_bytes()) if record.name == "block"]
     assert (bodies[0].kind, bodies[-1].kind) == ("START", "END")
-    shown = subprocess.run(
+    shown = forked.run(
         [sys.executable, "-m", "e2kemu.migration.stream_cli", str(stream)], capture_output=True, text=True, check=True
     ).stdout
     assert "'block'" in shown

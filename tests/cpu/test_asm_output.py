@@ -14,6 +14,7 @@ from e2kemu.cpu.asm import Image, assemble
 from e2kemu.cpu.asm_elf import assemble_object, executable
 from e2kemu.cpu.asm_lexer import AsmError
 from e2kemu.elf.constants import RELOC_KINDS
+from tests.framework import forked
 
 PROGRAM = """
     .global _start
@@ -34,7 +35,7 @@ buffer: .skip 0x2000
 
 
 def run(*arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-m", "e2kemu.cpu.asm_cli", *map(str, arguments)],
         input=text,
         capture_output=True,

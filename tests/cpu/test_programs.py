@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from elftools.elf.elffile import ELFFile
 from e2kemu.cpu.disasm_cli import main as disassemble
 from tests.cpu.guest import Guest
 from tests.cpu.vectors import DATA
+from tests.framework import forked
 
 EXECUTABLES = ("hello", "alu-small", "mem-small", "call", "call-small", "sieve-small", "matmul-small")
 
 
 def run(module: str, *arguments: str | Path) -> None:
     """One of our tools, as a process."""
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -12,12 +12,13 @@ import pytest
 
 from e2kemu.elf.constants import Binding
 from e2kemu.elf.writer import ObjectFile
+from tests.framework import forked
 
 from .objects import NOP, elf, foreign_program, global_function, simple, undefined, words
 
 
 def ld(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-m", "e2kemu.elf.ld_cli", *map(str, arguments)],
         cwd=cwd,
         text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from e2kemu.cpu.isa.cu import CS0_OPS, CS1_OPS
 from e2kemu.machine.config import ACCELERATORS
+from tests.framework import forked
 from tests.guest.areas import AREAS
 from tests.guest.harness import PROGRAMS, Area, chain, run
 
@@ -50,7 +50,7 @@ def test_a_linux_process_runs_all_programs_of_a_cpu_model(model: str, accel: str
     program = tmp_path / "programs"
     program.write_bytes(chain(parts, model))
     program.chmod(0o755)
-    done = subprocess.run([sys.executable, "-m", "e2kemu.run_cli", "-accel", accel, str(program)], capture_output=True,
+    done = forked.run([sys.executable, "-m", "e2kemu.run_cli", "-accel", accel, str(program)], capture_output=True,
                           text=True, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "ok\n" * len(parts))
     assert len(parts) >= 3

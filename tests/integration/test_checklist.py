@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from qemu.qmp.qmp_client import ExecuteError
 
 from e2kemu.process import Emulator
 from tests.conftest import StartEmulator
+from tests.framework import forked
 from tests.framework.guests import MIB
 from tests.framework.pairs import (
     GUEST,
@@ -414,7 +414,7 @@ def _analyze_script(bench: Bench) -> None:
     converge(source)
     source.qmp("migrate", uri=f"exec:cat > {path}")
     completed(source)
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "e2kemu.migration.stream_cli", str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr

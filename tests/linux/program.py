@@ -13,6 +13,7 @@ from pathlib import Path
 
 from e2kemu.cpu.asm_cli import main as assemble
 from e2kemu.linux.numbers import NUMBERS
+from tests.framework import forked
 
 HEAD = """
 { setwd wsz=24, nfx=1; setbn rbs=16, rsz=7, rcur=0 }
@@ -149,7 +150,7 @@ def run(program: Path, *arguments: str, options: tuple[str, ...] = (), stdin: by
         timeout: float = 60, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
     """Run a program by ``e2kemu-run``."""
     command = [sys.executable, "-m", "e2kemu.run_cli", *options, str(program), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, check=False, **kwargs)  # type: ignore[call-overload, no-any-return]
+    return forked.run(command, input=stdin, capture_output=True, timeout=timeout, check=False, **kwargs)  # type: ignore[call-overload, no-any-return]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -18,7 +18,6 @@ import functools
 import os
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 
 from e2kemu.linux.numbers import NUMBERS
+from tests.framework import forked
 
 HERE = Path(__file__).parent
 AREA = 0x20000
@@ -44,7 +44,7 @@ def program(bits: int = 64) -> tuple[str, int]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, f"script{bits}")
     entry = 3 if bits == 64 else 1
-    subprocess.run([sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(HERE), "-D", f"ENTRY={entry}", "-o", path,
+    forked.run([sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(HERE), "-D", f"ENTRY={entry}", "-o", path,
                     str(HERE / "script.s")], check=True)
     with open(path, "rb") as stream:
         elf = ELFFile(stream)
@@ -150,7 +150,7 @@ class Script:
         self.call("exit_group", 0)
         assert len(self.lines) * LINE <= LINES
         image = b"".join(word.to_bytes(8, "little") for line in self.lines for word in line).ljust(LINES, b"\0")
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-m", "e2kemu.run_cli", *options, self.path],
             input=(image + self.data).ljust(AREA, b"\0") + more_input, capture_output=True, timeout=timeout, cwd=cwd,
             check=False, env=os.environ | (environment or {}))

@@ -6,12 +6,12 @@ Thirteen calls that differ are not in the scenarios: docs/linux-user.md names th
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.framework import forked
 from tests.linux import scenarios_files, scenarios_processes, scenarios_waiting
 from tests.linux.differential import Scenario, in_guest, on_host
 
@@ -24,7 +24,7 @@ SCENARIOS = (scenarios_files.files, scenarios_files.names, scenarios_files.memor
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("agent") / "agent")
-    subprocess.run([sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(HERE), "-o", path, str(HERE / "agent.s")],
+    forked.run([sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(HERE), "-o", path, str(HERE / "agent.s")],
                    check=True)
     return path
 

@@ -17,6 +17,7 @@ import pytest
 
 from e2kemu.errors import StateError
 from e2kemu.linux import constants as c
+from tests.framework import forked
 from tests.linux.handlers import Guest, check
 from tests.linux.scripts import AREA, LINES, Script
 
@@ -311,7 +312,7 @@ def test_a_running_program_takes_its_files_and_pipes_to_another_emulator(tmp_pat
     image = b"".join(word.to_bytes(8, "little") for line in script.lines for word in line).ljust(LINES, b"\0")
     state, control = tmp_path / "state", str(tmp_path / "qmp")
     run = [sys.executable, "-m", "e2kemu.run_cli", "-root", str(root)]
-    with subprocess.Popen([*run, "-qmp", f"unix:{control},server=on,wait=off", script.path], stdin=subprocess.PIPE,
+    with forked.Popen([*run, "-qmp", f"unix:{control},server=on,wait=off", script.path], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as source:
         assert source.stdin is not None
         assert source.stderr is not None
@@ -341,7 +342,7 @@ def test_a_running_program_takes_its_files_and_pipes_to_another_emulator(tmp_pat
                 time.sleep(0.05)
             command("quit")
         source.communicate(timeout=30)
-    target = subprocess.run([*run, "-incoming", f"file:{state}"], capture_output=True, timeout=60, check=False,
+    target = forked.run([*run, "-incoming", f"file:{state}"], capture_output=True, timeout=60, check=False,
                             stdin=subprocess.DEVNULL)
     assert target.returncode == 5, target.stderr.decode()
     assert len(target.stdout) == AREA

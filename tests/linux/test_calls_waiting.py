@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from e2kemu.linux import constants as c
 from e2kemu.linux.calls.poll import poll
 from e2kemu.linux.calls.transfer import write
 from e2kemu.linux.error import WouldBlock
+from tests.framework import forked
 from tests.linux.handlers import Guest, check
 from tests.linux.scripts import Script
 
@@ -425,8 +425,8 @@ def test_a_parent_waits_for_what_its_child_writes(tmp_path: Path) -> None:
     source, program = tmp_path / "forking.s", tmp_path / "forking"
     source.write_text(FORKING)
     assemble = [sys.executable, "-m", "e2kemu.cpu.asm_cli", "-I", str(Path(__file__).parent)]
-    subprocess.run([*assemble, "-o", str(program), str(source)], check=True)
-    done = subprocess.run([sys.executable, "-m", "e2kemu.run_cli", str(program)], capture_output=True, timeout=60,
+    forked.run([*assemble, "-o", str(program), str(source)], check=True)
+    done = forked.run([sys.executable, "-m", "e2kemu.run_cli", str(program)], capture_output=True, timeout=60,
                           check=False)
     assert done.stdout == b"child" + (9 << 8).to_bytes(4, "little") + (8).to_bytes(8, "little"), done.stderr.decode()
     assert done.returncode == 5

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.framework import forked
 from tests.linux.program import Code, numbers, run
 from tests.linux.test_threads import join_thread, start_thread
 
@@ -26,7 +27,7 @@ class Emulator:
         self.path = directory / f"{name}.qmp"
         command = [sys.executable, "-m", "e2kemu.run_cli", *SMALL, "-qmp", f"unix:{self.path},server=on,wait=off",
                    *options, *([str(program)] if program else [])]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = forked.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._socket = socket.socket(socket.AF_UNIX)
         until = time.monotonic() + 60
         while True:
@@ -311,7 +312,7 @@ def test_damage_to_the_process_section_ends_the_destination_with_one_line(tmp_pa
                      (b'"current":true', b'"current":null')):
         assert old in data[at:]
         state.write_bytes(data[:at] + data[at:].replace(old, new, 1))
-        done = subprocess.run([sys.executable, "-m", "e2kemu.run_cli", *SMALL, "-incoming", f"file:{state}"],
+        done = forked.run([sys.executable, "-m", "e2kemu.run_cli", *SMALL, "-incoming", f"file:{state}"],
                               capture_output=True, timeout=60, check=False)
         assert done.returncode == 1
         assert b"Traceback" not in done.stderr

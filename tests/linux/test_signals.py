@@ -13,6 +13,7 @@ import pytest
 
 from e2kemu.linux import frames
 from e2kemu.linux.siginfo import FAULTS, SIZE, SigInfo
+from tests.framework import forked
 from tests.linux.program import Code, numbers, run
 
 EINTR = (1 << 64) - 4
@@ -137,7 +138,7 @@ def test_signals_of_the_host_are_the_programs(tmp_path: Path) -> None:
     code.say("ready\n").call("rt_sigsuspend", "none", 8).number("%dr16").call("pause").exit(1)
     code.function("handler").say("usr1\n").leave()
     program = code.build(tmp_path)
-    with subprocess.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE) as process:
+    with forked.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGUSR1)
@@ -150,7 +151,7 @@ def test_signals_of_the_host_are_the_programs(tmp_path: Path) -> None:
 def test_a_stopped_program_stops_the_emulator_and_goes_on(tmp_path: Path) -> None:
     code = send(Code().say("before\n"), 19).say("after\n").exit(2)
     program = code.build(tmp_path)
-    process = subprocess.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE)
+    process = forked.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE)
     pid, status = os.waitpid(process.pid, os.WUNTRACED)
     assert (pid, os.WIFSTOPPED(status)) == (process.pid, True)
     for _ in range(3):

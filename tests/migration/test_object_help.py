@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ import e2kemu.cli  # noqa: F401 - declares all types
 from e2kemu.errors import OptionError
 from e2kemu.monitor.commands_objects import _object_words, object_help
 from e2kemu.objects import TYPES, ObjectStore, Property, read_properties
+from tests.framework import forked
 
 REAL = sorted(name for name in TYPES if not name.startswith("test-"))
 
@@ -28,7 +28,7 @@ QEMUS = {
 
 
 def run(*options: str) -> tuple[int, str, str]:
-    result = subprocess.run([sys.executable, "-m", "e2kemu", *options], capture_output=True, text=True, timeout=60)
+    result = forked.run([sys.executable, "-m", "e2kemu", *options], capture_output=True, text=True, timeout=60)
     return result.returncode, result.stdout, result.stderr
 
 

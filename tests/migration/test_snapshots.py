@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from e2kemu.migration.stream_cli import main as stream_main
 from e2kemu.migration.stream_reader import walk
 from e2kemu.process import Emulator
 from tests.conftest import StartEmulator
+from tests.framework import forked
 
 TABLE = "ID        TAG               VM SIZE                DATE     VM CLOCK     ICOUNT"
 
@@ -271,7 +271,7 @@ def test_the_human_monitors_commands_on_a_running_guest(start: StartEmulator, tm
 def test_a_script_in_a_pipe_is_carried_out_to_its_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "e2kemu", "-m", "32M", "-display", "none", "-serial", "null", "-monitor", "stdio"]
     script = "savevm a\nloadvm a\nloadvm b\nsavevm c\ninfo snapshots\nquit\n"
-    done = subprocess.run(
+    done = forked.run(
         [*command, "-snapshot-dir", str(tmp_path)], input=script, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0

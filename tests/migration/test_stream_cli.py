@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.framework import forked
 from tests.migration.conftest import Samples
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "e2kemu.migration.stream_cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return forked.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture

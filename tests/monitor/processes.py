@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.framework import forked
+
 PROGRAM = [sys.executable, "-m", "e2kemu"]
 TIMEOUT = 30.0
 
@@ -24,7 +26,7 @@ def machine_options(directory: Path) -> list[str]:
 
 def start(*options: str, **kwargs: Any) -> subprocess.Popen[bytes]:
     """Start the program; the caller ends it (at the latest it ends with the test run)."""
-    process = subprocess.Popen([*PROGRAM, *options], **kwargs)
+    process = forked.Popen([*PROGRAM, *options], **kwargs)
     atexit.register(process.kill)  # a test that fails half-way leaves nothing behind
     return process
 

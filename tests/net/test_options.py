@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from e2kemu import Machine
 from e2kemu.cli import main
 from e2kemu.devices.virtio_net import VirtioNet
+from tests.framework import forked
 
 BARE = ("-display", "none", "-serial", "null", "-m", "32M")
 
@@ -36,7 +36,7 @@ def test_the_monitor_shows_cards_connections_and_changes_forwarded_ports(rom: st
         f"hostfwd_remove tcp:127.0.0.1:{port}", "hostfwd_add n1 tcp::1-:2", "hostfwd_add x", "set_link n0 off",
         "info network", "set_link nobody on", "info qtree", "quit",
     ]  # fmt: skip
-    result = subprocess.run(
+    result = forked.run(
         [sys.executable, "-m", "e2kemu", *BARE, "-S", "-monitor", "stdio", "-bios", rom,
          "-netdev", "user,id=n0", "-device", "virtio-net-device,netdev=n0,id=card",
          "-nic", f"stream,server=on,addr.type=unix,addr.path={tmp_path}/wire,mac=52:54:00:00:00:09"],
@@ -191,7 +191,7 @@ def test_set_link_in_qmp(rom: str) -> None:
         {"execute": "set_link", "arguments": {"name": "x", "up": False}},
         {"execute": "quit"},
     ]
-    result = subprocess.run(
+    result = forked.run(
         [sys.executable, "-m", "e2kemu", *BARE, "-S", "-qmp", "stdio", "-bios", rom, "-nic", "user"],
         input="\n".join(map(json.dumps, lines)) + "\n", capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
