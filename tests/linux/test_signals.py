@@ -151,7 +151,7 @@ def test_signals_of_the_host_are_the_programs(tmp_path: Path) -> None:
 def test_a_stopped_program_stops_the_emulator_and_goes_on(tmp_path: Path) -> None:
     code = send(Code().say("before\n"), 19).say("after\n").exit(2)
     program = code.build(tmp_path)
-    process = forked.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "e2kemu.run_cli", str(program)], stdout=subprocess.PIPE)
     pid, status = os.waitpid(process.pid, os.WUNTRACED)
     assert (pid, os.WIFSTOPPED(status)) == (process.pid, True)
     for _ in range(3):
