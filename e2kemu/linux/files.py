@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from e2kemu.errors import OptionError, StateError
 from e2kemu.linux.constants import O_ACCMODE, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
-from e2kemu.linux.error import POLLIN, POLLOUT, LinuxError, WouldBlock
+from e2kemu.linux.error import POLLHUP, POLLIN, POLLOUT, LinuxError, WouldBlock
 
 if TYPE_CHECKING:
     from e2kemu.linux.task import Process, Task
@@ -96,6 +96,10 @@ class OpenFile:
     def write(self, data: bytes) -> int:
         """The number of bytes taken of ``data``."""
         raise LinuxError(errno.EINVAL)
+
+    def ended(self, offset: int | None = None) -> bool:
+        """Whether a read (at ``offset``) gives nothing now because nothing is left; takes nothing."""
+        return self.poll() & (POLLIN | POLLHUP) == POLLHUP
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read at ``offset``."""

@@ -33,6 +33,11 @@ def tee(source: int, target: int, size: int) -> int:
     return _call("tee", source, target, size, 2)
 
 
+def dissolve(fd: int) -> None:
+    """connect(2) with AF_UNSPEC: the socket has no peer any more."""
+    _call("connect", fd, bytes(16), 16)
+
+
 def inotify() -> int:
     """A new inotify descriptor that does not wait."""
     return _call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)

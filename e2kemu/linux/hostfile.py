@@ -34,6 +34,7 @@ TERMINAL_PIECE = 256
 """A terminal that is ready for writing takes this much."""
 MEMFD_LIMIT = 64 << 20
 """Bytes of a memfd that migrate."""
+NULL_DEVICE = os.makedev(1, 3)
 REOPENED_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _ALL_EVENTS = 0x3FDF | 0x2000
 
@@ -94,6 +95,11 @@ class HostFile(OpenFile):
         if not done:
             raise BlockingIOError
         return done
+
+    def ended(self, offset: int | None = None) -> bool:
+        if self.mode == stat.S_IFREG:
+            return not os.pread(self.host_fd, 1, self.position() if offset is None else offset)
+        return os.fstat(self.host_fd).st_rdev == NULL_DEVICE or super().ended()
 
     def pread(self, size: int, offset: int) -> bytes:
         if self.waits and self.mode != stat.S_IFCHR:

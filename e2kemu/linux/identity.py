@@ -54,6 +54,8 @@ class Identity:
     subreaper: int = 0
     thp_disable: int = 0
     timer_slack: int = 50_000
+    mce_kill: int = 2
+    """What a broken page of memory does: PR_MCE_KILL_LATE, _EARLY, _DEFAULT."""
 
     def clone(self) -> Identity:
         """What a child process gets."""

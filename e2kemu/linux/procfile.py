@@ -34,6 +34,9 @@ class ProcFile(OpenFile):
         self.offset += len(part)
         return part
 
+    def ended(self, offset: int | None = None) -> bool:
+        return (self.offset if offset is None else offset) >= len(self.data)
+
     def pread(self, size: int, offset: int) -> bytes:
         return self.data[offset:offset + size]
 

@@ -54,6 +54,8 @@ class Socket(OpenFile):
         """sun_path as the guest gave it to connect()."""
         self.tried = False
         """connect() was called."""
+        self.connecting = False
+        """An attempt to connect (of AF_INET, AF_INET6) goes on, or its end was not told."""
         self.twin: Socket | None = None
         """The other end of a socketpair."""
         self.backlog = 0
@@ -68,6 +70,12 @@ class Socket(OpenFile):
 
     def read(self, size: int) -> bytes:
         return self.sock.recv(min(size, 1 << 20))
+
+    def ended(self, offset: int | None = None) -> bool:
+        try:
+            return not self.message and not self.sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
 
     def write(self, data: bytes) -> int:
         return self.sock.send(data[:1 << 20], socket.MSG_NOSIGNAL)

@@ -45,6 +45,12 @@ def files(sys: Kernel) -> Told:
     t('read', f, 16, 4)
     t('read', 99, b, 4)
     t('read', f, b, 0)
+    t('lseek', f, 0, 2)
+    t('read', f, 16, 4)                    # at the end nobody looks at the memory
+    t('pread64', f, 16, 4, 100)
+    t('pread64', f, 16, 4, 0)
+    t('readv', f, sys.put(pack('<4Q', 16, 4, b, 4)), 2)
+    t('lseek', f, 4, 0)
     t('pread64', f, b, 4, -1)
     t('pread64', f, b, 4, 100)
     t('pread64', f, b, 4, 8, buf=(b, 2))
@@ -256,6 +262,14 @@ def names(sys: Kernel) -> Told:
     t('getxattr', b'd/y', b'user.none', db, 64)
     t('setxattr', b'd/y', b'', b'v', 1, 0)
     t('setxattr', b'd/y', b'user.c', b'v', 1, 9)
+    for name in (b'unknown.a', b'user.a', b'trusted.a', b'none'):
+        t('setxattr', b'd/nobody', name, b'v', 1, 0)
+        t('getxattr', b'd/nobody', name, 0, 0)
+        t('removexattr', b'd/nobody', name)
+    for name in (b'unknown.a', b'none'):
+        t('setxattr', b'd/y', name, b'v', 1, 0)
+        t('getxattr', b'd/y', name, 0, 0)
+        t('removexattr', b'd/y', name)
     t('listxattr', b'd/y', db, 0)
     t('listxattr', b'd/y', db, 1)
     t('removexattr', b'd/y', b'user.none')

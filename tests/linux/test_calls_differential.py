@@ -1,6 +1,6 @@
-"""System calls of a guest have the results that the host's kernel gives: 800 calls, most of them wrong in some way.
+"""System calls of a guest have the results that the host's kernel gives: 850 calls, most of them wrong in some way.
 
-Thirteen calls that differ are not in the scenarios: docs/linux-user.md names them, those that should be mended, too.
+Six calls that differ are not in the scenarios: docs/linux-user.md names them, and why the host may not be right.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from e2kemu.linux.table import syscall
 from e2kemu.linux.task import Task
 
 PREFIX = "user."
+TRUSTED = "trusted."
+"""Attributes that only the administrator sees."""
 NAME_MAX = 255
 VALUE_MAX = 65536
 
@@ -24,9 +26,15 @@ def _name(task: Task, address: int) -> str:
     name = os.fsdecode(task.memory.cstring(address, NAME_MAX + 2))
     if not 0 < len(os.fsencode(name)) <= NAME_MAX:
         raise LinuxError(errno.ERANGE)
+    return name
+
+
+def _permit(name: str, *, changes: bool) -> None:
+    """Whether there are attributes of this name, and for this user: asked when the file has been found."""
+    if name.startswith(TRUSTED):
+        raise LinuxError(errno.EPERM if changes else errno.ENODATA)
     if not name.startswith(PREFIX):
         raise LinuxError(errno.EOPNOTSUPP)
-    return name
 
 
 def _at(task: Task, path: int, action: Callable[[str], int], changes: bool, *, follow: bool) -> int:
@@ -77,6 +85,7 @@ def _family(letter: str, kind: str, where: Where) -> None:
         text, data = _name(task, name), task.memory.read(value, size)
 
         def change(path: str) -> int:
+            _permit(text, changes=True)
             os.setxattr(path, text, data, flags)
             return 0
 
@@ -84,7 +93,12 @@ def _family(letter: str, kind: str, where: Where) -> None:
 
     def getxattr(task: Task, target: int, name: int, value: int, size: int) -> int:
         text = _name(task, name)
-        return where(task, target, lambda path: _store(task, value, size, os.getxattr(path, text)), False)
+
+        def show(path: str) -> int:
+            _permit(text, changes=False)
+            return _store(task, value, size, os.getxattr(path, text))
+
+        return where(task, target, show, False)
 
     def listxattr(task: Task, target: int, names: int, size: int) -> int:
         def show(path: str) -> int:
@@ -97,6 +111,7 @@ def _family(letter: str, kind: str, where: Where) -> None:
         text = _name(task, name)
 
         def change(path: str) -> int:
+            _permit(text, changes=True)
             os.removexattr(path, text)
             return 0
 

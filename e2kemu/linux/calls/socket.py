@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from e2kemu.linux import constants as c
-from e2kemu.linux import sockets
+from e2kemu.linux import host_calls, sockets
 from e2kemu.linux.calls.common import (
     PIECE,
     Vector,
@@ -33,6 +33,10 @@ from e2kemu.linux.structs import CMSGHDR, MMSGHDR, MSGHDR, TIMEVAL
 from e2kemu.linux.table import CALLS, syscall
 from e2kemu.linux.task import Task
 
+FAMILY_BYTES = 2
+"""The least that an address has."""
+ANY_ADDRESS = {socket.AF_INET: ("127.0.0.1", 1), socket.AF_INET6: ("::1", 1)}
+"""Family -> an address that is well formed."""
 ADDRESS_MAX = 128
 """Bytes of the largest socket address (sockaddr_storage)."""
 _FLAGS_TO_HOST = ~(c.MESSAGE_FLAGS["MSG_DONTWAIT"] | c.MESSAGE_FLAGS["MSG_CMSG_CLOEXEC"]
@@ -114,25 +118,35 @@ def bind(task: Task, fd: int, address: int, size: int) -> int:
     return 0
 
 
+def _attempt(task: Task, sock: Socket, data: bytes) -> int:
+    """Try to connect, or ask how the attempt before has ended: 0 or an error. While there is one nobody looks at the
+    address, and its outcome can be asked for once: as in Linux."""
+    try:
+        host = HostAddress(task, sock, data)
+    except LinuxError:
+        if sock.connecting and len(data) >= FAMILY_BYTES:
+            return sock.sock.connect_ex(ANY_ADDRESS[sock.sock.family])
+        raise
+    with host:
+        if host.family == c.AF_UNSPEC:
+            host_calls.dissolve(sock.host_fd)
+            sock.tried, sock.peer = False, b""
+            return 0
+        sock.tried = True
+        error = sock.sock.connect_ex(host.value)
+        if error in (0, errno.EINPROGRESS):
+            sock.peer = host.path
+    return error
+
+
 @syscall("connect", "fd:fd address:sockaddr size:int")
 def connect(task: Task, fd: int, address: int, size: int) -> int:
     sock = sockets.get(task, fd)
-    if task.progress < 0:                 # it was begun before: how has it ended?
-        error = sock.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise LinuxError(error)
-        if not sock.poll() & POLLOUT:
-            wait_for(task, sock, POLLOUT, write=True)
-        return 0
-    with HostAddress(task, sock, _address(task, address, size)) as host:
-        if host.family == c.AF_UNSPEC:
-            raise LinuxError(errno.EAFNOSUPPORT)
-        sock.tried = True
-        error = sock.sock.connect_ex(host.value)
-        if not error or error == errno.EINPROGRESS:
-            sock.peer = host.path
-    if error in (errno.EINPROGRESS, errno.EAGAIN) and not sock.nonblocking:
-        task.progress = -1 if error == errno.EINPROGRESS else 0
+    error = _attempt(task, sock, _address(task, address, size))
+    sock.connecting = error in (errno.EINPROGRESS, errno.EALREADY)
+    begun = error == errno.EINPROGRESS or (error == errno.EALREADY and task.progress < 0)
+    if (begun or error == errno.EAGAIN) and not sock.nonblocking:
+        task.progress = -1 if begun else 0
         wait_for(task, sock, POLLOUT, write=True)
     if error:
         raise LinuxError(error)

@@ -485,6 +485,9 @@ _FLAGS = {"PR_GET_DUMPABLE": ("dumpable", None), "PR_SET_DUMPABLE": ("dumpable",
           "PR_SET_CHILD_SUBREAPER": ("subreaper", 1), "PR_SET_PDEATHSIG": ("death_signal", 64)}
 """prctl option -> (field of Identity, highest value; None: it gets the value)."""
 _OPTIONS = {number: name for name, number in c.PRCTL.items()}
+MCE_KILL_DEFAULT = 2
+SET_MM_WITH_SIZE = (12, 14, 15)
+"""PR_SET_MM_AUXV, _MAP, _MAP_SIZE: what has a fourth argument."""
 _STRICT = ("_NO_NEW_PRIVS", "_THP_DISABLE")
 """Options whose other arguments have to be 0."""
 
@@ -517,6 +520,20 @@ def prctl(task: Task, option: int, a: int, *rest: int) -> int:
         identity.timer_slack = a or 50_000
     elif name == "PR_GET_SECCOMP":
         return 0
+    elif name in ("PR_GET_TIMING", "PR_SET_TIMING"):
+        if name == "PR_SET_TIMING" and a:          # only PR_TIMING_STATISTICAL
+            raise LinuxError(errno.EINVAL)
+    elif name == "PR_MCE_KILL_GET":
+        if a or any(rest):
+            raise LinuxError(errno.EINVAL)
+        return identity.mce_kill
+    elif name == "PR_MCE_KILL":
+        policy = rest[0] if a else MCE_KILL_DEFAULT
+        if a > 1 or policy > MCE_KILL_DEFAULT or any(rest[1:]) or (not a and rest[0]):
+            raise LinuxError(errno.EINVAL)
+        identity.mce_kill = policy
+    elif name == "PR_SET_MM":
+        raise LinuxError(errno.EINVAL if rest[2] or (rest[1] and a not in SET_MM_WITH_SIZE) else errno.EPERM)
     elif name == "PR_CAPBSET_READ":
         if a > 40:
             raise LinuxError(errno.EINVAL)
