@@ -4,12 +4,17 @@ The unit of real hardware runs the program ahead of the loop and keeps what it h
 an element when ``mova`` asks for it. So starting means to resolve every instruction of the program
 (``fapb``, 16 bytes for the left and the right half) into an area of the CPU state: where its array begins, the
 index it starts at, how far it steps. What the program cannot read becomes an area without a
-format, and ``mova`` from there gives a diagnostic value.
+format, and ``mova`` from there gives a diagnostic value. When a page of the program itself is missing, or may not be
+executed, nothing runs: a trap comes behind the wide instruction, and ``resume`` tries again when it is done.
 
     element = descriptor base + current index (+ ind of mova);  index starts at %aaind + disp
     after each advance: index += %aaincr << (fmt - 1)
 
 Index arithmetic is 32 bits wide up to v4 (an index that leaves them reads nothing) and 64 bits from v5.
+
+**Traps.** A handler may save and bring back %aaldi, or find the index of each area from the counters of the loop, as
+Linux does: start + step * (iterations that are over + %aaldm of the area); %aaldm says that the area has stepped in
+this iteration already. An area whose %aaldv it clears starts at its beginning.
 """
 
 from __future__ import annotations
@@ -27,26 +32,39 @@ from e2kemu.cpu.isa.aau import (
     Slot,
 )
 from e2kemu.cpu.isa.formats import APS
-from e2kemu.cpu.state import CpuState
+from e2kemu.cpu.state import ILCR, LSR, CpuState
+from e2kemu.cpu.windows import Trap
 
 M32, M48, M64 = (1 << 32) - 1, (1 << 48) - 1, (1 << 64) - 1
 _AREAS = 2 * APB_ENTRIES
 
 
 def start(state: CpuState, load: Callable[[int, int], int], ctpr: int) -> None:
-    """bap: run the program at the address in ``ctpr``. ``load`` gives 8 bytes, or -1 where there is nothing."""
-    a = state.A
+    """bap: run the program at the address in ``ctpr``. ``load`` gives 8 bytes, or -1 where there is nothing. Raises
+    what ``load`` raises, with the program stopped before its beginning."""
     stop(state)
-    a[Slot.AALDV] = 0
-    for area, word in _program(load, ctpr & M48):
-        disp = word >> 32
-        index = a[Slot.AAIND + APS["ind"].of(word & M32)]
-        if state.model.version >= 5:
-            a[Slot.AALDI + area] = index + ((disp ^ 1 << 31) - (1 << 31)) & M64
-        else:
-            a[Slot.AALDI + area] = index + disp & M32
-        _resolve(state, area, word)
+    state.A[Slot.AALDV] = 0
+    _run(state, load, ctpr)
+
+
+def _run(state: CpuState, load: Callable[[int, int], int], ctpr: int) -> None:
+    """Run the program: from its beginning where %aaldv is 0, else with the indices that are in the registers."""
+    a = state.A
     a[Slot.AASR] = a[Slot.AASR] & ~LDS | LDS_ACTIVE | AASR_IAB
+    going = a[Slot.AALDV]
+    for area, word in _program(load, ctpr & M48):
+        if not going >> area & 1:
+            a[Slot.AALDI + area] = _first(state, word)
+        _resolve(state, area, word)
+
+
+def _first(state: CpuState, word: int) -> int:
+    """The index that an instruction of the program starts at."""
+    disp = word >> 32
+    index = state.A[Slot.AAIND + APS["ind"].of(word & M32)]
+    if state.model.version >= 5:
+        return index + ((disp ^ 1 << 31) - (1 << 31)) & M64
+    return index + disp & M32
 
 
 def stop(state: CpuState) -> None:
@@ -56,21 +74,41 @@ def stop(state: CpuState) -> None:
     a[Slot.AASR] &= ~(LDS | AASR_IAB) & M64
 
 
-def suspend(state: CpuState) -> None:
-    """A trap has come: the handler finds a running program stopped."""
+def suspend(state: CpuState, load: Callable[[int, int], int], ctpr: int) -> None:
+    """A trap has come: the handler finds a running program stopped, and in %aaldm what its areas have done of this
+    iteration. ``load`` as for ``start``."""
     a = state.A
-    if a[Slot.AASR] & LDS == LDS_ACTIVE:
-        a[Slot.INFO : Slot.INFO + _AREAS] = _NOTHING
-        a[Slot.AASR] = a[Slot.AASR] & ~LDS | LDS_STOPPED
+    if a[Slot.AASR] & LDS != LDS_ACTIVE:
+        return
+    try:
+        program = _program(load, ctpr & M48) if a[Slot.AALDV] else []
+    except Trap:
+        program = []        # a page of it has gone: the handler finds that, too
+    over = _iterations(state)
+    stepped = 0
+    for area, word in program:
+        step, way = a[Slot.STEP + area], a[Slot.AALDI + area] - _first(state, word)
+        if step and a[Slot.AALDV] >> area & 1 and way & M64 == step * (over + 1) & M64:
+            stepped |= 1 << area
+    a[Slot.AALDM] = stepped
+    a[Slot.INFO : Slot.INFO + _AREAS] = _NOTHING
+    a[Slot.AASR] = a[Slot.AASR] & ~LDS | LDS_STOPPED
+
+
+def _iterations(state: CpuState) -> int:
+    """Iterations of the loop at hand that are over, by its counters."""
+    lsr, first = state.S[LSR], state.S[ILCR]
+    over = (first & M32) - (lsr & M32)
+    if lsr >> 39 & 1 and not lsr & M32:
+        over += (first >> 32 & 31) - (lsr >> 32 & 31) - 1
+    return over
 
 
 def resume(state: CpuState, load: Callable[[int, int], int], ctpr: int) -> None:
-    """The handler is done: a stopped program runs on, with the indices that are in the registers."""
-    a = state.A
-    if a[Slot.AASR] & LDS == LDS_STOPPED:
-        for area, word in _program(load, ctpr & M48):
-            _resolve(state, area, word)
-        a[Slot.AASR] = a[Slot.AASR] & ~LDS | LDS_ACTIVE
+    """The handler is done: a stopped program runs on, with the indices that are in the registers. Raises as ``start``.
+    """
+    if state.A[Slot.AASR] & LDS == LDS_STOPPED:
+        _run(state, load, ctpr)
 
 
 RESET = memoryview(bytearray(8 * ITEMS)).cast("Q")

@@ -14,9 +14,12 @@ from e2kemu.cpu.guest_memory import PAGE, GuestMemory
 from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_UIE, PSR_UNMIE, Interrupts
 from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, CHAIN_RESIDENT
 from e2kemu.cpu.isa.traps import (
+    EXC_AINSTR_PAGE_MISS,
+    EXC_AINSTR_PAGE_PROT,
     EXC_DIAG_INSTR_ADDR,
     EXC_ILLEGAL_INSTR_ADDR,
     EXC_ILLEGAL_OPCODE,
+    EXC_INSTR_PAGE_MISS,
     EXC_PRIV_ACTION,
     EXC_WINDOW_BOUNDS,
 )
@@ -36,6 +39,12 @@ CORE_MODE = BY_NAME["core_mode"].number
 OSEM, DIBCR = BY_NAME["osem"].number, BY_NAME["dibcr"].number
 
 CLOCKS = {BY_NAME["clkr"].number, BY_NAME["sclkr"].number}
+
+
+PROGRAM_MISSING, PROGRAM_FORBIDDEN = 2, 4
+"""Bits of ``exit_flag[3]``: the array prefetch program cannot run."""
+
+PROGRAM_TRAPS = {PROGRAM_MISSING: EXC_AINSTR_PAGE_MISS, PROGRAM_FORBIDDEN: EXC_AINSTR_PAGE_PROT}
 
 
 class NoTrapTable(Exception):
@@ -120,7 +129,13 @@ class Core(GuestMemory):
 
     def start_arrays(self, ctpr: int) -> None:
         """bap: run the array prefetch program that ``ctpr`` names."""
-        arrays.start(self.state, self.ld_speculative, ctpr)
+        self._run_arrays(arrays.start, ctpr)
+
+    def _run_arrays(self, run: Callable[[CpuState, Callable[[int, int], int], int], None], ctpr: int) -> None:
+        try:
+            run(self.state, self.ld_program, ctpr)
+        except Trap as trap:
+            self._ask(PROGRAM_MISSING if trap.exc == EXC_INSTR_PAGE_MISS else PROGRAM_FORBIDDEN)
 
     def stop_arrays(self) -> None:
         """eap: end the array prefetch program."""
@@ -198,8 +213,12 @@ class Core(GuestMemory):
         """A frame was left: its last wish (PSR.lw), and the single step that its return asks for (CR1.lo.ss)."""
         wishes = psr & PSR_LW | cr1 >> 24 & 1
         if wishes:
-            self.exit_flag[3] |= wishes
-            self.exit_flag[1] = 1
+            self._ask(wishes)
+
+    def _ask(self, what: int) -> None:
+        """Something must come at the next boundary: bits of ``exit_flag[3]``."""
+        self.exit_flag[3] |= what
+        self.exit_flag[1] = 1
 
     def do_done(self) -> int:
         """done: pop the handler's frame; the transfer registers stay as the handler has left them."""
@@ -208,7 +227,7 @@ class Core(GuestMemory):
         cr1 = s[CR1_LO]
         ip = windows.leave(self.state, self.stacks)
         s[CTPR1], s[CTPR1 + 1], s[CTPR1 + 2] = prepared
-        arrays.resume(self.state, self.ld_speculative, prepared[1])
+        self._run_arrays(arrays.resume, prepared[1])
         self.masks_changed()
         self._returned(0, cr1)
         return ip

@@ -20,7 +20,7 @@ from e2kemu.cpu import locks, traps
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
-from e2kemu.cpu.core import DIBCR, Core, NoTrapTable
+from e2kemu.cpu.core import DIBCR, PROGRAM_TRAPS, Core, NoTrapTable
 from e2kemu.cpu.guest_memory import BREAK_HIT
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.interrupts import PSR_LW, Halt, Waiting
@@ -293,6 +293,9 @@ class Cpu:
             self.state.X[_STEPPING] = 1
         if asked & PSR_LW and not self.trap(Trap(EXC_LAST_WISH)):
             return False
+        for bit, program in PROGRAM_TRAPS.items():
+            if asked & bit and not self.trap(Trap(program)):
+                return False
         pins = self.interrupts
         if self.halted == Halt.WAITS and pins.pending:
             self.halted = Halt.RUNS

@@ -87,7 +87,8 @@ class GuestMemory:
         self.exit_flag = memoryview(np.zeros(4, dtype=np.uint32).data)
         """[0]: leave at the next boundary; [1]: the executor is wanted. Any thread may set one; generated code looks at
         both at once, in memory. [2]: something comes from ``interrupts``: who changes PSR or UPSR sets [1] then.
-        [3]: what a return asks for: 8 exc_last_wish, 1 a single step."""
+        [3]: what comes at the next boundary: 8 exc_last_wish, 1 a single step (returns ask for them); 2, 4: traps of an
+        array prefetch program."""
         self.code_pages = CodePages() if code is None else code
         """Physical pages that code was translated from, by any CPU of the machine."""
         self.drop_code: Callable[[int, int], None] = lambda address, size: None
@@ -397,6 +398,13 @@ class GuestMemory:
         if len(parts) == 1:
             return self.space.read(parts[0][0], size)
         return int.from_bytes(b"".join([self.space.read_bytes(*part) for part in parts]), "little")
+
+    def ld_program(self, address: int, size: int) -> int:
+        """As ``ld_speculative``, of an array prefetch program. Raises Trap: exc_instr_page_miss, or _prot."""
+        if not self.paging:
+            return self.ld_speculative(address, size)
+        self.pieces(address, size, EXECUTE)
+        return self.ld_speculative(address, size)
 
     def st(self, address: int, size: int, value: int) -> bool:
         """Write ``size`` bytes anywhere; True when execution must leave after this wide instruction. Raises Trap."""

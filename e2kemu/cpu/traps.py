@@ -18,13 +18,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from e2kemu.cpu import arrays, locks, memory_access, windows
+from e2kemu.cpu import arrays, locks, memory_access, wide_arrays, windows
 from e2kemu.cpu.config import Config
 from e2kemu.cpu.direct import Collector, complete
-from e2kemu.cpu.insn import AluInsn, Kind, Wide
+from e2kemu.cpu.insn import AluInsn, Kind, Mova, Wide
 from e2kemu.cpu.interrupts import PSR_IE, PSR_LW, PSR_NMIE, PSR_PM, PSR_SGE, PSR_UIE, PSR_UNMIE
+from e2kemu.cpu.isa.aau import Slot as AauSlot
 from e2kemu.cpu.isa.registers import CHAIN_RESIDENT, SPARE_CHAIN, WINDOW_DOUBLES
-from e2kemu.cpu.isa.traps import BY_BIT, EXC_DATA_PAGE
+from e2kemu.cpu.isa.traps import BY_BIT, EXC_DATA_PAGE, EXC_MOVA_CH_0
 from e2kemu.cpu.mmu.faults import PageFault
 from e2kemu.cpu.rights import READ, WRITE
 from e2kemu.cpu.sregs import set_tirs
@@ -92,7 +93,7 @@ def enter(core: Core, pc: int, trap: Trap) -> None:
         set_tirs(state, (0, pc & M48), (trap.tir, pc & M48))
     else:
         set_tirs(state, (trap.tir, pc & M48))
-    arrays.suspend(state)
+    arrays.suspend(state, core.ld_program, prepared[1])
     state.X[Slot.PC] = s[OSCUD_LO] & M48
 
 
@@ -111,10 +112,16 @@ def whole(core: Core, wide: Wide, trap: Trap) -> tuple[Trap, list[tuple[int, int
     untyped: Any = finder
     execution = WideExecution(untyped, wide, Config.of(core.state))
     finder.attempt(lambda: _accesses(finder, execution))
-    records = finder.records
-    if not records:
+    records, movas = finder.records, finder.movas
+    if movas:
+        core.state.A[AauSlot.AAFSTR] = finder.areas
+    elif not records:
         records = [_of_stacks(core.state, trap.fault)]
-    return Trap(trap.exc, trap.detail, trap.address, trap.tir | finder.channels << 44, trap.fault), records
+    if not records:
+        first = EXC_MOVA_CH_0 + (movas & -movas).bit_length() - 1
+        return Trap(first, trap.detail, trap.address, movas << EXC_MOVA_CH_0, trap.fault), []
+    tir = trap.tir | finder.channels << 44 | movas << EXC_MOVA_CH_0
+    return Trap(trap.exc, trap.detail, trap.address, tir, trap.fault), records
 
 
 def _of_stacks(state: CpuState, fault: PageFault) -> tuple[int, int, int]:
@@ -134,6 +141,9 @@ def _accesses(finder: _Accesses, execution: WideExecution) -> None:
             if kind and one.ready:
                 finder.part = 0
                 finder.attempt(partial(finder.if_, one.condition, partial(body, execution, one)))
+    for mova in execution.wide.movas:
+        finder.mova = mova
+        finder.attempt(partial(wide_arrays.read, execution, mova))
 
 
 class _Accesses(Collector):
@@ -143,6 +153,10 @@ class _Accesses(Collector):
         super().__init__(core, wide)
         self.records: list[tuple[int, int, int]] = []
         self.insn: AluInsn | None = None
+        self.mova: Mova | None = None
+        """The array read at hand, after all operations."""
+        self.movas = self.areas = 0
+        """Channels of array reads, a bit each, and what %aafstr says of them."""
         self.part = 0
         """How many of the operation's accesses went before: a quad register has two."""
 
@@ -157,7 +171,12 @@ class _Accesses(Collector):
         last = address + size - 1
         for number, place in enumerate((address,) if address >> 12 == last >> 12 else (address, last >> 12 << 12)):
             fault = self._fault(place, access)
-            if fault is not None and (not self.speculative or fault.is_deferred):
+            if fault is None or (self.speculative and not fault.is_deferred):
+                continue
+            if self.mova is not None:
+                self.movas |= 1 << self.mova.channel
+                self.areas |= (1 | wide_arrays.area_of(self.mova) << 1) << 8 * self.mova.channel
+            else:
                 self._record(fault, address, value, number)
         self.part += 1
 

@@ -1,8 +1,9 @@
 """The array access unit's part of a wide instruction: registers, stores and loads by descriptor, mova.
 
-``mova`` never traps: what it cannot give (no program, an element narrower than asked for, bytes beyond those
-prefetched, a misaligned element up to v4, no memory) is ``MISSING`` with a diagnostic tag, and traps
-where it is used. Registers are items of part A of the CPU state (``isa.aau.Slot``): ``m.aau(index)`` reads
+What ``mova`` cannot give (no program, an element narrower than asked for, bytes beyond those prefetched, a
+misaligned element up to v4, no memory) is ``MISSING`` with a diagnostic tag, and traps where it is used. Only
+a page that is missing and may yet come traps at once (exc_mova_ch_N: ``traps``).
+Registers are items of part A of the CPU state (``isa.aau.Slot``): ``m.aau(index)`` reads
 one as it was before the wide instruction, ``m.set_aau`` writes one at its end.
 """
 
@@ -220,8 +221,8 @@ def movas(ex: WideExecution) -> None:
         if mova.be:
             ex.m.trap(traps.EXC_ILLEGAL_OPCODE, f"{MOVA[mova.opc]} be=1")
             return
-        _mova(ex, mova)
-        area = _area(mova)
+        read(ex, mova)
+        area = area_of(mova)
         if mova.am and area not in advanced:
             advanced.add(area)
             m = ex.m
@@ -229,12 +230,14 @@ def movas(ex: WideExecution) -> None:
             ex.stage_array(Slot.AALDI + area, m.add(m.aau(Slot.AALDI + area), m.aau(Slot.STEP + area), 64))
 
 
-def _area(mova: Mova) -> int:
+def area_of(mova: Mova) -> int:
+    """0..31 of the left side, 32..63 of the right one."""
     return mova.area + aau.APB_ENTRIES * (mova.channel >= 2)
 
 
-def _mova(ex: WideExecution, mova: Mova) -> None:
-    m, area, size, strict = ex.m, _area(mova), MOVA_BYTES[mova.opc], ex.cfg.version <= 4
+def read(ex: WideExecution, mova: Mova) -> None:
+    """One array read."""
+    m, area, size, strict = ex.m, area_of(mova), MOVA_BYTES[mova.opc], ex.cfg.version <= 4
     m.bits = 64
     info, index = m.aau(Slot.INFO + area), m.aau(Slot.AALDI + area)
     fmt = m.and_(info, 7)
