@@ -11,9 +11,11 @@ A write to a control register goes to WR0, whose bits 2:0 (with the command "poi
 register of the next access there; after that access it is WR0/RR0 again. Sources: the Am8530H/Am85C30 technical
 manual; the order of the channels is that of Linux's driver for e2k, which reads RR3 (channel A's) at offset 0.
 
-Modelled is the asynchronous side. A written byte goes to the character device at once, so RR0.TxEmpty and
-RR1.AllSent are always set; received bytes wait in ``backlog`` until there is place in the receive FIFO (3 bytes) and
-the receiver is enabled, so there is no overrun. The line's speed and format have no effect. The modem inputs
+Modelled is the asynchronous side. A written byte goes to the character device at once, so RR0.TxEmpty is always set.
+RR1.AllSent is 0 at the first look after a byte was written, then 1: there is software that waits for the end of a byte
+(Linux), and some that waits for its beginning (Embox, when it has just printed). Received bytes wait in ``backlog``
+until there is place in the receive FIFO (3 bytes) and the receiver is enabled, so there is no overrun. The line's
+speed and format have no effect. The modem inputs
 (DCD, CTS, and SYNC, which is DSR on these boards) are always on. There are no interrupt acknowledge cycles
 on the board, so no interrupt is ever "under service". SDLC and synchronous modes, the DPLL and the counters are
 registers that can be written and do nothing. After power-on the channels are as a boot loader leaves them, on and
@@ -89,6 +91,8 @@ class Channel:
         """1: the next received byte is the first one, which interrupts in mode "first character"."""
         self.broken = 0
         """1: a break has been seen and not been acknowledged by "reset external/status"."""
+        self.sending = 0
+        """1: a byte was written, and nobody has looked at RR1 since."""
         self.fifo = bytearray()
         self.backlog = bytearray()
         self.fifo_count = self.backlog_count = 0
@@ -128,7 +132,7 @@ class Channel:
         self._clear()
 
     def _clear(self) -> None:
-        self.pointer = self.pending = self.broken = 0
+        self.pointer = self.pending = self.broken = self.sending = 0
         self.first = 1
         self.fifo.clear()
 
@@ -195,8 +199,10 @@ class Channel:
                 self._into_fifo(bytes((value,)))
         elif not self.wr[5] & WR5_TX_ENABLE:
             trace.guest_error(f"{Escc.name}: {value:#x} is sent by channel {self.name}, whose transmitter is off")
-        elif self.chardev is not None:
-            self.chardev.write(bytes((value,)))
+        else:
+            self.sending = 1
+            if self.chardev is not None:
+                self.chardev.write(bytes((value,)))
         if self.wr[1] & WR1_TX:
             self.pending |= IP_TX           # it has become empty again
         self.update()
@@ -239,7 +245,8 @@ class Channel:
         if number == 0:
             return self.rr0()
         if number == 1:
-            return RR1_ALL_SENT | RR1_RESIDUE_8
+            sending, self.sending = self.sending, 0
+            return RR1_RESIDUE_8 | (0 if sending else RR1_ALL_SENT)
         if number == 15:
             return self.wr[15] & WR15_KEPT
         return self.wr[number] if number in (12, 13) else 0
@@ -264,7 +271,8 @@ class Escc(Device):
 
     vmstate: ClassVar[vm.VMState] = vm.VMState(
         "escc", 1, [vector, master, vm.struct("a", Channel.vmstate), vm.struct("b", Channel.vmstate)],
-        post_load="_post_load",
+        subsections=[vm.VMState("escc/sending", 1, [vm.u8("sending")], needed=lambda dev: dev.sending > 0)],
+        pre_load="_pre_load", post_load="_post_load",
     )  # fmt: skip
 
     def __init__(self, chardev_a: Chardev | None = None, chardev_b: Chardev | None = None) -> None:
@@ -293,6 +301,18 @@ class Escc(Device):
 
     def _update(self) -> None:
         self.irq.set(bool(self.master & WR9_MIE and self._pending()))
+
+    @property
+    def sending(self) -> int:
+        """``Channel.sending`` of channel A (bit 0) and B (bit 1)."""
+        return self.a.sending | self.b.sending << 1
+
+    @sending.setter
+    def sending(self, value: int) -> None:
+        self.a.sending, self.b.sending = value & 1, value >> 1 & 1
+
+    def _pre_load(self) -> None:
+        self.sending = 0
 
     def _post_load(self, version: int) -> None:
         self._update()

@@ -103,6 +103,20 @@ def test_the_pointer_falls_back_to_register_0_after_one_access(chip: Chip) -> No
     assert chip.rr(B, 12) == 0
 
 
+@pytest.mark.parametrize("channel", [A, B])
+def test_all_sent_is_off_at_the_first_look_after_a_byte(chip: Chip, channel: int) -> None:
+    """Software waits for either: one that it is over, one that it has begun."""
+    assert chip.rr(channel, 1) & 1
+    chip.send(channel, 65)
+    assert chip.rr(A + B - channel, 1) & 1, "it is the other channel's byte"
+    w = Writer()
+    Escc.vmstate.save(w, chip.device)
+    for device in (chip, Chip()):
+        Escc.vmstate.load(BytesReader(w.getvalue()), device.device, 1)
+        assert [device.rr(channel, 1) & 1 for _ in range(3)] == [0, 1, 1]
+        assert device.rr(channel, 0) & TX
+
+
 def test_transmit_interrupts_follow_each_byte_until_they_are_reset(chip: Chip) -> None:
     chip.start(A, wr1=0x02, wr9=0x08)
     line = chip.device.irq

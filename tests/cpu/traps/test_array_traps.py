@@ -66,8 +66,8 @@ program:
 { fapb ct=1, fmt=0
   fapb dpl=0, d=2, incr=1, fmt=4, mrng=8, asz=5, disp=0 }
 """
-"""Adds up four double words from USER on, and four from USER + 0x100 on: channel 0 with area 0 of the left side, channel
-2 with area 1 of the right one."""
+"""Adds up four double words from USER on, and four from USER + 0x100 on: channel 0 with area 0 of the left side,
+channel 2 with area 1 of the right one."""
 
 
 def word(place: int) -> int:
