@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +39,12 @@ def start(tmp_path: Path) -> Iterator[StartEmulator]:
             return stack.enter_context(Emulator(name, tmp_path, *options, pass_fds=pass_fds))
 
         yield start_one
+
+
+@pytest.fixture
+def started_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulators of this test are no forks: their memory is theirs alone, and can be measured."""
+    monkeypatch.setattr(Emulator, "popen", subprocess.Popen)
 
 
 @pytest.fixture(scope="session")

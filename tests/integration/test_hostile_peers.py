@@ -84,6 +84,7 @@ def _source_stays(source: Emulator, pieces: Iterator[bytes]) -> str:
     return str(info["error-desc"])
 
 
+@pytest.mark.usefixtures("started_afresh")
 def test_a_lying_destination_never_gets_the_guest_and_costs_no_memory(start: StartEmulator) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
@@ -219,6 +220,7 @@ def _wrong(stream: bytes) -> dict[str, tuple[bytes, str]]:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("started_afresh")
 def test_a_lying_source_is_refused_with_one_line_and_costs_no_memory(start: StartEmulator, recorded: bytes) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)

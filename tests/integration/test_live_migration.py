@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartEmulator
-from tests.framework.guests import PAGES, VERIFY, check_pages_guest, check_ticks
+from tests.framework.guests import MIB, VERIFY, check_pages_guest, check_ticks
 from tests.framework.transports import ALL, COMMON, migrate, tls_object
 
 HOPS = 20
@@ -32,8 +32,8 @@ def _chain(start: StartEmulator, pki: Path, directory: Path, append: str, ready:
 
 @pytest.mark.timeout(400)
 def test_pages_guest_survives_twenty_live_migrations(start: StartEmulator, pki: Path, tmp_path: Path) -> None:
-    emulators = _chain(start, pki, tmp_path, PAGES, ready="ok\nAB", progress="B")
-    check_pages_guest(emulators)
+    emulators = _chain(start, pki, tmp_path, "workload=pages start=16M end=64M", ready="ok\nAB", progress="B")
+    check_pages_guest(emulators, 64 * MIB)
 
 
 @pytest.mark.timeout(400)
