@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2kemu.cpu.asm import assemble
+from e2kemu.cpu.native.layout import NEVER
 from e2kemu.cpu.wide_control import TAG_NUMERIC
 from tests.machine.smp_guest import DATA, smp
 
@@ -330,3 +331,22 @@ over:
         guest.run()
         assert (guest.word(0), guest.word(0x100)) == (rounds, rounds)
         assert guest.word(0x300) == 0, "an old function was called"
+
+
+def test_a_cpu_that_closes_anothers_tlb_leaves_the_addends(tmp_path: Path) -> None:
+    """The other one may have compared the tag and not yet read the addend: that was a write to a wild address."""
+    with smp(tmp_path, "", 2) as guest:
+        contexts = [cpu.translator.context for cpu in guest.machine.cpus]
+        for context in contexts:
+            for page in range(0x100, 0x200):
+                context.remember_page(page, 0x7F00_0000_0000 + (page << 12), write=page % 2 == 1, user=page % 4 > 1)
+        before = [bytes(context.tlbs[1::2].tobytes()) for context in contexts]
+        guest.machine.cpus[0].core.paging = True
+        guest.machine.cpus[1].core.paging = True
+        guest.machine.cpus[0].core.mark_code(0x1000)
+        contexts[1].forget_page(0x100)
+        assert [bytes(context.tlbs[1::2].tobytes()) for context in contexts] == before
+        tags = [set(context.tlbs[::2].tolist()) for context in contexts]
+        assert all(tag >> 12 & 1 == 0 or tag == NEVER for one in tags for tag in one)
+        assert 0x102 << 12 in tags[1]
+        assert 0x100 << 12 not in tags[1]

@@ -13,7 +13,8 @@ p << 12, or NEVER. A page is in ``writes`` only while its dirty mark is set and 
 either only when all of it is RAM that has arrived; so a hit needs no other test. An access that is not
 aligned misses, for its low address bits are compared with those of the tag.
 
-The context belongs to the CPU's thread.
+The context belongs to the CPU's thread. Only pages may be dropped from TLBs by another one, in the middle of generated
+code: that changes tags, and leaves each addend what it was, for the CPU may be between the two.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Context:
         self.tlbs = whole[READS >> 3 : JUMP_TABLE >> 3]
         self.jumps = whole[JUMP_TABLE >> 3 : INTERPRETER >> 3]
         self.interpreter = memoryview(self.buffer.data)[start : start + CONTEXT_BYTES].cast("Q")
-        self._never = memoryview(bytes(b"\xff" * (2 * TLB_SET))).cast("Q")
+        entries = np.frombuffer(self.tlbs, dtype=np.uint64).reshape(4, TLB_ENTRIES, 2)
+        self._tags, self._write_tags = entries[:, :, 0], entries[1::2, :, 0]
         self._no_jumps = memoryview(bytes(b"\xff" * (JUMPS * 32))).cast("Q")
         self.forget_pages()
         self.forget_jumps()
@@ -127,17 +129,15 @@ class Context:
         return int(self.state.buffer.ctypes.data)
 
     def forget_pages(self) -> None:
-        """Empty all TLBs."""
-        self.tlbs[:] = self._never
+        """Empty all TLBs (any thread)."""
+        self._tags[:] = NEVER
 
     def forget_writes(self) -> None:
-        """Empty the TLBs of stores."""
-        never = self._never[:_TABLE]
-        self.tlbs[_TABLE : 2 * _TABLE] = never
-        self.tlbs[3 * _TABLE :] = never
+        """Empty the TLBs of stores (any thread)."""
+        self._write_tags[:] = NEVER
 
     def forget_page(self, page: int, *, writes_only: bool = False) -> None:
-        """Drop one virtual page."""
+        """Drop one virtual page (any thread)."""
         at = 2 * (page & TLB_ENTRIES - 1)
         for table in (1, 3) if writes_only else range(4):
             if self.tlbs[table * _TABLE + at] == page << PAGE:

@@ -71,6 +71,8 @@ class Interpreter:
         core.on_translation_change.append(self._translations_changed)
         self._state_address = context.state_address
         words = context.interpreter
+        slots = at.PAGES >> 3
+        self._known_pages = np.frombuffer(words, dtype=np.uint64)[slots : slots + 2 * at.PAGE_SLOTS : 2]
         for place, value in ((at.ARENA, self.arena.ctypes.data), (at.CURSOR, 1), (at.CAPACITY, RECORDS),
                              (at.INDEX, self.tables.index.ctypes.data),
                              (at.CANDIDATES, self.tables.candidates.ctypes.data),
@@ -210,8 +212,7 @@ class Interpreter:
 
     def forget_pages(self) -> None:
         """Translations of addresses have changed: tables are looked for again."""
-        for number in range(at.PAGE_SLOTS):
-            self.context.interpreter[(at.PAGES >> 3) + 2 * number] = NEVER
+        self._known_pages[:] = NEVER
 
     def clear(self) -> None:
         """Drop everything; generated code is not running."""
