@@ -94,7 +94,7 @@ def test_a_guest_that_rewrites_a_byte_a_page_converges_with_xbzrle_only(side: Ma
     assert laps_are_whole(again.machine, pages)
     figures = info["xbzrle-cache"]
     assert figures["cache-size"] == 16 * MIB
-    assert figures["pages"] > pages
+    assert figures["pages"] >= pages
     assert figures["encoding-rate"] > 100
     assert 0 <= figures["cache-miss-rate"] <= 1
     assert figures["overflow"] == 0

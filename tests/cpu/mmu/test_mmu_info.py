@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,9 @@ def test_a_machine_tells_its_mappings(tmp_path: Path) -> None:
                     "-monitor", f"unix:{monitor},server=on,wait=off")
     hmp = RawHmp(monitor, process)
     try:
-        for _ in range(200):
-            if "PG disabled" not in hmp.ask("info tlb"):
-                break
+        deadline = time.monotonic() + 30
+        while "PG disabled" in hmp.ask("info tlb") and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert "0000000040001000: 0000000000005000 ---DA---W" in hmp.ask("info tlb")
         assert "0000000100000000: 0000000100000000 --PDA---W" in hmp.ask("info tlb")
         assert "0000000100000000-0000000100200000 0000000000200000 -rw" in hmp.ask("info mem")
