@@ -25,7 +25,7 @@ from e2kemu.process import Emulator
 
 PROCESSES = 4
 CPUS = 2
-STEP = 25
+STEP = 200
 """Laps between two reports of a process (firmware/kernel/worker.inc)."""
 
 OPTIONS = ("-M", "elbrus-2.0", "-cpu", "e8c", "-m", "128M", "-smp", str(CPUS), "-kernel", str(kernel_image()),
@@ -52,6 +52,11 @@ def laps_of(text: str) -> dict[int, list[int]]:
     return found
 
 
+def cpus_of(text: str) -> set[int]:
+    """The CPUs on which processes have reported laps."""
+    return {int(cpu) for cpu, _, _ in _LAP.findall(text)}
+
+
 def check_laps(text: str) -> dict[int, int]:
     """The last lap that each process has reported. ``text`` are the consoles of all emulators, one after the other.
 
@@ -71,7 +76,7 @@ def wait_until_all_work(emulator: Emulator) -> None:
     """Every process has reported a lap in this emulator, and every CPU had one of them."""
 
     def all_work(text: str) -> bool:
-        return len(laps_of(text)) == PROCESSES and len({cpu for cpu, _, _ in _LAP.findall(text)}) == CPUS
+        return len(laps_of(text)) == PROCESSES and len(cpus_of(text)) == CPUS
 
     emulator.wait_for(emulator.console, all_work, 60, f"{PROCESSES} processes on {CPUS} CPUs")
 

@@ -58,6 +58,9 @@ main:
     {
         FRAME
     }
+        addd 0, SERIAL, %r1
+        addd 0, 1, %r2
+        stb %r2, [ %r1 + 2 ]                // FCR: FIFOs on
         SAY "e2k kernel\n"
         addd 0, BOOTINFO, %r0
         ldd [ %r0 + BI_BANK0_SIZE ], %r1
