@@ -242,6 +242,9 @@ class Cpu:
                     continue
                 if isinstance(out.cause, Waiting):
                     self.halted = Halt.TRAPPED
+                    if not self.interrupts.can_come():
+                        trace.guest_error(f"CPU {self.index}: waits for a trap at {out.pc:#x} with all interrupts off:"
+                                          " only INIT or a reset ends that")
                     continue
                 if not isinstance(out.cause, Trap):
                     raise out.cause from None

@@ -134,6 +134,11 @@ class Interrupts:
             return EXC_INTERRUPT
         return None
 
+    def can_come(self) -> bool:
+        """Whether PSR and UPSR let any interrupt through."""
+        psr, upsr = self._state.S[PSR], self._state.S[UPSR]
+        return maskable_allowed(psr, upsr) or non_maskable_allowed(psr, upsr)
+
     def taken(self, exc: int) -> None:
         """The interrupt that ``due`` told was taken: a pulse is gone, a level stays."""
         if exc == EXC_NM_INTERRUPT:

@@ -56,6 +56,15 @@ SEP_VIRT_SPACE, PT_V6 = 1 << 2, 1 << 5
 
 _TRANSLATING = frozenset((MMU_CR, CONT, U_PPTB, OS_PPTB, OS_VAB))
 
+_MEANT = frozenset((
+    "mmu_cr", "cont", "pid", "root_ptb", "u_pptb", "os_pptb", "os_vab", "trap_point", "trap_count", "elb_ptb", "u_vptb",
+    "os_vptb", "us_cl_d", *(f"ddbar{n}" for n in range(debug.COUNT)), "ddbcr", "ddbsr"))
+"""Registers that do what they are for, and those that need not do anything: the views of tables are made by tables, and
+%us_cl_d switches something off that is not there. All others are kept, and named when they are given a meaning."""
+
+_SECOND_SPACE = 1 << 6 | 1 << 9
+"""Bits of MMU_CR that switch on paging and the TLU of the second space."""
+
 
 class Page(NamedTuple):
     """What a walk has found. ``physical`` is the address of the 4 KiB page that holds the address asked for, ``size``
@@ -210,6 +219,10 @@ class Mmu:
         if value == self.values[mas, address]:
             return
         self.values[mas, address] = value
+        if row.name not in _MEANT and value != row.reset:
+            trace.unimp(f"%{row.name} = {value:#x} is kept and has no effect")
+        elif row.name == "mmu_cr" and value & _SECOND_SPACE:
+            trace.unimp(f"%mmu_cr = {value:#x}: there is no second space")
         if mas == MMU_MAS and address >> 4 in _TRANSLATING:
             self._derive()
             self._changed(row.name, value)

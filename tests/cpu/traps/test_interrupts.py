@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from e2kemu import trace
 from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.interrupts import Halt, maskable_allowed, non_maskable_allowed
 from e2kemu.cpu.isa.models import MODELS
@@ -230,6 +231,19 @@ def test_wait_trap_halts_until_a_trap_which_finds_it_not_executed(accel: str) ->
     plain.cpu.interrupts.set_interrupt(True)
     assert plain.cpu.run() == "halted"
     assert (plain.state["g20"], plain.state["r0"]) == (1, 0)        # done waits again
+
+
+@pytest.mark.parametrize(("psr", "named"), [(1, True), (1 | IE, False), (1 | NMIE, False), (1 | IE | UIE, True)])
+def test_a_wait_that_nothing_can_end_is_named(psr: int, named: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("{ wait trap=1 }", COUNT + RETURN, psr=psr)
+    board.state["upsr"] = 1
+    trace.set_items("guest_errors")
+    try:
+        assert board.cpu.run() == "halted"
+    finally:
+        trace.set_items("none")
+    told = f"CPU 0: waits for a trap at {CODE:#x} with all interrupts off: only INIT or a reset ends that\n"
+    assert capsys.readouterr().err == (told if named else "")
 
 
 @pytest.mark.parametrize("accel", ACCELS)
