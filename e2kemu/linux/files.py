@@ -195,14 +195,14 @@ LOADERS: dict[str, Loader] = {}
 
 
 class FileTable:
-    """Descriptors 0, 1 and 2 are the emulator's own at first."""
+    """Descriptors 0, 1 and 2 are the emulator's own at first, but for one that is ``empty``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, empty: bool = False) -> None:
         from e2kemu.linux.hostfile import standard  # the kinds need OpenFile first
 
         self.files: dict[int, OpenFile] = {}
         self.close_on_exec: set[int] = set()
-        for fd in range(3):
+        for fd in range(0 if empty else 3):
             self.set(fd, standard(fd))
 
     def get(self, fd: int) -> OpenFile:
@@ -211,13 +211,6 @@ class FileTable:
             return self.files[fd]
         except KeyError:
             raise LinuxError(errno.EBADF) from None
-
-    def host_fd_for_mmap(self, fd: int) -> int:
-        """The host's descriptor behind ``fd``. Raises EBADF, or ENODEV when there is none."""
-        file = self.get(fd)
-        if file.host_fd < 0:
-            raise LinuxError(errno.ENODEV)
-        return file.host_fd
 
     def host_descriptors(self) -> set[int]:
         """Everything that is open on the host for this table."""
@@ -267,7 +260,7 @@ class FileTable:
 
     def clone(self) -> FileTable:
         """A child's table: the same open files."""
-        child = FileTable.__new__(FileTable)
+        child = FileTable(empty=True)
         child.files = dict(self.files)
         child.close_on_exec = set(self.close_on_exec)
         for file in child.files.values():

@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING
 import e2kemu.linux.calls  # noqa: F401 - fills the table of calls
 from e2kemu import trace
 from e2kemu.cpu.state import EMPTY_TAG, CpuState, Slot
-from e2kemu.linux import contexts, lifecycle, traps
+from e2kemu.linux import companions, contexts, lifecycle, traps
 from e2kemu.linux.bell import Bell
 from e2kemu.linux.entries import ARGUMENTS, ENTRIES, FAST, FAST_CALLS, FAST_ENTRIES
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
-from e2kemu.linux.itimer import IntervalTimers
 from e2kemu.linux.numbers import NAMES, NUMBERS
 from e2kemu.linux.options import ProcessOptions
 from e2kemu.linux.report import Symbols
@@ -69,10 +68,12 @@ class Kernel:
         self.cpu, self._run_cpu = cpu, run_cpu
         self.state, self.core = cpu.state, cpu.core
         self.process: Process
+        """That of the current task, or of the one before."""
+        self.processes: list[Process]
+        """All that share the memory, the emulator's own first."""
         self.current: Task | None = None
         """Whose registers are in the CPU."""
         self.signals = Signals(self)
-        self.timers: IntervalTimers
         self.options = ProcessOptions()
         self.tracer: Tracer | None = None
         self.still_lock: AbstractContextManager[object] = nullcontext()
@@ -86,6 +87,8 @@ class Kernel:
         self.lending: Task | None = None
         self.borrower: Borrower | None = None
         """This child's memory is its parent's, who waits for it."""
+        self.departed: set[int] = set()
+        """Emulators of the host that companions have gone on in: nobody of the guest waits for them."""
         self.images: list[tuple[str, int]] = []
         """Program files that are mapped, and what was added to their addresses: for symbols."""
         self.arriving: list[Task] = []
@@ -146,7 +149,9 @@ class Kernel:
             while self._posted:
                 self._posted.popleft()()
             if self.is_child:
-                self.timers.expire()       # there is no main loop that would
+                for process in self.processes:         # there is no main loop that would
+                    process.timers.expire()
+                    process.timers.posix.expire()
             if self.process.exit_status is not None:
                 self.cpu.idle_until = FOREVER
                 return "idle"
@@ -169,7 +174,7 @@ class Kernel:
 
     def _execute(self, left: int) -> str:
         """Let the CPU execute the current task for a while."""
-        if len(self.process.tasks) == 1 and not (self.is_child and self.timers.next_deadline()):
+        if len(self.tasks) == 1 and not (self.is_child and self._next_alarm()):
             return self._run_cpu(None if left == FOREVER else left)
         budget, began = min(left, self._budget), time.monotonic()
         before = self.cpu.executed
@@ -181,17 +186,17 @@ class Kernel:
 
     def _next(self) -> Task | None:
         """The task whose turn it is: round robin among those that can run or have something to look at."""
-        tasks = self.process.tasks
         self._look(0)
+        tasks = self.tasks
         if self.lending is not None:
             return self.lending if self.lending.block is None else None
-        while self.arriving and not self.process.stopped:
+        while self.arriving and not self.arriving[0].process.stopped:
             waiting = self.arriving.pop(0)
             if waiting.call is not None and waiting.block is None:
                 return waiting
         for step in range(1, len(tasks) + 1):
             task = tasks[(self._turn + step) % len(tasks)]
-            if (task.block is None or self.signals.interrupts(task)) and not self.process.stopped:
+            if (task.block is None or self.signals.interrupts(task)) and not task.process.stopped:
                 self._turn = (self._turn + step) % len(tasks)
                 return task
         return None
@@ -202,7 +207,7 @@ class Kernel:
 
     def _look(self, timeout: float | None) -> None:
         """Wake the tasks whose conditions hold; wait for one at most ``timeout`` seconds (None: for ever)."""
-        sleeping = [task for task in self.process.tasks if task.block is not None]
+        sleeping = [task for task in self.tasks if task.block is not None]
         if not sleeping and timeout == 0:
             return
         poll = select.poll()
@@ -217,7 +222,7 @@ class Kernel:
                 timeout = remaining if timeout is None else min(timeout, remaining)
         for fd, events in wanted.items():
             poll.register(fd, events)
-        if self.is_child and timeout != 0 and (alarm := self.timers.next_deadline()) is not None:
+        if self.is_child and timeout != 0 and (alarm := self._next_alarm()) is not None:
             remaining = max(alarm - now, 0) / 1e9
             timeout = remaining if timeout is None else min(timeout, remaining)
         if self._asked or self._posted:
@@ -235,10 +240,21 @@ class Kernel:
             ):
                 task.block = None
 
+    @property
+    def tasks(self) -> list[Task]:
+        """Those of all processes."""
+        if len(self.processes) == 1:
+            return self.processes[0].tasks
+        return [task for process in self.processes for task in process.tasks]
+
+    def _next_alarm(self) -> int | None:
+        """The earliest deadline of a timer."""
+        return min((at for process in self.processes if (at := process.timers.next_deadline())), default=None)
+
     def wake(self, key: object, count: int = FOREVER, accept: Callable[[Task], bool] = lambda task: True) -> int:
         """Wake up to ``count`` tasks that sleep on ``key``, those that sleep longest first; how many."""
         woken = 0
-        for task in sorted((t for t in self.process.tasks if t.block is not None), key=lambda t: t.slept_since):
+        for task in sorted((t for t in self.tasks if t.block is not None), key=lambda t: t.slept_since):
             if woken < count and task.block is not None and key in task.block.keys and accept(task):
                 task.block = None
                 woken += 1
@@ -252,7 +268,7 @@ class Kernel:
         assert task.state is not None
         self.state.buffer[:] = task.state
         task.state = None
-        self.current = task
+        self.current, self.process = task, task.process
 
     def save_current(self) -> None:
         """Take the current task's registers out of the CPU."""
@@ -399,7 +415,7 @@ class Kernel:
 
     def new_tid(self) -> int:
         """The number of a new thread."""
-        used = {task.tid for task in self.process.tasks}
+        used = {task.tid for task in self.tasks}
         return max(used) + 1
 
     def exit(self, status: int, signo: int = 0) -> None:
@@ -409,13 +425,17 @@ class Kernel:
             return
         if self.tracer is not None and self.current is not None:
             self.tracer.exited(self.current, status, signo)
+        if len(self.processes) > 1 and companions.ended(self, process, status, signo):
+            return
         process.exit_status = status
         process.map.write_back(0, 1 << 64)
         self.give_back()
         for action in self.before_exit:
             action()
-        self.timers.clear()
+        process.timers.clear()
         if self.is_child:
+            if process.deputy is not None:
+                process.deputy.end(status, signo)
             lifecycle.end_child(status, signo)
         process.files.close_all()
         self.interrupt_self()
@@ -433,11 +453,14 @@ class Kernel:
 
     def stop(self) -> None:
         """A signal stops the process until SIGCONT."""
-        if self.options.job_control or self.is_child:
+        process = self.process
+        if process.deputy is None and len(self.processes) == 1 and (self.options.job_control or self.is_child):
             # to this very thread, so that it executes nothing before the whole emulator stands
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return
-        self.process.stopped = True
+        process.stopped = True
+        if process.deputy is not None:
+            os.kill(process.pid, signal.SIGSTOP)       # for who waits for it
         self.interrupt_self()
 
     def become_child(self) -> None:
@@ -449,7 +472,6 @@ class Kernel:
         self.bell = Bell()
         self._posted.clear()
         self._asked = False
-        self.timers.clear()
         lifecycle.only_thread_left(self)
 
     def host_signal(self, signo: int) -> None:
@@ -457,10 +479,12 @@ class Kernel:
         if signo == signal.SIGCHLD:
             self.post(self._child_changed)
         else:
-            self.post(lambda: self.signals.send(SigInfo(signo, 0, "kill", (0, 0))))
+            self.post(lambda: self.signals.send(SigInfo(signo, 0, "kill", (0, 0)), process=self.processes[0]))
 
     def _child_changed(self) -> None:
         self.wake(("child",))
-        info = lifecycle.ended_child(self.process)
-        if info is not None:
-            self.signals.send(info)
+        companions.reap(self)
+        for process in self.processes:
+            info = lifecycle.ended_child(process)
+            if info is not None:
+                self.signals.send(info, process=process)

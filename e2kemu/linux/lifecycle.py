@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from e2kemu import trace
 from e2kemu.cpu.state import CpuState
 from e2kemu.errors import E2kError, ImageError
-from e2kemu.linux import futex, hwstacks, start
+from e2kemu.linux import companions, futex, hwstacks, start
 from e2kemu.linux.elf import Program, parse_program
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.error import NoReturn as CallGone
@@ -48,33 +48,52 @@ HOST_SIGNALS = tuple(getattr(signal, name) for name in (
 """Signals that come to the emulator and are meant for the program."""
 
 
-def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, parent_tid: int, child_tid: int,
-                 tls: int) -> int:
-    """Make a thread: its registers are those of its creator, with stacks of its own; its tid."""
-    process = kernel.process
-    if not stack:
-        raise LinuxError(errno.EINVAL)
+def new_stacks(kernel: Kernel, stack: int, size: int) -> CpuState:
+    """Registers for a new task: those of its creator, with hardware stacks of its own and the user stack from
+    ``stack`` down (0: its creator's). Raises ENOMEM."""
+    areas = kernel.process.map
     state = CpuState(kernel.cpu.model)
     state.buffer[:] = kernel.state.buffer
     hwstacks.forget_frames(state)
-    if not hwstacks.make(state, process.map):
+    if not hwstacks.make(state, areas):
         raise LinuxError(errno.ENOMEM)
-    top = stack & ~15
-    bottom = stack - size if size else hwstacks.stack_bottom(process.map, top)
-    hwstacks.set_user_stack(state, top, top, bottom)
-    child = Task(process, kernel.new_tid())
-    child.mask, child.state = task.mask, state.buffer
+    if stack:
+        top = stack & ~15
+        hwstacks.set_user_stack(state, top, top, stack - size if size else hwstacks.stack_bottom(areas, top))
+    return state
+
+
+def drop_stacks(kernel: Kernel, state: CpuState) -> None:
+    """The hardware stacks of a task that is no more."""
+    hwstacks.drop(state, kernel.process.map)
+
+
+def begin_task(kernel: Kernel, creator: Task, child: Task, state: CpuState, flags: int, parent_tid: int, child_tid: int,
+               tls: int) -> None:
+    """Let ``child`` go on behind the call that has made it, with 0 for a result."""
+    child.mask, child.state = creator.mask, state.buffer
     if flags & CLONE_SETTLS:
         state.R[TLS_REGISTER], state.T[TLS_REGISTER] = tls, 0
     if flags & CLONE_CHILD_CLEARTID:
         child.clear_tid = child_tid
     for wanted, address in ((CLONE_PARENT_SETTID, parent_tid), (CLONE_CHILD_SETTID, child_tid)):
         if flags & wanted:
-            with suppress(LinuxError):     # as Linux: the thread is there, its number is not stored
-                process.memory.write_u32(address, child.tid)
+            with suppress(LinuxError):     # as Linux: the task is there, its number is not stored
+                creator.memory.write_u32(address, child.tid)
     assert kernel.present_call is not None
     kernel.give_in(state, kernel.present_call.wbs, 0)
     kernel.interrupt_self()                # from now on there are turns
+
+
+def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, parent_tid: int, child_tid: int,
+                 tls: int) -> int:
+    """Make a thread; its tid. Without CLONE_FILES it has descriptors of its own."""
+    if not stack:
+        raise LinuxError(errno.EINVAL)
+    state = new_stacks(kernel, stack, size)
+    child = Task(task.process, kernel.new_tid())
+    child.own_files = task.own_files if flags & CLONE_FILES else task.files.clone()
+    begin_task(kernel, task, child, state, flags, parent_tid, child_tid, tls)
     return child.tid
 
 
@@ -108,13 +127,16 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
         return fork(kernel, task, flags, stack, child_tid, tls)
     kernel.lender = kernel.lending = None
     kernel.borrower = None if ends is None else Borrower(ends[1], process, shared=bool(flags & CLONE_VM))
+    for other in [one for one in kernel.tasks if one is not task]:
+        other.dead = True
+    process.tasks[:] = [task]
+    process.files, task.own_files, process.deputy = task.files, None, None
+    kernel.processes[:] = [process]
+    process.timers.clear()
     kernel.become_child()
     kernel.interrupt_self()                # the executor looks at its memory anew: stores are noted again
     process.ppid, process.pid = process.pid, os.getpid()
     task.tid = process.pid
-    for other in [one for one in process.tasks if one is not task]:
-        other.dead = True
-    process.tasks[:] = [task]
     process.children.clear()
     process.pending.clear()
     task.pending.clear()
@@ -168,7 +190,7 @@ def begin(kernel: Kernel, program: Program, interpreter: Program | None, argumen
     if not start.set_registers(kernel.state, started.entry, top, sp, bottom, process.map):
         raise ImageError(f"could not start program '{program.path}': no room for its hardware stacks")
     kernel.current, task.state = task, None
-    process.brk_start = process.brk = started.brk
+    process.map.brk_start = process.map.brk = started.brk
     process.executable = program.path
     process.arguments = arguments
     process.name = os.path.basename(program.path)[:15]
@@ -178,11 +200,18 @@ def begin(kernel: Kernel, program: Program, interpreter: Program | None, argumen
 def execve(kernel: Kernel, task: Task, program: Program, interpreter: Program | None, arguments: list[bytes],
            environment: list[bytes]) -> NoReturn:
     """Replace the program; what can be refused has been. Raises ``error.NoReturn``."""
-    process = kernel.process
+    process = task.process
+    others = [one for one in kernel.processes if one is not process]
+    if others:                             # from now on it has its own memory
+        first = process.deputy is None
+        if companions.split(kernel, others if first else [process]) is first:
+            raise CallGone
     for other in list(process.tasks):
         if other is not task:
             other.dead = True
             process.tasks.remove(other)
+    process.files, task.own_files = task.files, None
+    process.timers.posix.clear()
     process.map.write_back(0, 1 << 64)
     kernel.give_back()
     process.map.clear()
@@ -206,20 +235,28 @@ def execve(kernel: Kernel, task: Task, program: Program, interpreter: Program | 
 
 def exit_task(kernel: Kernel, task: Task, status: int) -> None:
     """End one thread; the last one ends the process."""
-    process = kernel.process
-    _release_robust(kernel, task)
+    process = task.process
     if len(process.tasks) == 1:
+        _release_robust(kernel, task)
         kernel.exit(status & 0xFF)
         return
-    if task.clear_tid:
-        with suppress(LinuxError):
-            process.memory.write_u32(task.clear_tid, 0)
-            futex.wake(kernel, task.clear_tid, 1)
-    hwstacks.drop(kernel.state, process.map)
+    release_task(kernel, task)
+    drop_stacks(kernel, kernel.state)
+    if task.own_files is not None:
+        task.own_files.close_all()
     task.dead = True
     process.tasks.remove(task)
     kernel.current = None
     kernel.interrupt_self()
+
+
+def release_task(kernel: Kernel, task: Task) -> None:
+    """A task ends, and its memory stays: its locks are marked, and who waits for its end is woken."""
+    _release_robust(kernel, task)
+    if task.clear_tid:
+        with suppress(LinuxError):
+            task.memory.write_u32(task.clear_tid, 0)
+            futex.wake(kernel, task.clear_tid, 1)
 
 
 def _release_robust(kernel: Kernel, task: Task) -> None:
@@ -277,11 +314,13 @@ def only_thread_left(kernel: Kernel) -> None:
 
 def _foreign_descriptors(kernel: Kernel) -> list[int]:
     """What is open here and belongs to the machine: monitors, migrations, disks."""
-    process = kernel.process
     borrower = kernel.borrower
     own = {0, 1, 2, *kernel.bell.descriptors, *(() if borrower is None else (borrower.fd,)),
-           *process.files.host_descriptors(),
-           *(area.shared.fd for area in process.map.each_shared() if area.shared is not None)}
+           *(area.shared.fd for area in kernel.process.map.each_shared() if area.shared is not None)}
+    for process in kernel.processes:
+        own.update(*(table.host_descriptors() for table in (
+            process.files, *(task.own_files for task in process.tasks if task.own_files is not None))))
+        own.update(() if process.deputy is None else process.deputy.descriptors)
     try:
         return [int(name) for name in os.listdir("/proc/self/fd") if int(name) not in own]
     except OSError:

@@ -162,7 +162,6 @@ def _kernel(machine: Machine, cpu: LinuxCpu, rams: list[Ram], options: ProcessOp
     kernel = cpu.kernel
     kernel.options = options
     kernel.still_lock = machine.lock
-    kernel.timers = IntervalTimers(kernel, machine.clock)
     kernel.on_exit = lambda status: machine.shutdown(status, guest=True, reason="guest-shutdown")
     if options.strace:
         kernel.tracer = Tracer(kernel.say)
@@ -177,13 +176,14 @@ def _new_process(machine: Machine, kernel: Kernel, areas: AddressMap, options: P
     if old is not None:
         old.map.clear()
         old.files.close_all()
-        kernel.timers.clear()
+        old.timers.clear()
     process = Process(os.getpid(), Memory(areas), FileTable(), options.sandbox, ProcessClock(machine.clock))
     process.ppid, process.pgid = os.getppid(), os.getpgrp()
     process.map, process.kernel = areas, kernel
     if options.sandbox.root is None:
         process.cwd = os.getcwd()
-    kernel.process = process
+    process.timers = IntervalTimers(process, machine.clock)
+    kernel.process, kernel.processes = process, [process]
     kernel.core.protect(areas)
     kernel.current = Task(process, process.pid)
 

@@ -100,6 +100,9 @@ class AddressMap:
         self.listener = listener
         self.areas: list[Area] = []
         """By rising address, without overlap."""
+        self.brk_start = 0
+        self.brk = 0
+        """The program's break, and where it began."""
         self.limit = self.rams[0].end
         """Where the block at 0 ends: mmap places below."""
         self._low = bytearray(self.limit >> PAGE_BITS)

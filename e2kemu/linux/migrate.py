@@ -36,8 +36,12 @@ Json = dict[str, Any]
 
 def blockers(kernel: Kernel) -> list[str]:
     """Why the process cannot travel now, a reason each."""
-    process = kernel.process
+    process = kernel.processes[0]
     reasons = process.files.migration_blockers()
+    reasons += [f"process {other.pid} that shares memory with another one cannot be migrated"
+                for other in kernel.processes[1:]]
+    reasons += [f"thread {task.tid} with descriptors of its own cannot be migrated"
+                for task in kernel.tasks if task.own_files is not None]
     reasons += [f"child process {child} cannot be migrated" for child in sorted(process.children)]
     reasons += [f"shared mapping of '{area.name}' at {area.start:#x} cannot be migrated"
                 for area in process.map.each_shared()]
@@ -105,13 +109,13 @@ class ProcessImage:
             "identity": process.identity.save(),
             "executable": process.executable, "name": process.name, "pointer_size": process.pointer_size,
             "arguments": [argument.hex() for argument in process.arguments],
-            "brk_start": process.brk_start, "brk": process.brk, "stopped": process.stopped,
+            "brk_start": process.map.brk_start, "brk": process.map.brk, "stopped": process.stopped,
             "exit_status": process.exit_status,
             "actions": {str(signo): [a.handler, a.flags, a.restorer, a.mask] for signo, a in process.actions.items()},
             "pending": [_info(info) for info in process.pending],
             "areas": [[a.start, a.end, a.prot, a.name, a.offset, a.private, a.mark] for a in process.map.areas],
             "files": process.files.save(),
-            "timers": [kernel.timers.intervals, kernel.timers.deadlines, kernel.timers.posix.save()],
+            "timers": [process.timers.intervals, process.timers.deadlines, process.timers.posix.save()],
             "images": kernel.images,
             "system_calls": kernel.system_calls, "traps": kernel.traps,
             "contexts": [[key, context.link, context.fresh] for key, context in kernel.contexts.items()],
@@ -139,7 +143,7 @@ class ProcessImage:
         if d["pointer_size"] not in (4, 8):
             raise ValueError(f"pointers of {d['pointer_size']} bytes")
         process.memory.pointer_size = d["pointer_size"]
-        process.brk_start, process.brk, process.stopped = int(d["brk_start"]), int(d["brk"]), bool(d["stopped"])
+        process.map.brk_start, process.map.brk, process.stopped = int(d["brk_start"]), int(d["brk"]), bool(d["stopped"])
         process.exit_status = d["exit_status"]
         process.actions = {int(signo): Action(*map(int, fields)) for signo, fields in d["actions"].items()}
         process.pending = [_saved_info(item) for item in d["pending"]]
@@ -150,10 +154,10 @@ class ProcessImage:
         process.map.restore(areas)
         kernel.images = [(str(path), int(base)) for path, base in d["images"]]
         kernel.system_calls, kernel.traps = int(d["system_calls"]), int(d["traps"])
-        kernel.timers.intervals = [int(value) for value in d["timers"][0]][:3]
-        kernel.timers.deadlines = [int(value) for value in d["timers"][1]][:3]
-        kernel.timers.posix.load(d["timers"][2])
-        kernel.timers.arm()
+        process.timers.intervals = [int(value) for value in d["timers"][0]][:3]
+        process.timers.deadlines = [int(value) for value in d["timers"][1]][:3]
+        process.timers.posix.load(d["timers"][2])
+        process.timers.arm()
         process.tasks.clear()
         kernel.current = None
         images = iter(self.registers)

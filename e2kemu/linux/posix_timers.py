@@ -14,7 +14,7 @@ from e2kemu.linux.siginfo import SI_TIMER, SigInfo
 
 if TYPE_CHECKING:
     from e2kemu.clock import VirtualClock
-    from e2kemu.linux.kernel import Kernel
+    from e2kemu.linux.task import Process
 
 MOST = 1024
 """Timers of one process."""
@@ -42,9 +42,9 @@ class PosixTimer:
 class PosixTimers:
     """All of them, by id. The vCPU thread's."""
 
-    def __init__(self, kernel: Kernel, clock: VirtualClock) -> None:
-        self._kernel, self._clock = kernel, clock
-        self._alarm = clock.timer(lambda: kernel.post(self.expire))
+    def __init__(self, process: Process, clock: VirtualClock) -> None:
+        self._process, self._clock = process, clock
+        self._alarm = clock.timer(lambda: process.kernel.post(self.expire))
         self.timers: dict[int, PosixTimer] = {}
 
     def get(self, number: int) -> PosixTimer:
@@ -100,7 +100,7 @@ class PosixTimers:
         self.arm()
 
     def _send(self, number: int, timer: PosixTimer, missed: int) -> None:
-        process = self._kernel.process
+        process = self._process
         task = next((t for t in process.tasks if t.tid == timer.tid), None)
         if timer.tid and task is None:
             return
@@ -111,7 +111,8 @@ class PosixTimers:
                 queue[n] = SigInfo(timer.signo, SI_TIMER, "timer", (number, timer.overrun, timer.value))
                 return
         timer.overrun = missed
-        self._kernel.signals.send(SigInfo(timer.signo, SI_TIMER, "timer", (number, missed, timer.value)), task)
+        info = SigInfo(timer.signo, SI_TIMER, "timer", (number, missed, timer.value))
+        process.kernel.signals.send(info, task, process)
 
     def save(self) -> dict[str, dict[str, int]]:
         """As JSON-able data."""

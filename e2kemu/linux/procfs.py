@@ -97,7 +97,7 @@ def root(process: Process) -> Node:
 
 def processes(process: Process) -> list[Process]:
     """All processes of the guest that are known to ``process``' kernel."""
-    return [process]
+    return process.kernel.processes
 
 
 RELEASE = "5.4.0-1.9-e8c"

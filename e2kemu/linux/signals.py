@@ -27,7 +27,7 @@ from e2kemu.linux.siginfo import (
 )
 from e2kemu.linux.siginfo import SIZE as INFO_SIZE
 from e2kemu.linux.table import CALLS, arguments_of
-from e2kemu.linux.task import Action, PendingCall, Task
+from e2kemu.linux.task import Action, PendingCall, Process, Task
 
 if TYPE_CHECKING:
     from e2kemu.linux.kernel import Kernel
@@ -51,14 +51,16 @@ class Signals:
 
     # -- sending
 
-    def send(self, info: SigInfo, task: Task | None = None) -> None:
-        """Queue a signal for a task, or for the process. Below 32 one of a kind waits at most."""
-        process, signo = self.kernel.process, info.signo
+    def send(self, info: SigInfo, task: Task | None = None, process: Process | None = None) -> None:
+        """Queue a signal for a task, or for a process (default: the present one). Below 32 one of a kind waits at
+        most."""
+        process = task.process if task is not None else process or self.kernel.process
+        signo = info.signo
         if signo in (SIGCONT, SIGKILL):
             process.stopped = False
         tasks = [task] if task is not None else process.tasks
         blocked = all(one.mask & bit(signo) for one in tasks)
-        if self._is_ignored(signo) and not blocked and not any(self._is_awaited(one, signo) for one in tasks):
+        if self._is_ignored(process, signo) and not blocked and not any(self._is_awaited(one, signo) for one in tasks):
             return
         queue = process.pending if task is None else task.pending
         if signo >= FIRST_REALTIME or all(one.signo != signo for one in queue):
@@ -70,14 +72,15 @@ class Signals:
     def _is_awaited(task: Task, signo: int) -> bool:
         return task.block is not None and ("signal",) in task.block.keys
 
-    def _is_ignored(self, signo: int) -> bool:
-        handler = self.kernel.process.action(signo).handler
+    @staticmethod
+    def _is_ignored(process: Process, signo: int) -> bool:
+        handler = process.action(signo).handler
         return handler == IGNORE or (handler == DEFAULT and signo in IGNORED)
 
     # -- looking
 
     def _deliverable(self, task: Task) -> SigInfo | None:
-        for queue in (task.pending, self.kernel.process.pending):
+        for queue in (task.pending, task.process.pending):
             free = [info for info in queue if not task.mask & ~UNMASKABLE & bit(info.signo)]
             if free:
                 return min(free, key=lambda info: info.signo)
@@ -91,11 +94,11 @@ class Signals:
 
     def pending(self, task: Task) -> int:
         """The mask of what is queued for it."""
-        return sum({bit(info.signo) for info in task.pending + self.kernel.process.pending})
+        return sum({bit(info.signo) for info in task.pending + task.process.pending})
 
     def take(self, task: Task, mask: int) -> SigInfo | None:
         """Take a queued signal that is in ``mask``."""
-        for queue in (task.pending, self.kernel.process.pending):
+        for queue in (task.pending, task.process.pending):
             found = [info for info in queue if mask & bit(info.signo)]
             if found:
                 info = min(found, key=lambda one: one.signo)
@@ -108,7 +111,7 @@ class Signals:
     def break_call(self, task: Task, pending: PendingCall, block: WouldBlock) -> None:
         """A signal has come for a task that sleeps in a call: the call ends, or goes on after the handler."""
         info = self._deliverable(task)
-        action = self.kernel.process.action(info.signo) if info is not None else Action()
+        action = task.process.action(info.signo) if info is not None else Action()
         handled = action.handler not in (DEFAULT, IGNORE)
         if not handled or (block.restart and action.flags & SA_RESTART):
             pending.progress, pending.timer = task.progress, task.timer
@@ -126,7 +129,7 @@ class Signals:
 
     def deliver(self, task: Task) -> bool:
         """Do what the signals of the task that is in the CPU ask for; False: it does not run on now."""
-        process = self.kernel.process
+        process = task.process
         while not process.stopped and not task.dead and process.exit_status is None:
             info = self._deliverable(task)
             if info is None:
@@ -145,7 +148,7 @@ class Signals:
         pending.frame = 0
 
     def _act(self, task: Task, info: SigInfo) -> None:
-        action, signo = self.kernel.process.action(info.signo), info.signo
+        action, signo = task.process.action(info.signo), info.signo
         if self.kernel.tracer is not None:
             self.kernel.tracer.signal(task, info)
         if signo == SIGKILL or (action.handler == DEFAULT and signo not in IGNORED | STOPPING):
@@ -157,7 +160,7 @@ class Signals:
 
     def force(self, task: Task, info: SigInfo, detail: str = "", exc: int | None = None) -> None:
         """A fault of the task itself: to its handler at once, or the end."""
-        action = self.kernel.process.action(info.signo)
+        action = task.process.action(info.signo)
         if action.handler in (DEFAULT, IGNORE) or task.mask & bit(info.signo):
             self._fatal(task, info, detail, exc)
             return
@@ -199,7 +202,7 @@ class Signals:
 
     def _push(self, task: Task, info: SigInfo, action: Action) -> None:
         """Have the task that is in the CPU run the handler of ``action``."""
-        state, process, space = self.state, self.kernel.process, self.kernel.core.space
+        state, process, space = self.state, task.process, self.kernel.core.space
         mask = task.mask if task.saved_mask is None else task.saved_mask
         task.saved_mask = None
         flags = self.alt_flags(task)
@@ -240,7 +243,7 @@ class Signals:
 
     def sigreturn(self, task: Task) -> None:
         """A handler has returned: the interrupted window comes back."""
-        state, process = self.state, self.kernel.process
+        state, process = self.state, task.process
         sp, size = hwstacks.stack_pointer(state), frames.layout(process.pointer_size).size
         if not process.map.readable(sp, size):
             self._fatal(task, SigInfo(SIGSEGV, SI_KERNEL, "fault", (sp, 0)), "the signal frame is gone", None)

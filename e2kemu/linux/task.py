@@ -2,7 +2,8 @@
 
 A ``Task`` is a thread: registers, signal mask, TLS. A ``Process`` is what threads share. All tasks run on the one vCPU
 thread, one after the other, so nothing here needs a lock. A child process (fork) is a process of the host: another
-emulator, made by forking this one, with one ``Process`` of its own.
+emulator, made by forking this one, with one ``Process`` of its own. Only processes that share their memory (clone
+with CLONE_VM alone) are together in one emulator (``companions.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from e2kemu.linux.error import WouldBlock
 from e2kemu.linux.identity import Identity
 
 if TYPE_CHECKING:
+    from e2kemu.linux.companions import Deputy
     from e2kemu.linux.files import FileTable
+    from e2kemu.linux.itimer import IntervalTimers
     from e2kemu.linux.kernel import Kernel
     from e2kemu.linux.mapping import AddressMap
     from e2kemu.linux.memory import Memory
@@ -72,8 +75,18 @@ class AltStack:
     size: int = 0
 
 
+@dataclass(slots=True)
+class Whereabouts:
+    """What CLONE_FS shares."""
+
+    cwd: str = "/"
+    """The current directory: absolute, a guest path."""
+    umask: int = 0o022
+
+
 class Process:
-    """What the threads of a program share."""
+    """What the threads of a program share. ``map``, ``memory`` and the break belong to an address space, which other
+    processes may have, too; so may ``files``, ``fs`` and ``actions``."""
 
     def __init__(self, pid: int, memory: Memory, files: FileTable, sandbox: Sandbox, clock: Clock) -> None:
         self.pid = pid
@@ -83,9 +96,7 @@ class Process:
         self.files = files
         self.sandbox = sandbox
         self.clock = clock
-        self.cwd = "/"
-        """The guest's current directory: absolute, a guest path."""
-        self.umask = 0o022
+        self.fs = Whereabouts()
         self.executable = ""
         """Guest path of the program (/proc/self/exe)."""
         self.arguments: list[bytes] = []
@@ -97,16 +108,35 @@ class Process:
         """Ids, limits and the settings of prctl. Migrates."""
         self.kernel: Kernel
         self.map: AddressMap
+        self.timers: IntervalTimers
+        self.deputy: Deputy | None = None
+        """The host's process with the pid of this one, when that is not the emulator."""
         self.actions: dict[int, Action] = {}
         self.pending: list[SigInfo] = []
         """Signals for the whole process, not yet taken by a task."""
-        self.brk_start = 0
-        self.brk = 0
         self.children: set[int] = set()
         """Host's process ids of children that have not been waited for."""
         self.exit_status: int | None = None
         self.stopped = False
         """By SIGSTOP and its like, until SIGCONT."""
+
+    @property
+    def cwd(self) -> str:
+        """See ``Whereabouts``."""
+        return self.fs.cwd
+
+    @cwd.setter
+    def cwd(self, path: str) -> None:
+        self.fs.cwd = path
+
+    @property
+    def umask(self) -> int:
+        """See ``Whereabouts``."""
+        return self.fs.umask
+
+    @umask.setter
+    def umask(self, mask: int) -> None:
+        self.fs.umask = mask
 
     @property
     def pointer_size(self) -> int:
@@ -154,6 +184,8 @@ class Task:
         """A call that a signal has broken off and that goes on after the handler, until the frame is made."""
         self.no_sigpipe = False
         """The present call asked for no SIGPIPE (MSG_NOSIGNAL)."""
+        self.own_files: FileTable | None = None
+        """Its descriptors, when they are not those of the process (a thread made without CLONE_FILES)."""
         process.tasks.append(self)
 
     @property
@@ -163,8 +195,8 @@ class Task:
 
     @property
     def files(self) -> FileTable:
-        """The descriptors of the process."""
-        return self.process.files
+        """The descriptors it uses: those of the process, but for a thread made without CLONE_FILES."""
+        return self.process.files if self.own_files is None else self.own_files
 
     def deadline(self, timeout: int | None) -> int | None:
         """``timeout`` ns from the first execution of this call, as process time: the same in each further

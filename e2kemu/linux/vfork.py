@@ -65,7 +65,7 @@ class Borrower:
             numbers = ram.block.harvest_dirty().nonzero()[0].tolist()
             pages.append((ram.base, [n for n in numbers if not any(low <= first + n < high for low, high in own)]))
         document = json.dumps({"areas": [_area(area) for area in space.areas if not area.private],
-                               "brk": process.brk, "blocks": pages}, separators=(",", ":")).encode()
+                               "brk": process.map.brk, "blocks": pages}, separators=(",", ":")).encode()
         yield _HEAD.pack(len(document)) + document
         for ram, (_, numbers) in zip(space.rams, pages, strict=True):
             for number in numbers:
@@ -107,7 +107,7 @@ class Lender:
             for number in numbers:
                 blocks[base].write(number << PAGE_BITS, self._data[at : at + PAGE_SIZE])
                 at += PAGE_SIZE
-        process.brk = int(document["brk"])
+        process.map.brk = int(document["brk"])
         _take_areas(process.map, document["areas"])
 
 

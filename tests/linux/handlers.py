@@ -44,6 +44,13 @@ class Waker:
     def wake(self, key: object, *_: Any) -> int:
         return 0
 
+    def __init__(self, process: Process) -> None:
+        self.processes = [process]
+
+    @property
+    def tasks(self) -> list[Task]:
+        return self.processes[0].tasks
+
 
 class Guest:
     """A process with one task. ``call`` gives the result, -errno when it fails."""
@@ -56,7 +63,7 @@ class Guest:
         memory = Memory(self.areas, pointer_size)
         self.process = Process(os.getpid(), memory, FileTable(), Sandbox(root, **rules), HostClock())
         self.process.map = self.areas
-        self.process.kernel = Waker()  # type: ignore[assignment]
+        self.process.kernel = Waker(self.process)  # type: ignore[assignment]
         self.process.name = "guest"
         self.task = Task(self.process, self.process.pid)
         self.memory = memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from e2kemu import trace
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.table import syscall
 from e2kemu.linux.task import Task
@@ -28,7 +29,7 @@ def setpgid(task: Task, pid: int, pgid: int) -> int:
         raise LinuxError(errno.EINVAL)
     process = task.process
     if pid in (0, process.pid):
-        os.setpgid(0, 0 if pgid == process.pid else pgid)
+        os.setpgid(0 if process.deputy is None else process.pid, 0 if pgid == process.pid else pgid)
         process.pgid = pgid or process.pid
     else:
         os.setpgid(_child(task, pid), pgid)
@@ -44,8 +45,11 @@ def getsid(task: Task, pid: int) -> int:
 
 @syscall("setsid")
 def setsid(task: Task) -> int:
-    os.setsid()
     process = task.process
+    if process.deputy is not None:
+        trace.unimp("setsid in a process that shares memory with another one: EPERM")
+        raise LinuxError(errno.EPERM)
+    os.setsid()
     process.pgid = process.identity.sid = process.pid
     return process.pid
 

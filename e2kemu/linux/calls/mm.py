@@ -69,7 +69,7 @@ def _place(task: Task, address: int, size: int, flags: int) -> int:
     hint = address & ~PAGE_MASK
     if hint >= LOWEST and areas.backed(hint, hint + size) and not areas.overlapping(hint, hint + size):
         return hint
-    place = areas.find_free(size, above=max(LOWEST, task.process.brk + PAGE_MASK & ~PAGE_MASK))
+    place = areas.find_free(size, above=max(LOWEST, task.process.map.brk + PAGE_MASK & ~PAGE_MASK))
     if place is None:
         place = areas.find_free(size)
     if place is None:
@@ -197,17 +197,17 @@ def _extend(task: Task, area: Area, at: int, old: int, new: int) -> None:
 @syscall("brk", "addr:addr")
 def brk(task: Task, addr: int) -> int:
     process = task.process
-    if addr < process.brk_start:
-        return process.brk
-    old, new = page_up(process.brk), page_up(addr)
+    if addr < process.map.brk_start:
+        return process.map.brk
+    old, new = page_up(process.map.brk), page_up(addr)
     if new > old:
         free = process.map.backed(old, new) and not process.map.overlapping(old, new)
         if not free:
-            return process.brk
+            return process.map.brk
         process.map.map(Area(old, new, 3, "[heap]"))
     elif new < old:
         process.map.unmap(new, old)
-    process.brk = addr
+    process.map.brk = addr
     return addr
 
 

@@ -10,10 +10,10 @@ import os
 
 from e2kemu.linux import traps
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
-from e2kemu.linux.siginfo import LAST, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
+from e2kemu.linux.siginfo import LAST, SI_TKILL, SI_USER, SIGCONT, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
 from e2kemu.linux.signals import IGNORE, SS_DISABLE, SS_ONSTACK
 from e2kemu.linux.table import Call, formatter, syscall
-from e2kemu.linux.task import Action, AltStack, Task
+from e2kemu.linux.task import Action, AltStack, Process, Task
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
 MINIMAL_STACK = 4096
@@ -67,9 +67,15 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
         wanted.flags &= _SA_KEPT
         task.process.actions[signo] = wanted
         if wanted.handler == IGNORE:
-            for queue in (task.process.pending, *(one.pending for one in task.process.tasks)):
+            for queue in _queues(task.process):
                 queue[:] = [info for info in queue if info.signo != signo]
     return 0
+
+
+def _queues(process: Process) -> list[list[SigInfo]]:
+    """Where signals wait that the actions of ``process`` are for."""
+    sharing = [one for one in process.kernel.processes if one.actions is process.actions]
+    return [queue for one in sharing for queue in (one.pending, *(task.pending for task in one.tasks))]
 
 
 @syscall("signal", "signo:signal handler:addr")
@@ -184,15 +190,22 @@ def rt_sigreturn(task: Task) -> int:
 
 def _send(task: Task, pid: int, info: SigInfo) -> None:
     process, kernel = task.process, task.process.kernel
+    group = process.pgid if pid == 0 else -pid
+    here = [one for one in kernel.processes if pid in (one.pid, -1) or (pid <= 0 and one.pgid == group)]
+    for one in here if info.signo else ():
+        if one.stopped and one.deputy is not None and info.signo == SIGCONT:
+            os.kill(one.pid, SIGCONT)      # the deputy stands, too, and passes it on
+        else:
+            kernel.signals.send(info, process=one)
     own = pid in (process.pid, 0, -1) or pid == -process.pgid
-    if own and info.signo:
-        kernel.signals.send(info)
+    if here and not own:
+        return
     if pid in process.children or (pid == process.ppid and kernel.is_child and pid > 1):
         os.kill(pid, info.signo)
     elif not own:
         raise LinuxError(errno.ESRCH)
     elif pid in (0, -1, -process.pgid):
-        for child in process.children:
+        for child in process.children - {one.pid for one in kernel.processes}:
             os.kill(child, info.signo)
 
 
@@ -211,8 +224,8 @@ def kill(task: Task, pid: int, signo: int) -> int:
 def _to_thread(task: Task, pid: int, tid: int, info: SigInfo) -> int:
     if tid <= 0 or pid == 0:
         raise LinuxError(errno.EINVAL)
-    for one in task.process.tasks:
-        if one.tid == tid and pid in (-1, task.process.pid):
+    for one in task.process.kernel.tasks:
+        if one.tid == tid and pid in (-1, one.process.pid):
             if info.signo:
                 task.process.kernel.signals.send(info, one)
             return 0
@@ -260,13 +273,13 @@ def _timeval(task: Task) -> str:
 
 
 def _report_timer(task: Task, which: int, address: int) -> None:
-    interval, left = task.process.kernel.timers.get(which)
+    interval, left = task.process.timers.get(which)
     task.memory.pack(_timeval(task), address, interval // NS, interval % NS // 1000, left // NS, left % NS // 1000)
 
 
 @syscall("setitimer", "which:int new:addr old:addr")
 def setitimer(task: Task, which: int, new: int, old: int) -> int:
-    timers = task.process.kernel.timers
+    timers = task.process.timers
     if not 0 <= which <= 2:
         raise LinuxError(errno.EINVAL)
     interval = value = 0
@@ -291,7 +304,7 @@ def getitimer(task: Task, which: int, value: int) -> int:
 
 @syscall("alarm", "seconds:uint")
 def alarm(task: Task, seconds: int) -> int:
-    timers = task.process.kernel.timers
+    timers = task.process.timers
     _, left = timers.get(0)
     timers.set(0, 0, seconds * NS)
     return -(-left // NS)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from e2kemu import trace
 from e2kemu.errors import ImageError
-from e2kemu.linux import lifecycle
+from e2kemu.linux import companions, lifecycle
 from e2kemu.linux.constants import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from e2kemu.linux.elf import parse_program
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
@@ -80,7 +80,9 @@ def _clone(task: Task, flags: int, stack: int, size: int, parent_tid: int, child
     if flags & lifecycle.CLONE_THREAD:
         return lifecycle.clone_thread(kernel, task, flags, stack, size, parent_tid, child_tid, tls)
     if flags & lifecycle.CLONE_VM and not flags & lifecycle.CLONE_VFORK:
-        trace.unimp("clone with CLONE_VM but neither CLONE_THREAD nor CLONE_VFORK: the child gets a copy of the memory")
+        return companions.clone(kernel, task, flags, stack, size, parent_tid, child_tid, tls)
+    if flags & (lifecycle.CLONE_FILES | lifecycle.CLONE_FS):
+        trace.unimp("clone with CLONE_FILES or CLONE_FS, but with memory of its own: the child gets a copy")
     pid = lifecycle.fork(kernel, task, flags, stack, child_tid, tls)
     if flags & lifecycle.CLONE_PARENT_SETTID and (pid or flags & lifecycle.CLONE_VM):
         with suppress(LinuxError):
@@ -294,7 +296,7 @@ def _futex_wait(task: Task, address: int, value: int, timeout: int, bitset: int,
 
 def _requeue(task: Task, source: int, target: int, count: int) -> int:
     moved = 0
-    for one in sorted((t for t in task.process.tasks if t.block is not None), key=lambda t: t.slept_since):
+    for one in sorted((t for t in task.process.kernel.tasks if t.block is not None), key=lambda t: t.slept_since):
         if moved < count and one.block is not None and ("futex", source) in one.block.keys:
             one.requeued = target
             one.block.keys = (("futex", target),)

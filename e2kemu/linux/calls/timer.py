@@ -19,7 +19,7 @@ SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 
 
 def _timers(task: Task) -> PosixTimers:
-    return task.process.kernel.timers.posix
+    return task.process.timers.posix
 
 
 @syscall("timer_create", "clock:clock event:addr timer:addr")
