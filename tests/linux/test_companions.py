@@ -1,4 +1,4 @@
-"""clone with CLONE_VM alone: processes that share their memory, and what else the flags say, and run at the same time."""
+"""clone with CLONE_VM alone: processes that share their memory and run at the same time, and what else the flags say."""
 
 from __future__ import annotations
 
