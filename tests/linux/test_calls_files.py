@@ -58,7 +58,7 @@ def test_a_program_writes_and_reads_a_file(tmp_path: Path) -> None:
     closed = [script.call("close", fd), script.call("close", fd), script.call("read", fd, buffer, 1)]
     cut = script.call("ftruncate", 9, 6)
     absent = script.call("openat", AT_FDCWD, "/nothing", 0, 0)
-    fault = script.call("read", 9, 8, 1)
+    fault = script.call("pread64", 9, 8, 1, 0)
     far = script.call("open", 4, 0)
     outcome = script.run("-root", str(tmp_path))
     assert outcome.results(fd, again, wrote, moved) == [3, -errno.EEXIST, 17, 11]
