@@ -55,6 +55,8 @@ class Console(Chardev):
         super().__init__("console")
         self.output = bytearray()
         """All bytes the guest has printed."""
+        self.awaited = False
+        """Somebody waits for what the guest prints."""
         self._changed = changed
 
     @property
@@ -65,7 +67,8 @@ class Console(Chardev):
     def write(self, data: bytes) -> None:
         """The guest prints."""
         self.output += data
-        self._changed()
+        if self.awaited:
+            self._changed()
 
     def send(self, data: bytes | str) -> None:
         """Type ``data``: the guest receives it when it reads its serial port."""
@@ -205,6 +208,7 @@ class Machine(core.Machine):
         deadline = None if timeout is None else time.monotonic() + timeout
         added = set() if not isinstance(until, int) else {until} - self.breakpoints
         self.breakpoints.update(added)
+        self.console.awaited = until is not None and not isinstance(until, int)
         self.cont()
         try:
             while True:
