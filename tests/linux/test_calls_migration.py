@@ -264,7 +264,7 @@ def test_what_cannot_follow_is_named(tmp_path: Path) -> None:
         try:
             assert guest.process.files.migration_blockers() == [
                 "file descriptor 3 (deleted file /gone) cannot be migrated",
-                f"file descriptor 4 (socket 127.0.0.1:{port} that was connected or is about to be) cannot be migrated",
+                f"file descriptor 4 (socket 0.0.0.0:{port} that was connected or is about to be) cannot be migrated",
                 "file descriptor 5 (fifo /fifo) cannot be migrated",
                 f"file descriptor {reader} (pipe to another process) cannot be migrated"]
         finally:
