@@ -31,6 +31,8 @@ from tests.linux.handlers import Guest
 MODULES = [m.__name__ for m in (attributes, directory, file, pipe, poll, socket, status, system, time_calls, transfer)]
 assert timer.__name__ not in MODULES, "its calls need a whole kernel"
 SECONDS = 2.0
+ENOUGH, PATIENCE = 10, 60
+"""Outcomes of each kind there must be, and seconds more to find them on a busy machine."""
 NUMBERS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 64, 100, 255, 1000, 4096, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, (1
     << 32) - 1, 1 << 32, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 2, (1 << 64) - 100, (1 << 64) -
     4096]
@@ -78,7 +80,7 @@ def test_no_argument_upsets_a_handler(tmp_path: Path, pointer_size: int) -> None
             for fd in range(3):
                 guest.process.files.close(fd)
             end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
+            while time.monotonic() < end or (min(counts.values()) <= ENOUGH and time.monotonic() < end + PATIENCE):
                 if len(guest.process.files.files) < 8:
                     with suppress(OSError):
                         (tmp_path / "f").write_bytes(b"contents" * 20)
@@ -87,7 +89,7 @@ def test_no_argument_upsets_a_handler(tmp_path: Path, pointer_size: int) -> None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     print(counts)
-    assert min(counts.values()) > 10
+    assert min(counts.values()) > ENOUGH
 
 
 def refill(guest: Guest) -> None:
