@@ -48,6 +48,8 @@ _PC, _STEPPING = int(Slot.PC), int(Slot.STEPPING)
 DIBSR, DIBAR0 = BY_NAME["dibsr"].number, BY_NAME["dibar0"].number
 _ANY_BREAKPOINT = 0x55
 """Bits of DIBCR that switch instruction breakpoints on; the next bit of each says that it traps."""
+_TRAPS_IN_VAIN = 256
+"""Traps without a wide instruction executed in between: no handler comes out of that."""
 _SINGLE_STEP = 1 << 7
 """Bit of DIBSR."""
 
@@ -85,6 +87,8 @@ class Cpu:
         self.executed = 0
         """Wide instructions executed since the object was made; while ``run`` goes on it lags behind."""
         self._budget = self._in_flight = 0
+        self._in_vain = 0
+        """Traps since a wide instruction was executed."""
         self._hooks: list[BlockHook] = []
         self._thread: int | None = None
         """The thread that is in ``run``."""
@@ -122,7 +126,7 @@ class Cpu:
         self.state.reset()
         self.mmu.reset()
         self._drop_blocks()
-        self.idle_until, self.fatal_message, self._stopped_at = None, "", None
+        self.idle_until, self.fatal_message, self._stopped_at, self._in_vain = None, "", None, 0
         self.core.exit_flag[3], self.core.waits, self._after = 0, False, None
 
     def _woken(self) -> None:
@@ -260,6 +264,8 @@ class Cpu:
                 return self._fatal(f"{missing} and no trap table is set")
             finally:
                 self.executed += before - left
+                if left != before:
+                    self._in_vain = 0
             after, self._after = self._after, None
             if after is not None and not self.trap(after):
                 return "fatal"
@@ -505,7 +511,8 @@ class Cpu:
         if not traps.has_table(state):
             self._fatal(f"{exc.name} at {pc:#x}{detail} and no trap table is set")
             return False
-        if traps.is_lost(state, pc, trap):
+        self._in_vain += 1
+        if traps.is_lost(state, pc, trap) or self._in_vain > _TRAPS_IN_VAIN:
             self._fatal(f"{exc.name} at {pc:#x}{detail}, the first wide instruction of the trap handler")
             return False
         try:

@@ -1,24 +1,33 @@
 """A hostile guest: random privileged code, random accesses to devices: python -m tests.fuzz.hostile --seconds 3600
 
-Each case is a machine with one or two CPUs whose memory holds code of three kinds, mixed: bytes, wide instructions of
-random syllables, and lines that mean harm: stores of anything to registers of devices, to state registers and to those
-of the MMU, page tables of noise, trap tables in the middle of it. Whatever it does, the emulator must come back, raise
-nothing but its own end of the guest, and be able to be saved and reset.
+Each case is a machine with one or two CPUs, a disk and a network card, whose memory holds code of three kinds, mixed:
+bytes, wide instructions of random syllables, and lines that mean harm: stores of anything to registers of devices, to
+state registers and to those of the MMU, page tables of noise, trap tables in the middle of it. Its CPUs run in turn, or
+in threads of their own. Whatever it does, the emulator must come back, raise nothing but its own end of the guest,
+and be able to be looked at, saved and reset.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import os
 import random
+import shutil
 import sys
+import tempfile
+import threading
+import time
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 from e2kemu.api import Machine
 from e2kemu.cpu.asm import assemble
 from e2kemu.cpu.asm_lexer import AsmError
+from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.isa.models import MODELS
 from e2kemu.cpu.isa.registers import STATE_REGISTERS
+from e2kemu.cpu.mmu.info import mem_lines, tlb_lines
 from e2kemu.cpu.state import CTPR1, OSCUD_HI, OSCUD_LO, PSR, CpuState
 from e2kemu.errors import ImageError
 from e2kemu.machine.config import ACCELERATORS
@@ -30,8 +39,14 @@ CODE, SIZE = 0x10_0000, 0x4000
 TABLES = 0x20_0000
 BUDGET, ROUNDS = 3000, 12
 """Wide instructions of each CPU in a round; rounds of a case: code and tables of one are good for several."""
-HANG = 120.0
-"""Seconds after which a case, which takes some milliseconds, is called a hang and ends the fuzzer."""
+HANG = 60.0
+"""Seconds of CPU time after which a case, which takes a fraction of one, is called a hang and ends the fuzzer; so is
+one that takes so many seconds and uses hardly any CPU time, however busy the host is."""
+STARVED = 0.005
+"""Part of a CPU that a process gets on the busiest host."""
+THREADS = 0.05
+"""Seconds that the CPUs run in threads of their own, where they do."""
+DISK = 1 << 20
 
 PLAIN = ("e2s", "e8c", "e8c2", "e16c")
 """A CPU model of each kind of MMU and interrupt controller."""
@@ -39,8 +54,16 @@ PLAIN = ("e2s", "e8c", "e8c2", "e16c")
 
 @cache
 def machine_of(model: str, accel: str, cpus: int) -> Machine:
-    """The machine of many cases: each begins with a reset."""
-    return Machine.build(ram=RAM, cpu=model, accel=accel, smp=cpus)
+    """The machine of many cases: each begins with a reset. Its network reaches nothing."""
+    disk = _folder() / f"{model}-{accel}-{cpus}"
+    disk.write_bytes(bytes(DISK))
+    return Machine.build(ram=RAM, cpu=model, accel=accel, smp=cpus, drives=[f"file={disk},format=raw,if=virtio"],
+                         nics=["user,restrict=on"])
+
+
+@cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp())
 
 
 LINES = (
@@ -149,18 +172,7 @@ def prepare(choose: random.Random, machine: Machine, state: CpuState) -> None:
         state.S[OSCUD_LO], state.S[OSCUD_HI] = CODE + 0x800 * choose.randrange(4), 0x10_0000 << 32
 
 
-def case(choose: random.Random, seen: Counter[str]) -> None:
-    """One guest."""
-    model, accel = choose.choice(PLAIN), choose.choice(ACCELERATORS)
-    machine = machine_of(model, accel, choose.choice((1, 2)))
-    version = MODELS[model].version
-    machine.power_on()
-    machine.space.write_bytes(CODE, code(choose, machine, version))
-    machine.space.write_bytes(TABLES, entries(choose))
-    faulthandler.dump_traceback_later(HANG, exit=True)
-    for cpu in machine.cpus:
-        if cpu.index and choose.random() < 0.7:
-            cpu.interrupts.startup(CODE >> 12)
+def _run_in_turn(choose: random.Random, machine: Machine, seen: Counter[str]) -> None:
     for _ in range(ROUNDS):
         for cpu in machine.cpus:
             if choose.random() < 0.7:
@@ -173,11 +185,64 @@ def case(choose: random.Random, seen: Counter[str]) -> None:
         if machine.exit_status is not None:
             seen["ended itself"] += 1
             break
+
+
+def _run_in_threads(choose: random.Random, machine: Machine, seen: Counter[str]) -> None:
+    for cpu in machine.cpus:
+        prepare(choose, machine, cpu.state)
+    before = sum(cpu.executed for cpu in machine.cpus)
+    seen[f"in threads: {machine.run(timeout=THREADS)}"] += 1
+    seen["executed"] += sum(cpu.executed for cpu in machine.cpus) - before
+
+
+def case(choose: random.Random, seen: Counter[str]) -> None:
+    """One guest."""
+    model, accel = choose.choice(PLAIN), choose.choice(ACCELERATORS)
+    machine = machine_of(model, accel, choose.choice((1, 2)))
+    version = MODELS[model].version
+    machine.reset()
+    machine.space.write_bytes(CODE, code(choose, machine, version))
+    machine.space.write_bytes(TABLES, entries(choose))
+    for cpu in machine.cpus:
+        if cpu.index and choose.random() < 0.7:
+            cpu.interrupts.startup(CODE >> 12)
+    if choose.random() < 0.15:
+        _run_in_threads(choose, machine, seen)
+    else:
+        _run_in_turn(choose, machine, seen)
+    if choose.random() < 0.2:
+        for cpu in machine.cpus:
+            format_registers(cpu)
+            list(tlb_lines(cpu.mmu))
+            list(mem_lines(cpu.mmu))
+        seen["looked at"] += 1
     if choose.random() < 0.1:
         machine.save("/dev/null")
         seen["saved"] += 1
-    faulthandler.cancel_dump_traceback_later()
+
+
+class Watch:
+    """Ends the process when a case hangs: status 1 and where every thread is."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic(), time.process_time()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def case(self, choose: random.Random, seen: Counter[str]) -> None:
+        """One case, watched."""
+        self._begun = time.monotonic(), time.process_time()
+        case(choose, seen)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(1)
+            wall, used = self._begun
+            wall, used = time.monotonic() - wall, time.process_time() - used
+            if used > HANG or (wall > HANG and used < STARVED * wall):
+                print(f"a case hangs: {wall:.0f} s, {used:.1f} s of CPU time", file=sys.stderr, flush=True)
+                faulthandler.dump_traceback(all_threads=True)
+                os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(case, __doc__ or ""))
+    sys.exit(main(Watch().case, __doc__ or "", at_end=lambda: shutil.rmtree(_folder())))

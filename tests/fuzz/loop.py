@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import FrameType
 
 Case = Callable[[random.Random, Counter[str]], None]
 """Does one case and counts what it saw; raises when something is wrong."""
 
 
-def run(case: Case, seed: int, seconds: float = 0, count: int = 0) -> Counter[str]:
+def run(case: Case, seed: int, seconds: float = 0, count: int = 0, seen: Counter[str] | None = None) -> Counter[str]:
     """Cases 0, 1, 2 ... of ``seed`` until ``seconds`` (0: no limit) or ``count`` (0: no limit) are reached.
 
     Each case has its own generator, so that ``--first`` repeats it alone. What a case raises is raised, with a
-    note that tells how to repeat it.
+    note that tells how to repeat it. ``seen`` is what is counted in, a new one without it.
     """
-    seen: Counter[str] = Counter()
+    seen = Counter() if seen is None else seen
     start, number = time.monotonic(), 0
     while not (count and number >= count) and not (seconds and time.monotonic() - start >= seconds):
         _one(case, seed, number, seen)
@@ -36,8 +39,19 @@ def _one(case: Case, seed: int, number: int, seen: Counter[str]) -> None:
     seen["cases"] += 1
 
 
-def main(case: Case, what: str) -> int:
-    """``--seconds``, ``--count``, ``--seed``, ``--only``: run and print the counts."""
+class _Over(BaseException):
+    """The time is up in the middle of a case."""
+
+
+def _over(signum: int, frame: FrameType | None) -> None:
+    raise _Over
+
+
+def main(case: Case, what: str, *, at_end: Callable[[], None] | None = None) -> int:
+    """``--seconds``, ``--count``, ``--seed``, ``--only``: run and print the counts.
+
+    With ``at_end`` the process ends when the time is up, in the middle of a case if need be, and after ``at_end``.
+    """
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--seconds", type=float, default=0, help="stop after this time (default: never)")
     parser.add_argument("--count", type=int, default=0, help="stop after so many cases (default: never)")
@@ -48,11 +62,21 @@ def main(case: Case, what: str) -> int:
     if options.only is not None:
         _one(case, options.seed, options.only, Counter())
         return 0
+    seen: Counter[str] = Counter()
     try:
-        seen = run(case, options.seed, options.seconds, options.count)
+        if at_end is not None and options.seconds:
+            signal.signal(signal.SIGALRM, _over)
+            signal.setitimer(signal.ITIMER_REAL, options.seconds)
+        run(case, options.seed, options.seconds, options.count, seen)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         return 130
-    print(", ".join(f"{number} {name}" for name, number in seen.most_common()))
+    except _Over:
+        pass
+    print(", ".join(f"{number} {name}" for name, number in seen.most_common()), flush=True)
+    if at_end is not None:
+        at_end()
+        os._exit(0)     # what was interrupted may hold any lock: nothing of it is waited for
     return 0
 
 
