@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +26,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         ForkServer.start()
         Emulator.popen = Popen
+
+
+def pytest_collection_finish() -> None:
+    # what was imported and collected stays: looking for garbage among it is what a collection costs
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_machine_is_left() -> Iterator[None]:
+    """Machines are cycles with 32 MiB of RAM and more, and the collector knows nothing of that; nor does malloc give
+    back by itself what a compiler had: a worker would have 3 GiB in the end."""
+    yield
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
