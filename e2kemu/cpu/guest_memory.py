@@ -32,6 +32,7 @@ from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.isa.traps import EXC_DATA_PAGE, EXC_ILLEGAL_INSTR_ADDR, EXC_INSTR_PAGE_MISS, EXC_INSTR_PAGE_PROT
 from e2kemu.cpu.mmu import Mmu, PageFault, debug
 from e2kemu.cpu.rights import EXECUTE, READ, WRITE
+from e2kemu.cpu.stack_memory import Stacks
 from e2kemu.cpu.state import PSR, CpuState
 from e2kemu.cpu.windows import Trap
 
@@ -53,26 +54,6 @@ class PageRights(Protocol):
 
     def of(self, page: int) -> int:
         """Of READ, WRITE and EXECUTE; WRITE never without READ."""
-
-
-class Stacks:
-    """The memory that windows and chain entries are spilled to: virtual addresses, with the hardware's privilege."""
-
-    def __init__(self, memory: GuestMemory) -> None:
-        self._memory = memory
-
-    def read_bytes(self, address: int, size: int) -> bytes:
-        """``size`` bytes. Raises Trap."""
-        memory = self._memory
-        return b"".join([memory.space.read_bytes(physical, count)
-                         for physical, count in memory.pieces(address, size, READ, privileged=1)])
-
-    def write_bytes(self, address: int, data: bytes) -> None:
-        """Store ``data``; nothing when some of it cannot be stored. Raises Trap."""
-        memory, at = self._memory, 0
-        for physical, count in memory.pieces(address, len(data), WRITE, privileged=1):
-            memory.space.write_bytes(physical, data[at : at + count])
-            at += count
 
 
 class GuestMemory:
