@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from types import FrameType
 from e2kemu import authz, secret, trace
 from e2kemu.chardev import Chardev, ChardevSet
 from e2kemu.chardev_mux import Mux, parse_echr
+from e2kemu.cli_config import blame, checked_config, is_process, settings_of, watchdog_action
 from e2kemu.cli_disks import device_help, open_disks
 from e2kemu.cli_net import nics_of
 from e2kemu.cli_table import Given, help_text, parse, version_text
@@ -28,20 +28,14 @@ from e2kemu.errors import E2kError, ImageError, OptionError
 from e2kemu.jobs import Jobs
 from e2kemu.linux.lifecycle import catch_host_signals
 from e2kemu.linux.machine import LinuxCpu
-from e2kemu.linux.options import ProcessOptions
-from e2kemu.linux.sandbox import Sandbox
 from e2kemu.loop import QUIT_SIGNALS, MainLoop, report
 from e2kemu.machine import boards
 from e2kemu.machine.builder import build
 from e2kemu.machine.config import ACCELERATORS, MachineConfig
-from e2kemu.machine.icount import Icount, parse_icount
 from e2kemu.machine.machine import Machine
-from e2kemu.machine.smp import Topology, parse_smp
-from e2kemu.machine.watchdog import ACTIONS
 from e2kemu.migration import commands as migration_commands
 from e2kemu.migration import commands_old, commands_snapshot, tls_creds
 from e2kemu.migration.address import Address, from_channels
-from e2kemu.migration.compat import MigrationSettings, migration_settings, parse_global
 from e2kemu.migration.service import MigrationService
 from e2kemu.migration.snapshot import SnapshotService
 from e2kemu.monitor import commands, commands_block, commands_interrupts, commands_memory, commands_net, info
@@ -131,15 +125,6 @@ def _stoppable() -> Iterator[None]:
             signal.signal(signum, action)
 
 
-@contextmanager
-def _blame(option: str, value: str = "") -> Iterator[None]:
-    """Errors inside are those of this option."""
-    try:
-        yield
-    except E2kError as error:
-        raise OptionError(f"{option} {value}".rstrip() + f": {error}") from error
-
-
 def _asked_for(given: Given) -> str | None:
     """The text that a help or version option wants, None when none was given."""
     if given.flag("help"):
@@ -157,138 +142,13 @@ def _asked_for(given: Given) -> str | None:
     }
     for option, _, argument in given.order:
         if option.attribute == "object":
-            with _blame("-object", argument):
+            with blame("-object", argument):
                 answer = object_help(argument)
             if answer is not None:
                 return answer
         if option.attribute in helps and argument.split(",")[0].rpartition("=")[2] in ("help", "?"):
             return helps[option.attribute]()
     return None
-
-
-def config_of(given: Given, serials: tuple[Chardev | None, ...] = ()) -> MachineConfig:
-    """The machine that the options describe. Raises OptionError that names the option."""
-    machine, suppress_vmdesc = _machine(given)
-    cpus, grouping = _smp(given)
-    return MachineConfig(
-        machine=machine,
-        suppress_vmdesc=suppress_vmdesc,
-        cpu=_single(given, "cpu", "-cpu", "model") or "",
-        ram_size=_ram_size(given),
-        smp=cpus,
-        grouping=grouping,
-        icount=_icount(given),
-        accel=_single(given, "accel", "-accel", "accel") or ACCELERATORS[0],
-        bios=given.text("bios"),
-        kernel=given.text("kernel"),
-        initrd=given.text("initrd"),
-        append=given.text("append") or "",
-        name=_single(given, "name", "-name", "guest") or "",
-        uuid=_uuid(given),
-        paused=given.flag("S"),
-        incoming=given.text("incoming") is not None,
-        no_shutdown=given.flag("no_shutdown"),
-        no_reboot=given.flag("no_reboot"),
-        serials=serials,
-        process=process_options(given),
-    )
-
-
-PROCESS_OPTIONS = ("prefix", "root", "deny_net", "read_only", "environment", "strace", "stats", "job_control")
-"""Options of a machine that is a Linux process, by attribute."""
-
-
-def process_options(given: Given) -> ProcessOptions:
-    """What the options say about a Linux program. Raises OptionError when the machine is a computer."""
-    if not _board_is_process(given):
-        for option, word, argument in given.order:
-            if option.attribute in PROCESS_OPTIONS:
-                raise OptionError(f"{word} {argument}".rstrip() + ": only for machine 'linux-user'")
-    root = given.text("root")
-    if root is not None and not os.path.isdir(root):
-        raise OptionError(f"-root {root}: not a directory")
-    environment = {}
-    for text in given.all("environment"):
-        name, equals, value = text.partition("=")
-        if equals:
-            environment[name] = value
-        elif name in os.environ:
-            environment[name] = os.environ[name]
-    sandbox = Sandbox(None if root is None else os.path.abspath(root), given.flag("read_only"), given.flag("deny_net"))
-    return ProcessOptions((), environment, sandbox, given.text("prefix"), given.flag("strace"), given.flag("stats"),
-                          given.flag("job_control"))
-
-
-def _board_is_process(given: Given) -> bool:
-    name, _ = _machine(given)
-    with _blame("-machine", name):
-        return boards.find_board(name).process
-
-
-def _machine(given: Given) -> tuple[str, bool]:
-    """Machine type and its property suppress-vmdesc."""
-    text = given.text("machine")
-    if text is None:
-        return boards.DEFAULT.name, False
-    with _blame("-machine", text):
-        options = Options(text, implied="type")
-        machine = options.get("type") or boards.DEFAULT.name
-        suppress_vmdesc = options.get_bool("suppress-vmdesc", False)
-        options.finish()
-        return machine, suppress_vmdesc
-
-
-def settings_of(given: Given, config: MachineConfig) -> MigrationSettings:
-    """What the machine type, ``-global`` and ``-only-migratable`` say about migration. Raises OptionError."""
-    properties = []
-    suppress, only = config.suppress_vmdesc, given.flag("only_migratable")
-    for text in given.all("global"):
-        with _blame("-global", text):
-            properties.append(parse_global(text))
-            migration_settings({}, properties[-1:])
-    with _blame("-global"):
-        return migration_settings(config.board.compat, properties, suppress_vmdesc=suppress, only_migratable=only)
-
-
-def _single(given: Given, attribute: str, option: str, key: str) -> str | None:
-    """The one value of an option like ``-machine [type=]name``."""
-    text = given.text(attribute)
-    if text is None:
-        return None
-    with _blame(option, text):
-        options = Options(text, implied=key)
-        value = options.require(key)
-        options.finish()
-        return value
-
-
-def _ram_size(given: Given) -> int:
-    text = given.text("m")
-    if text is None:
-        return 0
-    with _blame("-m", text):
-        options = Options(text, implied="size")
-        size = options.get_size("size", 0, "M")
-        options.finish()
-        if size == 0:
-            raise OptionError("Parameter 'size' expects a size greater than zero")
-        return size
-
-
-def _smp(given: Given) -> tuple[int, Topology | None]:
-    text = given.text("smp")
-    if text is None:
-        return 1, None
-    with _blame("-smp", text):
-        return parse_smp(text)
-
-
-def _icount(given: Given) -> Icount | None:
-    text = given.text("icount")
-    if text is None:
-        return None
-    with _blame("-icount", text):
-        return parse_icount(text)
 
 
 def _incoming_address(text: str) -> str | Address:
@@ -299,38 +159,6 @@ def _incoming_address(text: str) -> str | Address:
         return from_channels([json.loads(text)])
     except ValueError as error:
         raise OptionError(f"JSON parse error, {error}") from error
-
-
-def _uuid(given: Given) -> uuid.UUID | None:
-    text = given.text("uuid")
-    if text is None:
-        return None
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise OptionError(f"-uuid {text}: failed to parse UUID string: wrong format") from None
-
-
-def _watchdog_action(given: Given) -> str:
-    text = given.text("watchdog_action") or ACTIONS[0]
-    if text not in ACTIONS:
-        raise OptionError(f"-watchdog-action {text}: Unknown -watchdog-action parameter")
-    return text
-
-
-def checked_config(given: Given) -> MachineConfig:
-    """``config_of``, with what cannot be blamed on the option that asks for it. Raises OptionError."""
-    wanted = config_of(given)
-    config = MachineConfig()
-    for option, attribute, field in (
-        ("-machine", "machine", "machine"), ("-cpu", "cpu", "cpu"), ("-m", "m", "ram_size"),
-        ("-smp", "smp", "smp"), ("-smp", "smp", "grouping"), ("-icount", "icount", "icount"),
-        ("-accel", "accel", "accel"),
-    ):  # fmt: skip
-        config = replace(config, **{field: getattr(wanted, field)})
-        with _blame(option, given.text(attribute) or ""):
-            config.check()
-    return wanted
 
 
 class _Emulator:
@@ -356,21 +184,21 @@ class _Emulator:
         serials = self._open_consoles()
         self._objects = ObjectStore()
         for text in given.all("object"):
-            with _blame("-object", text):
+            with blame("-object", text):
                 add_from_text(self._objects, text)
         drives = open_disks(given, undo.callback, incoming=config.incoming)
         disks = tuple(disk for _, disk in drives if disk is not None)
         self._machine = self._build(replace(config, serials=serials, disks=disks, nics=nics_of(given)))
         undo.callback(self._machine.close)
-        self._machine.watchdog_action = _watchdog_action(given)
+        self._machine.watchdog_action = watchdog_action(given)
         settings = settings_of(given, config)
-        with _blame("-only-migratable"):
+        with blame("-only-migratable"):
             blockers = self._machine.migration_blockers
             self._migration = MigrationService(self._machine, self._objects, settings, blockers)
         self._drives = [drive for drive, _ in drives]
         undo.callback(self._migration.close)
         directory = given.text("snapshot_dir")
-        with _blame("-snapshot-dir", directory or ""):
+        with blame("-snapshot-dir", directory or ""):
             self._snapshots = SnapshotService(self._machine, self._migration, directory)
         undo.callback(self._snapshots.close)
         self._open_monitors()
@@ -392,10 +220,10 @@ class _Emulator:
     def _log(self) -> None:
         items, path = self._given.text("d"), self._given.text("logfile")
         if path is not None:
-            with _blame("-D", path):
+            with blame("-D", path):
                 trace.set_file(path)
         if items is not None:
-            with _blame("-d", items):
+            with blame("-d", items):
                 trace.set_items(items)
 
     def _open_consoles(self) -> tuple[Chardev | None, ...]:
@@ -413,7 +241,7 @@ class _Emulator:
         terminal = given.flag("nographic") or (given.text("display") is None and not background)
         muxed = any(spec.startswith("mon:") for spec in serials)
         # the terminal is the program's own when the machine is a process
-        defaults = terminal and not given.flag("nodefaults") and not _board_is_process(given)
+        defaults = terminal and not given.flag("nodefaults") and not is_process(given)
         default_monitor = not (monitors or given.all("qmp") or given.all("mon") or muxed)
         self._chardevs.stdio_signals = not given.flag("nographic")
         if defaults and not serials:
@@ -421,7 +249,7 @@ class _Emulator:
         elif defaults and default_monitor:
             monitors = ["stdio"]
         for text in given.all("chardev"):
-            with _blame("-chardev", text):
+            with blame("-chardev", text):
                 self._chardevs.add(text)
         ports = [self._open_serial(spec, f"serial{index}") for index, spec in enumerate(serials)]
         for spec in monitors:
@@ -435,7 +263,7 @@ class _Emulator:
     def _open_serial(self, spec: str, label: str) -> Chardev | None:
         if spec == "none":
             return None
-        with _blame("-serial", spec):
+        with blame("-serial", spec):
             device = self._chardevs.frontend(spec, label)
             if spec.startswith("mon:"):
                 self._human.append(self._chardevs.port(self._chardevs.find(label), self._monitor_label()))
@@ -443,11 +271,11 @@ class _Emulator:
 
     def _open_monitor(self, option: str, spec: str, monitors: list[Chardev]) -> None:
         if spec != "none":
-            with _blame(option, spec):
+            with blame(option, spec):
                 monitors.append(self._chardevs.frontend(spec, self._monitor_label()))
 
     def _open_mon(self, text: str) -> None:
-        with _blame("-mon", text):
+        with blame("-mon", text):
             options = Options(text, implied="chardev")
             device = options.require("chardev")
             mode = options.get("mode", "readline")
@@ -487,7 +315,7 @@ class _Emulator:
             if isinstance(device, Mux):
                 device.on_exit = self._escape_exit
                 if echr is not None:
-                    with _blame("-echr", echr):
+                    with blame("-echr", echr):
                         device.escape = parse_echr(echr)
 
     def _write_pidfile(self) -> None:
@@ -508,7 +336,7 @@ class _Emulator:
         try:
             if uri is not None:
                 if uri != "defer":
-                    with _blame("-incoming", uri):
+                    with blame("-incoming", uri):
                         self._migration.start_incoming(_incoming_address(uri))
             else:
                 self._load_snapshot()
@@ -522,7 +350,7 @@ class _Emulator:
     def _load_snapshot(self) -> None:
         tag = self._given.text("loadvm")
         if tag is not None:
-            with _blame("-loadvm", tag):
+            with blame("-loadvm", tag):
                 self._snapshots.load(tag)
 
     def _ready(self) -> None:
