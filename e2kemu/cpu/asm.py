@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2kemu.cpu import asm_directives, asm_parser
+from e2kemu.cpu import asm_directives, asm_macros, asm_parser
 from e2kemu.cpu.asm_cpp import Reader
 from e2kemu.cpu.asm_draft import Draft
 from e2kemu.cpu.asm_expr import Parser, Section, Symbol, Tree, Value, evaluate
@@ -91,7 +91,7 @@ class Assembler:
         self.reader = Reader(tuple(include_path), {**known, **(defines or {})})
         self.symbols: dict[str, Symbol] = {}
         self.sections: dict[str, Section] = {}
-        self.macros: dict[str, asm_directives.MacroText] = {}
+        self.macros: dict[str, asm_macros.MacroText] = {}
         self.conditions = asm_directives.Conditions()
         self.versions: list[int] = []
         self.expansions = 0
@@ -222,7 +222,7 @@ class Assembler:
 
     def _line(self, line: str) -> None:
         if not self.conditions.live:
-            word = asm_directives.first_word(line)
+            word = asm_macros.first_word(line)
             if word.startswith(".if") or word in (".else", ".elseif", ".endif"):
                 toks = tokens(line)
                 rest = next((i for i, t in enumerate(toks) if str(t[1]).lower() == word), 0) + 1
@@ -307,7 +307,7 @@ class Assembler:
             return
         macro = self.macros.get(name)
         if macro is not None:
-            asm_directives.expand(self, macro, rest)
+            asm_macros.expand(self, macro, rest)
             return
         if self._draft is not None:
             asm_parser.parse(self._draft, name, column, parser)

@@ -9,7 +9,7 @@ import re
 
 from e2kemu.cpu.asm_expr import Parser, Tree, evaluate
 from e2kemu.cpu.asm_lexer import Trouble
-from e2kemu.cpu.encode import Symbolic
+from e2kemu.cpu.encode_literals import Symbolic
 from e2kemu.cpu.insn import Condition, Guard, Kind, Operand
 from e2kemu.cpu.isa.plu import ELP_BGRPRED, ELP_LCNTEX, ELP_PRED
 

@@ -1,9 +1,7 @@
 """``insn.Wide`` -> syllables -> bytes: the inverse of decode, and the assembler's last step.
 
-What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals go, larger ones first and
-then in the order of ``Wide.alu``, to the first place where they are already or else fit, such that the
-fewest LTS words are used (a half of LTS0 first, the high one before the low one); conditions get CDS
-halves in that order; ALES2 and ALES5 get their word when a value needs it. Operands that carry their
+What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals as ``encode_literals`` says, in the order
+of ``Wide.alu``; conditions get CDS halves in that order; ALES2 and ALES5 get their word when a value needs it. Operands that carry their
 ``code`` keep it. Bit positions are those of ``isa.formats``, the layout is ``bundle.build``.
 """
 
@@ -14,6 +12,7 @@ from typing import Any
 
 from e2kemu.cpu.bundle import Bundle, build, join
 from e2kemu.cpu.decode_alu import next_register
+from e2kemu.cpu.encode_literals import LITERALS, EncodeError, Literals, Placed
 from e2kemu.cpu.insn import AluInsn, Cs0, Cs1, Elp, Guard, Kind, Operand, Stub, Wide
 from e2kemu.cpu.isa.cu import CALL_KINDS, CS0_OPS
 from e2kemu.cpu.isa.formats import (
@@ -43,166 +42,12 @@ from e2kemu.cpu.isa.formats import (
 from e2kemu.cpu.isa.notation import Op
 from e2kemu.errors import ImageError
 
-
-class EncodeError(ImageError):
-    """A wide instruction that has no encoding; says what does not fit."""
-
-
-class Symbolic(int):
-    """The value of a 64-bit literal that is known only after the layout: equal to nothing but itself.
-
-    ``encode_wide`` says in which LTS it was put.
-    """
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-Half = int | tuple[Symbolic, int] | None
-Placed = tuple[tuple[Symbolic, int], ...]
-"""Symbolic literals and the number of the LTS that holds their low word."""
-
 _SPECIAL_DST = {Kind.TST: 0xCD, Kind.TC: 0xCE, Kind.TCD: 0xCF, Kind.EMPTY: 0xDF, Kind.EMPTY_LO: 0xDE}
-_LITERALS = {Kind.LIT16: 1, Kind.LIT32: 2, Kind.LIT64: 4}
-_SLOTS = {
-    Kind.LIT16: (0xD4, 0xD0, 0xD5, 0xD1),
-    Kind.LIT32: (0xD8, 0xD9, 0xDA, 0xDB),
-    Kind.LIT64: (0xDC, 0xDD, 0xDE),
-}
-"""Operand codes in the order of trial."""
 _CS0_BY_NAME = {op.name: op for op in CS0_OPS}
 _CTOPC = {name: code for code, name in CALL_KINDS.items()}
 _NOTHING: tuple[int | None, ...] = (None,) * 6
 _SM, _COP, _SRC1, _SRC2 = (ALS[name].lo for name in ("sm", "cop", "src1", "src2"))
 _OPC2 = ALES["opc2"].lo
-
-
-class Literals:
-    """The LTS words of one wide instruction while they fill up.
-
-    A word is two halves, [0] low; a half is free (None), a number, or a part of a symbolic value.
-    """
-
-    def __init__(self) -> None:
-        self.halves: list[list[Half]] = [[None, None], [None, None], [None, None], [None, None]]
-        self.used = 0
-        self.symbols: list[tuple[Symbolic, int]] = []
-
-    def _fits(self, wanted: list[tuple[int, int, Half]]) -> bool:
-        return all(self.halves[n][h] is None or self.halves[n][h] == value for n, h, value in wanted)
-
-    def _put(self, wanted: list[tuple[int, int, Half]]) -> None:
-        for n, h, value in wanted:
-            self.halves[n][h] = value
-            self.used = max(self.used, n + 1)
-
-    def word(self, n: int, value: int) -> None:
-        """Fill LTSn. Raises EncodeError when it holds something else."""
-        wanted: list[tuple[int, int, Half]] = [(n, 0, value & 0xFFFF), (n, 1, value >> 16 & 0xFFFF)]
-        if not self._fits(wanted):
-            raise EncodeError(f"LTS{n} is needed for two different values")
-        self._put(wanted)
-
-    def share(self, n: int, value: int, mask: int) -> None:
-        """Fill LTSn where it is free; where it is not, only the bits of ``mask`` must agree. Raises EncodeError."""
-        for h in (0, 1):
-            part, bits, there = value >> 16 * h & 0xFFFF, mask >> 16 * h & 0xFFFF, self.halves[n][h]
-            if there is None:
-                self._put([(n, h, part)])
-            elif not isinstance(there, int) or (there ^ part) & bits:
-                raise EncodeError(f"LTS{n} is needed for two different values")
-
-    @staticmethod
-    def _wanted(kind: Kind, value: int, code: int) -> list[tuple[int, int, Half]]:
-        if kind is Kind.LIT16:
-            return [(code & 1, code >> 2 & 1, value & 0xFFFF)]
-        if kind is Kind.LIT32:
-            return [(code & 3, 0, value & 0xFFFF), (code & 3, 1, value >> 16 & 0xFFFF)]
-        n = code & 3
-        parts: list[Half] = [
-            (value, i) if isinstance(value, Symbolic) else value >> 16 * i & 0xFFFF for i in range(4)
-        ]
-        return [(n, 0, parts[0]), (n, 1, parts[1]), (n + 1, 0, parts[2]), (n + 1, 1, parts[3])]
-
-    def place(self, operand: Operand) -> int:
-        """Put a literal into the slot its code names. Raises EncodeError when that holds another value."""
-        code = operand.code or 0
-        wanted = self._wanted(operand.kind, operand.value, code)
-        if not self._fits(wanted):
-            raise EncodeError(f"the literal slot of {operand.value:#x} holds another value already")
-        self._put(wanted)
-        self._note(operand, code)
-        return code
-
-    def _note(self, operand: Operand, code: int) -> None:
-        if isinstance(operand.value, Symbolic):
-            self.symbols.append((operand.value, code & 3))
-
-    def solve(self, operands: list[Operand], arrays: int = 0) -> list[int]:
-        """Operand codes for literals that may go anywhere, the last ``arrays`` ones in LTS0..2: in as few LTS
-        words as possible.
-
-        Larger literals come first; each tries the slots where its value is already, then those where it
-        fits, in the order of the slots, going back when a later one finds none. ``firm``: the 32-bit ones
-        take the first place behind each arrangement of the 64-bit ones, and a 16-bit one that is a part of
-        a larger one must lie there; only then every arrangement is tried. Raises EncodeError.
-        """
-        codes = [0] * len(operands)
-        order = sorted(range(len(operands)), key=lambda i: -_LITERALS[operands[i].kind])
-
-        wide = any(operand.kind is Kind.LIT64 for operand in operands)
-        parts = {
-            operand.value >> at & 0xFFFF
-            for operand in operands
-            if operand.kind is not Kind.LIT16 and not isinstance(operand.value, Symbolic)
-            for at in range(0, 16 * _LITERALS[operand.kind], 16)
-        }
-
-        def search(depth: int, limit: int, firm: bool) -> bool:
-            if depth == len(order):
-                return True
-            operand = operands[order[depth]]
-            fitting = []
-            for code in _SLOTS[operand.kind][: 3 if order[depth] >= len(operands) - arrays else 4]:
-                wanted = self._wanted(operand.kind, operand.value, code)
-                if wanted[-1][0] < limit and self._fits(wanted):
-                    there = all(self.halves[n][h] is not None for n, h, _ in wanted)
-                    fitting.append((not there, code, wanted))
-            fitting.sort(key=lambda choice: choice[0])
-            if firm and operand.kind is Kind.LIT32:
-                fitting = fitting[:1]
-            elif firm and operand.kind is Kind.LIT16 and operand.value in parts:
-                fitting = [choice for choice in fitting if not choice[0]]
-            for _, code, wanted in fitting:
-                saved = [self.halves[n][h] for n, h, _ in wanted]
-                for n, h, value in wanted:
-                    self.halves[n][h] = value
-                if search(depth + 1, limit, firm):
-                    codes[order[depth]] = code
-                    return True
-                for (n, h, _), value in zip(wanted, saved, strict=True):
-                    self.halves[n][h] = value
-            return False
-
-        limits = range(max(self.used, 1), 5)
-        if not any(search(0, limit, firm) for limit in limits for firm in ((True, False) if wide else (False,))):
-            raise EncodeError("the literals of this wide instruction do not fit in its four LTS words")
-        for operand, code in zip(operands, codes, strict=True):
-            self._put(self._wanted(operand.kind, operand.value, code))
-            self._note(operand, code)
-        return codes
-
-    def words(self) -> list[int]:
-        """LTS0, LTS1, ... as numbers; symbolic parts are 0."""
-        if not self.used:
-            return []
-        return [
-            sum(half << 16 * h for h, half in enumerate(word) if isinstance(half, int))
-            for word in self.halves[: self.used]
-        ]
 
 
 _BASES = {Kind.B: 0, Kind.R: 0x80, Kind.G: 0xE0, Kind.IMM: 0xC0, Kind.CTPR: 0xD0}
@@ -212,7 +57,7 @@ def _operand_byte(operand: Operand, codes: dict[int, int]) -> int:
     base = _BASES.get(operand.kind)
     if base is not None:
         return base | operand.value
-    if operand.kind in _LITERALS:
+    if operand.kind in LITERALS:
         return codes[id(operand)] if operand.code is None else operand.code
     return _SPECIAL_DST[operand.kind]
 
@@ -221,7 +66,7 @@ def _place_fixed(wide: Wide, literals: Literals) -> None:
     """Literals that name their slot. Raises EncodeError."""
     for insn in wide.alu:
         for operand in (insn.src3, insn.src2):
-            if operand is not None and operand.kind in _LITERALS and operand.code is not None:
+            if operand is not None and operand.kind in LITERALS and operand.code is not None:
                 literals.place(operand)
         if insn.aau is not None and insn.aau.literal is not None and insn.aau.literal_slot is not None:
             literals.word(insn.aau.literal_slot, insn.aau.literal)
@@ -234,7 +79,7 @@ def _place_open(wide: Wide, literals: Literals) -> tuple[dict[int, int], dict[in
     open_ones: list[Operand] = []
     for insn in wide.alu:
         for operand in (insn.src3, insn.src2):
-            if operand is not None and operand.kind in _LITERALS and operand.code is None:
+            if operand is not None and operand.kind in LITERALS and operand.code is None:
                 open_ones.append(operand)
         if insn.aau is not None and insn.aau.literal is not None:
             if insn.aau.literal_slot is None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from struct import unpack_from
 
 from e2kemu.elf.constants import Binding, SectionFlag, SectionType, Special, SymbolType, Value, merge_flags
+from e2kemu.elf.executable import Executable
 from e2kemu.elf.format import LAYOUTS, align_up
 from e2kemu.elf.layout import Piece, assign, gather
 from e2kemu.elf.model import DATA, Relocation, Section, Symbol
@@ -34,7 +35,7 @@ from e2kemu.elf.relocations import (
     patch,
 )
 from e2kemu.elf.symbols import Definition, Names
-from e2kemu.elf.writer import Executable, ObjectFile
+from e2kemu.elf.writer import ObjectFile
 from e2kemu.errors import ImageError, one_line
 
 GOT_SYMBOL = "_GLOBAL_OFFSET_TABLE_"

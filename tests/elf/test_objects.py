@@ -17,9 +17,10 @@ from e2kemu.elf.constants import (
     SymbolType,
     Visibility,
 )
+from e2kemu.elf.executable import Executable
 from e2kemu.elf.model import CODE, DATA, Relocation, Section, Symbol
 from e2kemu.elf.reader import read_object
-from e2kemu.elf.writer import Executable, ObjectFile
+from e2kemu.elf.writer import ObjectFile
 from e2kemu.errors import ImageError
 
 from .objects import elf, foreign_program
