@@ -1,8 +1,8 @@
 """``insn.Wide`` -> syllables -> bytes: the inverse of decode, and the assembler's last step.
 
-What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals as ``encode_literals`` says, in the order
-of ``Wide.alu``; conditions get CDS halves in that order; ALES2 and ALES5 get their word when a value needs it. Operands that carry their
-``code`` keep it. Bit positions are those of ``isa.formats``, the layout is ``bundle.build``.
+What ``Wide`` leaves open is chosen as the vendor's assembler chooses: literals as ``encode_literals`` says, in the
+order of ``Wide.alu``; conditions get CDS halves in that order; ALES2 and ALES5 get their word when a value needs it.
+Operands that carry their ``code`` keep it. Bit positions are those of ``isa.formats``, the layout is ``bundle.build``.
 """
 
 from __future__ import annotations
