@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import time
@@ -74,6 +75,12 @@ def resident(emulator: Emulator, *, peak: bool) -> int:
     name = "VmHWM:" if peak else "VmRSS:"
     line = next(line for line in (process / "status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) << 10
+
+
+def cpu_seconds(emulator: Emulator) -> float:
+    """What a process has used of the processors until now, user and system, to the hundredth."""
+    fields = Path(f"/proc/{emulator.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def stamp(emulator: Emulator, event: str) -> float:

@@ -75,7 +75,11 @@ class Channel(ABC):
 
     @abstractmethod
     def writev(self, buffers: Sequence[Buffer]) -> None:
-        """Write all bytes of all ``buffers``, in order; blocks until the last one was taken."""
+        """Write all bytes of all ``buffers``, in order; blocks until the last one was taken.
+
+        A buffer that can be written to is the channel's meanwhile, and is afterwards as it was: so no memory that
+        anybody else looks at.
+        """
 
     def read(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes`` (at least one, blocking); b"" at the end of the stream."""

@@ -20,6 +20,9 @@ from e2kemu.wire import Reader, Writer
 READ_BUFFER = 4 << 20
 """Bytes the reader holds at most."""
 
+FEW = 16 << 10
+"""Bytes that are moved to the front of the buffer whenever more are read: the front is in the processor's cache."""
+
 FLUSH_AT = 64 << 10
 """Collected bytes from which a writer's ``flush_if_full`` really writes."""
 
@@ -119,12 +122,9 @@ class StreamReader(Reader):
             )
 
     def _make_room(self, size: int) -> None:
-        """Room behind the data: a new start when empty, a move when ``size`` does not fit."""
-        if self._start == self._end:
-            self._base += self._start
-            self._start = self._end = 0
-        elif self._start + size > len(self._store) or self._end == len(self._store):
-            left = self._end - self._start
+        """Room behind the data: they move to the front when they are few or ``size`` does not fit."""
+        left = self._end - self._start
+        if left <= FEW or self._start + size > len(self._store) or self._end == len(self._store):
             # Through bytes: the two ranges of one buffer may overlap.
             self._view[:left] = bytes(self._view[self._start : self._end])
             self._base += self._start

@@ -4,13 +4,14 @@ A `tls_session.Session` never sees the transport: what the peer sent is put into
 from it. Reading is: ask it for plain text; when it has none, read from the transport. Writing is: give it plain text,
 then send what came out. OpenSSL does the handshake and all of TLS 1.2; `tls_records` has the records of TLS 1.3.
 
-Two locks, because one thread reads while another writes and a session stands only one thread at a time:
+Locks, because one thread reads while another writes and a session stands only one thread at a time:
 
 - ``_session_lock`` is held round every call of the session and never round transport I/O, so a blocked reader does
   not stop the writer;
 - ``_flush_lock`` is held from taking bytes out of the session until the transport has them, so records leave
   in the order in which they were made. A session may make records while it reads (a key update, an alert): the
   reader sends them when no writer is at it; else that writer looks again before it goes.
+- ``_write_lock`` is held by a writer until all it has given the session is sent: a session has room for that much.
 
 The end. ``finish`` and ``close`` after success send close_notify. A transport that ends without it was cut,
 perhaps by somebody else, and the reader gets a TlsError instead of the end of the stream.
@@ -105,6 +106,7 @@ class TlsChannel(Channel):
         self._session: Session = self._handshaker
         self._session_lock = threading.Lock()
         self._flush_lock = threading.Lock()
+        self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._close_lock = threading.Lock()
         self._failure: ChannelError | None = None
@@ -243,9 +245,10 @@ class TlsChannel(Channel):
         if self._said_goodbye or self._closed:
             raise ChannelError(f"Unable to write to {self.name}: the channel is closed")
         try:
-            for chunk in _chunks(buffers, self._session.most):
-                self._encrypt(chunk)
-                self._flush()
+            with self._write_lock:
+                for chunk in _chunks(buffers, self._session.most):
+                    self._encrypt(chunk)
+                    self._flush()
         except TlsError:
             raise
         except ChannelError as error:

@@ -20,12 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from e2kemu.migration.channel import Buffer
 from e2kemu.migration.tls_errors import (
     ALERT_CODES,
     ALERT_NAMES,
@@ -60,8 +60,8 @@ ROOM = 2 << 20
 """Bytes read from the transport at once: what they hold is what the loader of RAM gets at a time, and it likes many
 pages."""
 
-AT_ONCE = 16
-"""Records that are made at once; their text is in the processor's cache still when it is encrypted."""
+AT_ONCE = 32
+"""Records that are made and sent at once: they are in the processor's cache still when the kernel copies them."""
 
 
 class Aead(Protocol):
@@ -69,7 +69,7 @@ class Aead(Protocol):
 
     def encrypt_into(self, nonce: bytes, data: memoryview, associated_data: bytes, buf: memoryview) -> int: ...
 
-    def decrypt_into(self, nonce: bytes, data: memoryview, associated_data: memoryview, buf: memoryview) -> int: ...
+    def decrypt_into(self, nonce: bytes, data: memoryview, associated_data: Buffer, buf: memoryview) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,12 @@ def header_of(length: int) -> bytes:
 FULL_HEADER = header_of(FULL_BODY)
 
 
+def _full_records(count: int) -> tuple[memoryview, list[memoryview]]:
+    """Room for so many records of full length, with their headers, and where their bodies go."""
+    records = memoryview(bytearray((FULL_HEADER + bytes(FULL_BODY)) * count))
+    return records, [records[at + HEADER : at + FULL_RECORD] for at in range(0, len(records), FULL_RECORD)]
+
+
 class Keys:
     """Those of one direction, and the number of the next record."""
 
@@ -145,7 +151,7 @@ class Keys:
 class RecordSession:
     """A session after its handshake (a `tls_session.Session`). ``received``: what the transport has brought already."""
 
-    most = 8 << 20  # each call of the transport costs, and there are few that are so long
+    most = AT_ONCE * MAX_TEXT
 
     def __init__(self, suite: Suite, send_secret: bytes, receive_secret: bytes, received: bytes) -> None:
         self._send, self._receive = Keys(suite, send_secret), Keys(suite, receive_secret)
@@ -159,8 +165,7 @@ class RecordSession:
         self._over: SessionFault | EndOfSession | None = None
         # sending
         self._made: list[memoryview] = []
-        self._texts = np.full((AT_ONCE, MAX_TEXT + 1), DATA, dtype=np.uint8)  # each with its type behind
-        self._text_views = [text.data for text in self._texts]
+        self._records, self._bodies = _full_records(AT_ONCE)
         self._update_wanted = False  # the peer wants a new key of us before our next data
 
     # -- receiving
@@ -186,6 +191,9 @@ class RecordSession:
                 if self._plain:
                     size += self._give(view[size:])
                     continue
+                if full := self._read_full(view[size:]):
+                    size += full
+                    continue
                 at, length = self._start, self._next_length()
                 if not length:
                     break
@@ -204,6 +212,22 @@ class RecordSession:
             self._over = over.with_traceback(None)
         if self._over is not None and not size:
             raise self._ending()
+        return size
+
+    def _read_full(self, view: memoryview) -> int:
+        """The text of those records at the front that carry as much data as they can, as far as they are here and
+        there is room. Nearly all do, so this is the short way to the same end."""
+        receive, store, at = self._receive, self._store, self._start
+        last = min(self._end - at, (len(view) - 1) // MAX_TEXT * FULL_RECORD) - FULL_RECORD + at
+        decrypt, header, size = receive.cipher.decrypt_into, FULL_HEADER, 0
+        while at <= last and store[at : at + HEADER] == header and not self._handshake:
+            body, at = at + HEADER, at + FULL_RECORD
+            self._start = at
+            text = view[size : size + MAX_TEXT + 1]
+            decrypt(receive.nonce(), store[body:at], header, text)
+            if text[MAX_TEXT] != DATA:
+                return size + self._look_at(text, fits=True)
+            size += MAX_TEXT
         return size
 
     def _ending(self) -> SessionFault | EndOfSession:
@@ -295,26 +319,25 @@ class RecordSession:
         return made
 
     def write(self, chunk: bytes | memoryview) -> None:
-        whole = len(chunk) // MAX_TEXT
-        for at in range(0, whole, AT_ONCE):
-            self._freshen(AT_ONCE)
-            self._write_full(chunk[at * MAX_TEXT : min(at + AT_ONCE, whole) * MAX_TEXT])
-        if len(chunk) % MAX_TEXT:
-            self._freshen(1)
-            self._seal(DATA, bytes(chunk[whole * MAX_TEXT :]))
-
-    def _write_full(self, chunk: bytes | memoryview) -> None:
-        """Up to AT_ONCE records as long as can be."""
-        count = len(chunk) // MAX_TEXT
-        self._texts[:count, :MAX_TEXT] = np.frombuffer(chunk, dtype=np.uint8).reshape(count, MAX_TEXT)
-        records = np.empty((count, FULL_RECORD), dtype=np.uint8)
-        records[:, :HEADER] = np.frombuffer(FULL_HEADER, dtype=np.uint8)
-        out, at = records.reshape(-1).data, HEADER
-        encrypt, header = self._send.cipher.encrypt_into, FULL_HEADER
-        for text, nonce in zip(self._text_views, self._send.nonces(count), strict=False):
-            encrypt(nonce, text, header, out[at : at + FULL_BODY])
-            at += FULL_RECORD
-        self._made.append(out)
+        # One byte behind each text, which is that of the next for a moment, is its type.
+        ours = memoryview(chunk)
+        if ours.readonly:
+            ours = memoryview(bytearray(chunk))
+        size = len(ours)
+        count = (size - 1) // MAX_TEXT  # behind the last there is no byte
+        self._freshen(count + 1)
+        encrypt, header, at = self._send.cipher.encrypt_into, FULL_HEADER, 0
+        for body, nonce in zip(self._bodies, self._send.nonces(count), strict=False):
+            end = at + MAX_TEXT
+            kept, ours[end] = ours[end], DATA
+            try:
+                encrypt(nonce, ours[at : end + 1], header, body)
+            finally:
+                ours[end] = kept
+            at = end
+        if count:
+            self._made.append(self._records[: count * FULL_RECORD])
+        self._seal(DATA, bytes(ours[at:]))
 
     def _seal(self, kind: int, text: bytes) -> None:
         """One record."""

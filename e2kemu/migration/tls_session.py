@@ -33,7 +33,7 @@ class Session(Protocol):
     """One that stands. One thread at a time."""
 
     most: int
-    """Bytes of plain text that ``write`` likes at once."""
+    """Bytes of plain text that ``write`` takes at once."""
 
     @property
     def pending(self) -> bool:
@@ -55,7 +55,7 @@ class Session(Protocol):
         """
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Make records of plain text. Raises SessionFault."""
+        """Make records of up to ``most`` bytes of plain text, when all made before are sent. Raises SessionFault."""
 
     def say_goodbye(self) -> None:
         """Make the close_notify record. Raises SessionFault when the peer has sent an alert."""

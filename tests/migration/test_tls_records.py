@@ -82,12 +82,12 @@ def test_keys_are_those_of_the_example_in_rfc_8448() -> None:
 )
 def test_text_comes_through_however_it_is_cut(suite: str, sizes: list[int], cut: int, room: int) -> None:
     source, destination = pair(suite)
-    sent = received = b""
+    sent = received = records = b""
     for number, size in enumerate(sizes):
         text = bytes([number + 1]) * size
         source.write(text)
         sent += text
-    records = made(source)
+        records += made(source)
     for at in range(0, len(records), cut):
         give(destination, records[at : at + cut])
         while text := text_of(destination, room):
@@ -103,7 +103,7 @@ def test_keys_change_when_they_have_served_and_when_the_peer_asks(monkeypatch: p
         source.write(text)
         carry(source, destination)
         assert text_of(destination, len(text)) == text
-    assert source._send.number < 40, "ten times twenty records were sent"
+    assert source._send.number <= 40, "ten times twenty records were sent"
     # Asked for: told before the next data, under the key that the asker knows.
     source._seal(tls_records.HANDSHAKE, bytes([tls_records.KEY_UPDATE, 0, 0, 1, 1]))
     source._send.update()
