@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from e2kemu import trace
 from e2kemu.clock import NotExact
-from e2kemu.cpu import locks, traps
+from e2kemu.cpu import guest_debug, locks, traps
 from e2kemu.cpu.block_source import Left
 from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.config import Config
@@ -25,9 +25,7 @@ from e2kemu.cpu.guest_memory import BREAK_HIT
 from e2kemu.cpu.info import format_registers
 from e2kemu.cpu.interrupts import PSR_LW, Halt, Waiting
 from e2kemu.cpu.isa.models import CpuModel
-from e2kemu.cpu.isa.registers import BY_NAME
-from e2kemu.cpu.isa.traps import BY_BIT, EXC_DATA_DEBUG, EXC_INSTR_DEBUG, EXC_LAST_WISH
-from e2kemu.cpu.mmu import debug
+from e2kemu.cpu.isa.traps import BY_BIT, EXC_INSTR_DEBUG, EXC_LAST_WISH
 from e2kemu.cpu.native.interp.interpreter import Interpreter
 from e2kemu.cpu.native.layout import Status
 from e2kemu.cpu.native.translator import Translator
@@ -45,13 +43,8 @@ if TYPE_CHECKING:
 NO_LIMIT = 1 << 62
 BlockHook = Callable[["Cpu", int], None]
 _PC, _STEPPING = int(Slot.PC), int(Slot.STEPPING)
-DIBSR, DIBAR0 = BY_NAME["dibsr"].number, BY_NAME["dibar0"].number
-_ANY_BREAKPOINT = 0x55
-"""Bits of DIBCR that switch instruction breakpoints on; the next bit of each says that it traps."""
 _TRAPS_IN_VAIN = 256
 """Traps without a wide instruction executed in between: no handler comes out of that."""
-_SINGLE_STEP = 1 << 7
-"""Bit of DIBSR."""
 
 
 class Cpu:
@@ -219,7 +212,7 @@ class Cpu:
                 return "limit"
             before = self._budget = left
             watched = bool(self.breakpoints or self._hooks or trace.mask & (Log.EXEC | Log.CPU)
-                           or state.X[_STEPPING] or state.S[DIBCR] & _ANY_BREAKPOINT
+                           or state.X[_STEPPING] or state.S[DIBCR] & guest_debug.ANY_BREAKPOINT
                            or (core.watches and self.translator is None))
             core.watch_hit = None
             try:
@@ -274,7 +267,8 @@ class Cpu:
                 if not self.interrupts.pending:
                     self.halted = Halt.WAITS
             if core.watch_hit is not None:
-                if any(core.break_hits) and not self._data_breakpoints():
+                met = guest_debug.met(core) if any(core.break_hits) else None
+                if met is not None and not self.trap(met):
                     return "fatal"
                 if core.watch_hit != BREAK_HIT:
                     return "watchpoint"
@@ -453,9 +447,9 @@ class Cpu:
             trace.log(format_registers(self))
         for hook in tuple(self._hooks):
             hook(self, pc)
-        if self._instruction_breakpoint(pc):
+        if guest_debug.breaks(state, pc):
             raise Trap(EXC_INSTR_DEBUG)
-        if self.breakpoints or self.core.watches or state.X[_STEPPING] or state.S[DIBCR] & _ANY_BREAKPOINT:
+        if self.breakpoints or self.core.watches or state.X[_STEPPING] or state.S[DIBCR] & guest_debug.ANY_BREAKPOINT:
             block = reference.single(table, pc)
         else:
             block = reference.opened(table, pc)
@@ -468,27 +462,8 @@ class Cpu:
 
     def _stepped(self) -> None:
         """A wide instruction was executed: it may have been a single step."""
-        state = self.state
-        if state.X[_STEPPING]:
-            state.X[_STEPPING] = 0
-            state.S[DIBSR] |= _SINGLE_STEP
-            self._after = Trap(EXC_INSTR_DEBUG)
-
-    def _instruction_breakpoint(self, pc: int) -> bool:
-        """Whether the guest has set a breakpoint at ``pc`` that traps; DIBSR tells which."""
-        s = self.state.S
-        control, found = s[DIBCR], 0
-        for number in range(4):
-            if control >> 2 * number & 1 and s[DIBAR0 + number] == pc:
-                s[DIBSR] |= 1 << number
-                found |= control >> 2 * number + 1 & 1
-        return bool(found)
-
-    def _data_breakpoints(self) -> bool:
-        """Accesses have met data breakpoints that the guest has set. False: fatal."""
-        program, speculative = self.core.break_hits
-        self.core.break_hits = [0, 0]
-        return not debug.met(self.mmu, program, speculative) or self.trap(Trap(EXC_DATA_DEBUG))
+        if self.state.X[_STEPPING]:
+            self._after = guest_debug.stepped(self.state)
 
     # -- traps ---------------------------------------------------------------------------------------
 
