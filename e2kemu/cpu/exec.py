@@ -54,7 +54,7 @@ class Cpu:
                  clock: Callable[[], int] | None = None, accel: str = "jit", code: CodePages | None = None) -> None:
         """``code``: the machine's pages with code, when other CPUs share them."""
         self.index, self.model, self.accel = index, model, accel
-        self.state = CpuState(model)
+        self.state = CpuState(model, index)
         self.core = Core(self.state, space, code)
         self.mmu = self.core.mmu
         self.reference = Reference(self.core)

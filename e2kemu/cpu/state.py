@@ -83,12 +83,16 @@ CR0_HI, CR0_LO, CR1_HI, CR1_LO = (BY_NAME[n].number for n in ("cr0.hi", "cr0.lo"
 OSCUD_HI, OSCUD_LO, TIR_HI, TIR_LO, CUIR, TR = (
     BY_NAME[n].number for n in ("oscud.hi", "oscud.lo", "tir.hi", "tir.lo", "cuir", "tr"))
 
+_IDR_CORE = 15
+"""Where IDR has the number of the core (5 bits)."""
+
 
 class CpuState:
     """All registers of one CPU. ``state["usd.lo"]`` reads and writes any of them by name (see ``get``)."""
 
-    def __init__(self, model: CpuModel) -> None:
-        self.model = model
+    def __init__(self, model: CpuModel, number: int = 0) -> None:
+        """``number``: which CPU of the machine it is; IDR says it."""
+        self.model, self.number = model, number
         count = WINDOW_START + WINDOW_FILE + WIDEST - WINDOW_DOUBLES
         parts = (("R", count, 8), ("E", count, 8), ("S", 256, 8), ("X", 16, 8),
                  ("C", 4 * (CHAIN_RESIDENT + SPARE_CHAIN), 8), ("T", count, 1), ("P", PREDICATES, 1),
@@ -109,7 +113,7 @@ class CpuState:
         self.buffer[:] = 0
         for register in STATE_REGISTERS:
             self.S[register.number] = register.reset
-        self.S[IDR] = self.model.idr
+        self.S[IDR] = self.model.idr | self.number << _IDR_CORE
         self.A[aau.Slot.AAINCR] = 1       # %aaincr0 is fixed
         self.X[Slot.PC] = RESET_PC
         self.X[Slot.BASE] = self.X[Slot.BOTTOM] = WINDOW_START + WINDOW_FILE // 2

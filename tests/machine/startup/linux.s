@@ -154,6 +154,8 @@ trap:                                       // entry 0 of the trap table
 
         // the model, the boot block: signature, CPUs, kernel, memory, MP table, serial port
         rrd %idr, %r10
+        shrd %r10, 15, %r44
+        andd %r44, 31, %r44                 // the core
         andd %r10, 0xff, %r10
     {
         nop 4
@@ -179,6 +181,8 @@ trap:                                       // entry 0 of the trap table
         IN w, PIC + PIC_ID, %r43
         shrs %r43, PIC_SHIFT, %r43
         andd %r43, 0xff, %r43               // the CPU's number
+        cmpedb %r43, %r44, %pred0
+        ibranch wrong ? ~%pred0
         MEET met0
 
         // PSR: UPSR decides about interrupts; registers of the kernel's image
