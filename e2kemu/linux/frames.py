@@ -40,6 +40,7 @@ from e2kemu.cpu.state import (
     Slot,
 )
 from e2kemu.linux import siginfo
+from e2kemu.linux.memory import Memory
 
 RETURN = 0xE200_0001_5800
 """Where a handler returns to."""
@@ -128,6 +129,12 @@ def enter_handler(state: CpuState, memory: windows.Memory, handler: int, argumen
     for index, value in enumerate(arguments):
         state.R[base + index], state.T[base + index] = value, 0
     state.pc = handler
+
+
+def interrupted_stack(memory: Memory, sp: int) -> tuple[int, int, int]:
+    """SBR, USD.lo and USD.hi of what the signal with the frame at ``sp`` has interrupted. Raises LinuxError."""
+    words = memory.unpack("11Q", sp + layout(memory.pointer_size).context)
+    return words[4], words[5], words[6]
 
 
 def take_off(state: CpuState, memory: windows.Memory, data: bytes, pointer_size: int) -> int:

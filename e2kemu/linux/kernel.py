@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import e2kemu.linux.calls  # noqa: F401 - fills the table of calls
 from e2kemu import trace
+from e2kemu.cpu import locks
 from e2kemu.cpu.state import EMPTY_TAG, CpuState, Slot
 from e2kemu.linux import companions, contexts, lifecycle, traps
 from e2kemu.linux.bell import Bell
@@ -268,6 +269,7 @@ class Kernel:
         assert task.state is not None
         self.state.buffer[:] = task.state
         task.state = None
+        locks.lose(self.state)             # others have run
         self.current, self.process = task, task.process
 
     def save_current(self) -> None:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from e2kemu.cpu import windows
+from e2kemu.cpu import locks, windows
 from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS
 from e2kemu.cpu.state import CTPR1, SBR, USD_HI, USD_LO
 from e2kemu.cpu.windows import Trap
@@ -233,6 +233,7 @@ class Signals:
             task.restarting = None
         task.mask |= action.mask | (0 if action.flags & SA_NODEFER else bit(info.signo))
         task.mask &= ~UNMASKABLE
+        locks.lose(state)                  # the handler runs in between
         if action.flags & SA_RESETHAND:
             action.handler = DEFAULT
 

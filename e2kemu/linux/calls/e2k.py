@@ -6,9 +6,25 @@ import errno
 import struct
 
 from e2kemu.cpu import windows
-from e2kemu.cpu.state import BR, CR0_HI, CR0_LO, CR1_HI, CR1_LO, PCSP_HI, PCSP_LO, PSP_HI, PSP_LO, WD, CpuState, Slot
+from e2kemu.cpu.state import (
+    BR,
+    CR0_HI,
+    CR0_LO,
+    CR1_HI,
+    CR1_LO,
+    PCSP_HI,
+    PCSP_LO,
+    PSP_HI,
+    PSP_LO,
+    SBR,
+    USD_HI,
+    USD_LO,
+    WD,
+    CpuState,
+    Slot,
+)
 from e2kemu.cpu.windows import M48, Trap
-from e2kemu.linux import contexts, hwstacks
+from e2kemu.linux import contexts, frames, hwstacks
 from e2kemu.linux.entries import FAST
 from e2kemu.linux.error import LinuxError, NoReturn
 from e2kemu.linux.siginfo import SIGKILL, UNMASKABLE
@@ -111,12 +127,22 @@ def _long_jump(task: Task, jump: int, result: int) -> None:
     depth = (state.S[PCSP_HI] & 0xFFFFFFFF) + FRAME * state.X[Slot.CHAIN]
     if wanted > depth or (depth - wanted) % FRAME or wanted < FRAME or ip & 7:
         raise LinuxError(errno.EINVAL)
+    stack: tuple[int, int, int] | None = None
+
+    def leave() -> None:
+        """Back to the caller; from a signal handler to the stack of what it has interrupted."""
+        nonlocal stack
+        back = windows.leave(state, space)
+        if stack is not None:
+            state.S[SBR], state.S[USD_LO], state.S[USD_HI] = stack
+        stack = frames.interrupted_stack(task.memory, hwstacks.stack_pointer(state)) if back == frames.RETURN else None
+
     try:
         while depth > wanted:
-            windows.leave(state, space)
+            leave()
             depth -= FRAME
         state.S[CR0_HI] = ip
-        windows.leave(state, space)
+        leave()
     except Trap as trap:
         raise LinuxError(errno.EFAULT) from trap
     state.pc = ip & M48
