@@ -20,6 +20,7 @@ from e2kemu import authz, secret, trace
 from e2kemu.chardev import Chardev, ChardevSet
 from e2kemu.chardev_mux import Mux, parse_echr
 from e2kemu.cli_config import blame, checked_config, is_process, settings_of, watchdog_action
+from e2kemu.cli_console import consoles_of
 from e2kemu.cli_disks import device_help, open_disks
 from e2kemu.cli_net import nics_of
 from e2kemu.cli_table import Given, help_text, parse, version_text
@@ -188,7 +189,9 @@ class _Emulator:
                 add_from_text(self._objects, text)
         drives = open_disks(given, undo.callback, incoming=config.incoming)
         disks = tuple(disk for _, disk in drives if disk is not None)
-        self._machine = self._build(replace(config, serials=serials, disks=disks, nics=nics_of(given)))
+        consoles = consoles_of(given, self._chardevs)
+        self._machine = self._build(replace(config, serials=serials, disks=disks, nics=nics_of(given),
+                                            consoles=consoles))
         undo.callback(self._machine.close)
         self._machine.watchdog_action = watchdog_action(given)
         settings = settings_of(given, config)

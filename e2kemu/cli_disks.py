@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from e2kemu.block.drive import Drive, parse_drive
+from e2kemu.cli_console import CONSOLE, is_console
 from e2kemu.cli_net import CARD, is_card
 from e2kemu.cli_table import Given
 from e2kemu.errors import E2kError, OptionError
@@ -27,7 +28,8 @@ def device_help() -> str:
     """What ``-device help`` prints."""
     return (
         f'Storage devices:\nname "{DISK}", bus virtio-mmio\n\n'
-        f'Network devices:\nname "{CARD}", bus virtio-mmio\n'
+        f'Network devices:\nname "{CARD}", bus virtio-mmio\n\n'
+        f'Input devices:\nname "{CONSOLE}", bus virtio-mmio\n'
     )
 
 
@@ -51,7 +53,7 @@ def open_disks(given: Given, at_end: Cleanup, *, incoming: bool) -> list[tuple[D
         if drive.interface == "virtio":
             used[drive.id] = DiskConfig(drive)
     for text in given.all("device"):
-        if is_card(text):
+        if is_card(text) or is_console(text):
             continue
         with _blame("-device", text):
             disk = _device(text, drives, {disk.id for disk in used.values() if disk.id})

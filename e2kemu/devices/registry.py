@@ -21,13 +21,14 @@ from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.system_timer import SystemTimer
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_console import VirtioConsole
 from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.devices.virtio_rng import VirtioRng
 
 _DEVICES: tuple[type[Device], ...] = (
     Cepic, Cy14b101p, Escc, I2cSpi, IoApic, IoEpic, IoPorts, IohubTimer, LocalApic, LtTimer, ParallelSerial, PciBridge,
     PciHost, Prepic, Serial8250, Sic, SpiBuffer, SpiFlash, SpiMaster, Spmc, SystemTimer, TestDevice, VirtioBlk,
-    VirtioNet, VirtioRng,
+    VirtioConsole, VirtioNet, VirtioRng,
 )  # fmt: skip
 
 

@@ -268,7 +268,6 @@ class VirtioMmio(Device):
         A chain that is too short gets nothing and stays for the next; the data is lost.
         """
         queue = self.queues[number]
-        event_idx = bool(self.features & F_EVENT_IDX)
         try:
             chain = queue.pop()
             if chain is None:
@@ -277,15 +276,37 @@ class VirtioMmio(Device):
                 trace.guest_error(f"{self.name}: {len(data)} bytes for a buffer of {chain.writable_size}")
                 queue.unpop()
                 return True
-            chain.write(0, data)
-            queue.push(chain, len(data))
-            if event_idx:
-                queue.set_avail_event()
-            if queue.should_interrupt(event_idx):
-                self._interrupt(USED_BUFFER)
+            self._fill(queue, chain, data)
         except VirtioError as error:
             self.needs_reset(str(error))
         return True
+
+    def give_part(self, number: int, data: bytes | bytearray) -> int:
+        """Put as much of ``data`` into the next chain of an input queue as it takes. How many bytes went; 0: there is
+        no chain."""
+        queue = self.queues[number]
+        try:
+            chain = queue.pop()
+            if chain is None:
+                return 0
+            if not chain.writable_size:
+                raise VirtioError("a buffer to be filled has no room")
+            part = bytes(data[: chain.writable_size])
+            self._fill(queue, chain, part)
+            return len(part)
+        except VirtioError as error:
+            self.needs_reset(str(error))
+            return 0
+
+    def _fill(self, queue: Virtqueue, chain: Chain, data: bytes) -> None:
+        """Raises VirtioError."""
+        event_idx = bool(self.features & F_EVENT_IDX)
+        chain.write(0, data)
+        queue.push(chain, len(data))
+        if event_idx:
+            queue.set_avail_event()
+        if queue.should_interrupt(event_idx):
+            self._interrupt(USED_BUFFER)
 
     # -- interrupts
 

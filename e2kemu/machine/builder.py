@@ -7,6 +7,7 @@ anything is made, so that a wrong file leaves nothing behind.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from importlib import resources
 from typing import TypeVar, cast
@@ -21,6 +22,7 @@ from e2kemu.devices.serial8250 import Serial8250
 from e2kemu.devices.sic import Sic
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_console import VirtioConsole
 from e2kemu.errors import ImageError, OptionError
 from e2kemu.loader import read_rom
 from e2kemu.loop import MainLoop
@@ -176,8 +178,29 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]], m
     add_nics(machine, board, add)
     for index, nic in enumerate(machine.nics, len(config.disks)):
         connect(PIN_VIRTIO + index, nic.irq, nic.id)
+    _add_consoles(machine, board, add, connect)
     if board.iohub:
         add_iohub(machine, board, add, connect)
+
+
+def _add_consoles(machine: Machine, board: Board, add: Callable[[Device, int], None], connect: Connect) -> None:
+    """virtio consoles: in the windows behind those of the network cards."""
+    consoles = []
+    for number, chardev in enumerate(machine.config.consoles):
+        console = VirtioConsole(machine.space, machine.clock, chardev)
+        console.instance_id = number
+        slot = len(machine.config.disks) + len(machine.nics) + number
+        add(console, board.virtio_base + slot * console.size)
+        connect(PIN_VIRTIO + slot, console.irq, f"{console.name}.{number}")
+        consoles.append(console)
+
+    def resumed(event: str, data: object) -> None:
+        if event == "RESUME":
+            for console in consoles:
+                console.resumed()
+
+    if consoles:
+        machine.listeners.append(resumed)
 
 
 class _IdleWindow:

@@ -48,7 +48,7 @@ class MachineConfig:
     migration;
     ``suppress_vmdesc`` leaves the vmdescription out of streams; ``serials`` are the character devices of the
     serial ports, in the order of the board; ``disks`` the virtio disks, in the order of their windows; ``nics`` the
-    network cards, whose windows follow.
+    network cards, whose windows follow; ``consoles`` the other ends of virtio consoles, whose windows follow those.
     """
 
     machine: str = DEFAULT.name
@@ -74,6 +74,7 @@ class MachineConfig:
     serials: tuple[Chardev | None, ...] = field(default=(), compare=False)
     disks: tuple[DiskConfig, ...] = field(default=(), compare=False)
     nics: tuple[NicConfig, ...] = ()
+    consoles: tuple[Chardev, ...] = field(default=(), compare=False)
 
     @property
     def board(self) -> Board:
@@ -121,7 +122,7 @@ class MachineConfig:
             raise OptionError(f"invalid accelerator {self.accel}")
         if len(self.serials) > len(board.serial_ports):
             raise OptionError(f"too many serial devices, max {len(board.serial_ports)}")
-        if len(self.disks) + len(self.nics) > board.virtio_slots:
+        if len(self.disks) + len(self.nics) + len(self.consoles) > board.virtio_slots:
             raise OptionError(f"too many virtio devices, max {board.virtio_slots}")
 
 

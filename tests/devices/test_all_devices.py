@@ -33,6 +33,7 @@ from e2kemu.devices.spi_flash import SpiFlash
 from e2kemu.devices.system_timer import SystemTimer
 from e2kemu.devices.test_device import TestDevice
 from e2kemu.devices.virtio_blk import VirtioBlk
+from e2kemu.devices.virtio_console import VirtioConsole
 from e2kemu.devices.virtio_net import VirtioNet
 from e2kemu.devices.virtio_rng import VirtioRng
 from e2kemu.errors import StreamError
@@ -91,6 +92,7 @@ MAKE: dict[str, Callable[[], Device]] = {
     SystemTimer.name: lambda: SystemTimer(VirtualClock(), lambda: None),
     TestDevice.name: lambda: TestDevice(VirtualClock(), lambda status: None, Nobody),
     VirtioBlk.name: lambda: VirtioBlk(AddressSpace(), DISK),
+    VirtioConsole.name: lambda: VirtioConsole(AddressSpace(), VirtualClock()),
     VirtioNet.name: lambda: VirtioNet(AddressSpace(), VirtualClock(), None, b"\x52\x54\0\x12\x34\x56"),
     VirtioRng.name: lambda: VirtioRng(AddressSpace()),
 }
