@@ -105,6 +105,7 @@ def _stand_in(sock: socket.socket) -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(nothing, fd)
+    signal.set_wakeup_fd(-1)
     for signo in lifecycle.HOST_SIGNALS:
         signal.signal(signo, lambda number, frame: _pass_on(sock, number))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -224,6 +225,7 @@ def split(kernel: Kernel, going: list[Process]) -> bool:
                 process.deputy.forget()
             leave(kernel, process, released=kernel.process is process)
         return False
+    os.setpgid(0, 0)                       # signals for the group come by the deputies
     kernel.borrower = None                 # that was who stays
     for process in staying:                # first, so that nothing of theirs is closed twice
         _close_files(kernel, process)

@@ -88,6 +88,8 @@ class Kernel:
         self.lending: Task | None = None
         self.borrower: Borrower | None = None
         """This child's memory is its parent's, who waits for it."""
+        self.root = os.getpid()
+        """The emulator that the first process of the guest began in."""
         self.departed: set[int] = set()
         """Emulators of the host that companions have gone on in: nobody of the guest waits for them."""
         self.images: list[tuple[str, int]] = []

@@ -305,6 +305,7 @@ def catch_host_signals(kernel: Kernel, *, everything: bool) -> Callable[[], None
 def only_thread_left(kernel: Kernel) -> None:
     """After a fork: what the threads that are not here held is free; signals of the host come to this thread."""
     trace.forked()
+    signal.set_wakeup_fd(-1)               # it was the main loop's
     for descriptor in _foreign_descriptors(kernel):
         with suppress(OSError):
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""clone with CLONE_VM alone: processes that share their memory and run at the same time, and what else the flags say."""
+"""clone with CLONE_VM alone: processes share memory and run at the same time; what else they share the flags say."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
-from e2kemu.linux import traps
+from e2kemu.linux import family, traps
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.siginfo import LAST, SI_TKILL, SI_USER, SIGCONT, SIGKILL, SIGSTOP, UNMASKABLE, SigInfo, signal_name
 from e2kemu.linux.signals import IGNORE, SS_DISABLE, SS_ONSTACK
@@ -197,16 +198,16 @@ def _send(task: Task, pid: int, info: SigInfo) -> None:
             os.kill(one.pid, SIGCONT)      # the deputy stands, too, and passes it on
         else:
             kernel.signals.send(info, process=one)
-    own = pid in (process.pid, 0, -1) or pid == -process.pgid
-    if here and not own:
+    if here and pid > 0:
         return
-    if pid in process.children or (pid == process.ppid and kernel.is_child and pid > 1):
-        os.kill(pid, info.signo)
-    elif not own:
+    own = {os.getpid(), *(one.pid for one in kernel.processes)}
+    others = [other for other, its_group in family.members(kernel.root).items()
+              if other not in own and (pid in (other, -1) or (pid <= 0 and its_group == group))]
+    for other in others:
+        with suppress(ProcessLookupError):
+            os.kill(other, info.signo)
+    if not here and not others:
         raise LinuxError(errno.ESRCH)
-    elif pid in (0, -1, -process.pgid):
-        for child in process.children - {one.pid for one in kernel.processes}:
-            os.kill(child, info.signo)
 
 
 def _check_or_null(signo: int) -> None:
