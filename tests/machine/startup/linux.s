@@ -263,10 +263,13 @@ trap:                                       // entry 0 of the trap table
         SET cuir, 0
         SET cutd, PHYS_BASE + 0x20000
 #ifdef V6
-        SET core_mode, 1 << 5
-        MMU u_vptb, 0xff8000000000
-        MMU u_pptb, ROOT
+        MMU os_vptb, 0xff8000000000         // spaces of their own, of which the system's has everything at first
+        MMU os_pptb, ROOT
         MMU pid, 0
+        MMU u_vptb, 0x7f8000000000
+        MMU u_pptb, ROOT
+        MMU os_vab, 0
+        SET core_mode, 1 << 5 | 1 << 2
 #else
         MMU elb_ptb, 0xff8000000000
         MMU root_ptb, ROOT
@@ -332,6 +335,9 @@ virtual:                                    // r0: this is the first CPU, r1: it
         addd 0, SERIAL + IO_BASE, %r41
         addd 0, PIC + IO_BASE, %r45
         addd 0, IO_BASE, %r46
+#ifdef V6
+        MMU os_vab, PAGE_OFFSET
+#endif
         rrd %ip, %r10
         shrd %r10, 40, %r10
         NEED %r10, KERNEL >> 40
