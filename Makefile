@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test matrix bench lint check firmware docs fuzz clean
+.PHONY: demo test pytest matrix bench lint check firmware docs fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/python -m e2kemu.demo
 
-test: $(STAMP) lint
+# Types take one processor a while; the tests need not wait for that.
+test: $(STAMP)
+	$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+pytest: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
 
 # Cut, stall and kill at every message of every kind of migration: an hour.
