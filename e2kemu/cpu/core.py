@@ -60,7 +60,7 @@ class Core(GuestMemory):
         self.waits = False
         """The CPU shall be halted at the next boundary, until there is an interrupt."""
         self.clock: Callable[[], int] = lambda: 0
-        """Virtual time in ns; %clkr and %sclkr count it."""
+        """Virtual time in ns; %clkr counts it, %sclkr tells it."""
         self.syscall_hook: Callable[[int, int], None] | None = None
         """Called with (entry number, wbs) for a system call when there is no trap table."""
         self.trap_hook: Callable[[Trap], bool] | None = None
@@ -100,8 +100,10 @@ class Core(GuestMemory):
 
     def read_sreg(self, number: int) -> int:
         """A register that is not a plain slot, or one that is."""
-        if number in CLOCKS:
+        if number == sregs.CLKR:
             return self.clock() & M64
+        if number == sregs.SCLKR:
+            return sregs.system_clock(self.state, self.clock())
         value = sregs.derived(self.state, number)
         return self.state.S[number] if value is None else value
 

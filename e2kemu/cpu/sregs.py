@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from e2kemu import trace
 from e2kemu.cpu import windows
-from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, WINDOW_DOUBLES
+from e2kemu.cpu.isa.registers import BY_NAME, BY_NUMBER, SCLK_FREQUENCY, WINDOW_DOUBLES
 from e2kemu.cpu.state import BGR, BR, ILCR, LSR, PSR, TIR_HI, TIR_LO, UPSR, WD, CpuState, Slot
 
-CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, WD_NUMBER = (
-    BY_NAME[name].number for name in ("cwd", "pshtp", "pcshtp", "ip", "nip", "clkr", "sclkr", "wd"))
+CWD, PSHTP, PCSHTP, IP, NIP, CLKR, SCLKR, SCLKM1, WD_NUMBER = (
+    BY_NAME[name].number for name in ("cwd", "pshtp", "pcshtp", "ip", "nip", "clkr", "sclkr", "sclkm1", "wd"))
 
 
 DIBCR = BY_NAME["dibcr"].number
@@ -47,6 +47,28 @@ TIR_NUMBER = 56
 """Where TIR.hi has the number of the TIR."""
 
 
+_M32 = (1 << 32) - 1
+_SCLK_MDIV, _SCLK_MODE, _SCLK_KEPT = 1 << 32, 1 << 33, 1 << 33 | 1 << 35 | 1 << 36
+
+
+def system_clock(state: CpuState, now: int) -> int:
+    """%sclkr at ``now`` (virtual time in ns): seconds in 63:32, ticks of this second in 31:0. A second has as many
+    ticks as %sclkm1.div says."""
+    ticks, div = now * SCLK_FREQUENCY // 10**9, state.S[SCLKM1] & _M32
+    second, tick = divmod(ticks, div) if div else (ticks >> 32, ticks & _M32)
+    return (second & _M32) << 32 | tick
+
+
+def _write_sclkm1(state: CpuState, value: int) -> None:
+    """div 31:0, mdiv 32 (div is written), mode 33 (seconds come from outside, and div is what was counted between two
+    of them), trn 34 (begins to count; over at once), sw 35, wsclkr 36."""
+    if value & _SCLK_MODE:
+        div = SCLK_FREQUENCY    # the seconds of the calendar clock are those of virtual time
+    else:
+        div = (value if value & _SCLK_MDIV else state.S[SCLKM1]) & _M32
+    state.S[SCLKM1] = value & _SCLK_KEPT | div
+
+
 def derived(state: CpuState, number: int) -> int | None:
     """The value of a register that follows from other state, None for a stored one."""
     x = state.X
@@ -83,6 +105,8 @@ def write(state: CpuState, number: int, value: int) -> None:
         state.S[TIR_LO] = state.S[TIR_HI] = state.X[Slot.TIRS] = 0
     elif number == TIR_LO_READ:
         next_tir(state)
+    elif number == SCLKM1:
+        _write_sclkm1(state, value)
     elif number in _KEPT:
         state.S[number] = value & _KEPT[number]
         if number == DIBCR and value & ~_DIBCR_KNOWN:

@@ -29,6 +29,10 @@ SPARE_DOUBLES, SPARE_CHAIN = 64, 4
 a handler and its nested traps fit, so that it can give them memory, or go on with stacks of its own."""
 
 
+SCLK_FREQUENCY = 100_000_000
+"""Hz of the system clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegisterFile:
     """A file of equal registers: ``count`` of ``bits`` (the value, without tag and extension)."""
@@ -134,7 +138,7 @@ STATE_REGISTERS: tuple[StateRegister, ...] = (
         (0x67, "sh_core_mode"), (0x68, "sh_oscud.hi"), (0x69, "sh_oscud.lo"), (0x6A, "sh_osgd.hi"), (0x6B, "sh_osgd.lo"),
         (0x6C, "sh_oscutd"), (0x6D, "sh_oscuir"), (0x6E, "sh_osr0"), (0x6F, "sh_sclkm3"), (0x74, "bu_pcsp.hi"),
         (0x75, "bu_pcsp.lo"), (0x76, "sh_wd"))),
-    _R(0x70, "sclkm1", "rw/", "time", "system clock multiplier", since=3),
+    _R(0x70, "sclkm1", "rw/", "time", "system clock multiplier", reset=SCLK_FREQUENCY, since=3),
     _R(0x71, "sclkm2", "rw/", "time", "system clock, high part at the last synchronisation", since=3),
     _R(0x72, "sclkm3", "rw/", "time", "system clock offset", since=3),
     _R(0x78, "cu_hw0", "rw/", "control", "hardware control", since=2),

@@ -373,7 +373,18 @@ virtual:                                    // r0: this is the first CPU, r1: it
         SET fpcr, 0x37f
         SET pfpfr, 0x1f80
         SET fpsr, 0
-        rrd %sclkr, %r10
+        rrd %sclkm1, %r10                   // the system clock: its frequency, then seconds of its own
+        addd 0, 0xffffffff, %r11
+        andd %r10, %r11, %r10
+        cmpedb %r10, 0, %pred0
+        ibranch wrong ? %pred0
+        addd 0, 9 << 32, %r12
+        ord %r10, %r12, %r12
+        rwd %r12, %sclkm1
+        rrd %sclkr, %r12
+        andd %r12, %r11, %r12
+        cmpbdb %r12, %r10, %pred0
+        ibranch wrong ? ~%pred0
         rrd %clkr, %r11
         rrd %clkr, %r12
         cmpbdb %r12, %r11, %pred0
