@@ -69,6 +69,11 @@ class Board:
     io_base: int = 0xFEC0_0000
     """The controller of the devices: IO-APIC, or IO-EPIC."""
 
+    legacy_models: tuple[str, ...] = ("e1cp",)
+    """CPU models whose PCI configuration space and I/O ports are at other addresses, as well."""
+    legacy_config_base: int = 0xFF_1000_0000
+    legacy_ports_base: int = 0xFF_2000_0000
+
     process: bool = False
     """No computer but a Linux process (``e2kemu.linux``): RAM, a CPU, no devices."""
 

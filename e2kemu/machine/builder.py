@@ -16,6 +16,7 @@ from e2kemu.cpu.codepages import CodePages
 from e2kemu.cpu.exec import Cpu
 from e2kemu.cpu.isa.models import MODELS, CpuModel
 from e2kemu.devices.core import Device
+from e2kemu.devices.iohub import PciHost
 from e2kemu.devices.ioport import IoPorts
 from e2kemu.devices.lt_timer import LtTimer
 from e2kemu.devices.serial8250 import Serial8250
@@ -181,6 +182,10 @@ def _add_devices(machine: Machine, board: Board, banks: list[tuple[int, int]], m
     _add_consoles(machine, board, add, connect)
     if board.iohub:
         add_iohub(machine, board, add, connect)
+    if board.interrupts and config.cpu_model in board.legacy_models:
+        for name, base, size, target in (("legacy-pci", board.legacy_config_base, PciHost.size, board.pci_config_base),
+                                         ("legacy-ports", board.legacy_ports_base, IoPorts.size, ports)):
+            space.map(base, MmioRegion(_Alias(space, target), size, 8), name)
 
 
 def _add_consoles(machine: Machine, board: Board, add: Callable[[Device, int], None], connect: Connect) -> None:
@@ -201,6 +206,19 @@ def _add_consoles(machine: Machine, board: Board, add: Callable[[Device, int], N
 
     if consoles:
         machine.listeners.append(resumed)
+
+
+class _Alias:
+    """Addresses at which is what is at others."""
+
+    def __init__(self, space: AddressSpace, target: int) -> None:
+        self._space, self._target = space, target
+
+    def mmio_read(self, offset: int, size: int) -> int:
+        return self._space.read(self._target + offset, size)
+
+    def mmio_write(self, offset: int, size: int, value: int) -> None:
+        self._space.write(self._target + offset, size, value)
 
 
 class _IdleWindow:

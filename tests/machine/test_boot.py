@@ -190,6 +190,16 @@ def test_the_mp_table_names_cpus_controllers_timer_and_pins(cpu: str, cpus: int)
     assert set(pins) == {1, 2, 3, 6, 8, 15}
 
 
+@pytest.mark.parametrize("cpu", ["e1cp", "e8c"])
+def test_an_elbrus_1c_has_pci_and_ports_where_its_software_looks(cpu: str) -> None:
+    with Machine.build(cpu=cpu, ram="32M") as machine:
+        space, there = machine.space, cpu == "e1cp"
+        assert space.read(0x2_0000_0000, 4) == 0x8017_1FFF
+        assert space.read(0xFF_1000_0000, 4) == (0x8017_1FFF if there else 0xFFFF_FFFF)
+        space.write(0xFF_2000_03F8, 1, ord("x"))
+        assert machine.console.text == ("x" if there else "")
+
+
 # -- what cannot be
 
 
