@@ -37,6 +37,9 @@ from e2kemu.migration.tls_creds import Authorize, TlsCreds
 from e2kemu.migration.tls_errors import CUT, EndOfSession, SessionFault
 from e2kemu.migration.tls_session import OpenSslSession, Session
 
+LARGE = 64 << 10
+"""Bytes of a buffer that is not copied to be with others."""
+
 SCRATCH = 256 << 10
 """Bytes thrown away at once."""
 
@@ -370,13 +373,13 @@ def _chunks(buffers: Sequence[Buffer], most: int) -> Iterator[bytes | memoryview
     size = 0
     for buffer in buffers:
         view = byte_view(buffer)
-        if size + len(view) > most and small:
+        large = len(view) >= LARGE
+        if small and (large or size + len(view) > most):
             yield b"".join(small)
             small, size = [], 0
-        while len(view) >= most:
-            yield view[:most]
-            view = view[most:]
-        if len(view):
+        if large:
+            yield from (view[at : at + most] for at in range(0, len(view), most))
+        elif len(view):
             small.append(view)
             size += len(view)
     if small:
