@@ -1,4 +1,4 @@
-"""What must trap does, with the right exception, in the oracle and in the reference tier; golden vectors of memory.
+"""What must trap does, with the right exception, in the oracle and in the tiers; golden vectors of memory.
 
 The programs are deliberate faults (static Linux executables: system calls write and exit); the table below them has a
 line per rule. Pages have rights, as in a process.
@@ -46,14 +46,13 @@ class Pages:
 class Process(Guest):
     """A guest whose pages have rights, in user mode."""
 
-    def __init__(self, model: str = "e8c") -> None:
-        super().__init__(model=model)
+    def __init__(self, model: str = "e8c", accel: str = "reference") -> None:
+        super().__init__(model=model, accel=accel)
         self.pages = Pages()
         self.pages.allow(STACKS, 0x300000, READ | WRITE)
-        self.cpu.core.rights = self.pages
-        self.cpu.core.attach_memory()
-        self.cpu.reference.bind()
-        self.cpu.translator = None
+        self.cpu.core.protect(self.pages)
+        if self.cpu.translator is not None:
+            self.cpu.translator.eager = accel == "jit"
         self.state["psr"] = 0
 
     def load_program(self, data: bytes) -> None:
@@ -75,16 +74,16 @@ class Process(Guest):
                 return BY_BIT[trap.exc].name
         return ""
 
-    def run_reference(self) -> str:
+    def run_tier(self) -> str:
         return self.cpu.fatal_reason.split()[0] if self.cpu.run(1000) == "fatal" else ""
 
 
-@pytest.mark.parametrize("tier", ["oracle", "reference"])
+@pytest.mark.parametrize("tier", ["oracle", "reference", "interp", "jit"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program["name"])
 def test_a_program_ends_as_it_must(program: dict[str, Any], tier: str) -> None:
-    guest = Process()
+    guest = Process(accel="reference" if tier == "oracle" else tier)
     guest.load_program(base64.b64decode(program["elf"]))
-    end = guest.run_oracle() if tier == "oracle" else guest.run_reference()
+    end = guest.run_oracle() if tier == "oracle" else guest.run_tier()
     assert guest.output.decode() == program["stdout"]
     expected = program["result"]
     assert (end or guest.status) == expected, program["what"]
