@@ -15,8 +15,11 @@ from e2kemu.linux.calls import (
     attributes,
     directory,
     file,
+    ids,
+    message,
     pipe,
     poll,
+    scheduling,
     socket,
     status,
     system,
@@ -28,7 +31,8 @@ from e2kemu.linux.error import LinuxError, WouldBlock
 from e2kemu.linux.table import CALLS, POINTERS, Call, arguments_of
 from tests.linux.handlers import Guest
 
-MODULES = [m.__name__ for m in (attributes, directory, file, pipe, poll, socket, status, system, time_calls, transfer)]
+MODULES = [m.__name__ for m in (attributes, directory, file, ids, message, pipe, poll, scheduling, socket, status,
+                                    system, time_calls, transfer)]
 assert timer.__name__ not in MODULES, "its calls need a whole kernel"
 SECONDS = 2.0
 ENOUGH, PATIENCE = 10, 60

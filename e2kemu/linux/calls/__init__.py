@@ -7,11 +7,14 @@ from e2kemu.linux.calls import (
     e2k,
     file,
     group,
+    ids,
     inotify,
+    message,
     mm,
     oldsignals,
     pipe,
     poll,
+    scheduling,
     signals,
     socket,
     status,
@@ -22,5 +25,6 @@ from e2kemu.linux.calls import (
     transfer,
 )
 
-__all__ = ["attributes", "directory", "e2k", "file", "group", "inotify", "mm", "oldsignals", "pipe", "poll", "signals",
-           "socket", "status", "strace_files", "system", "threads", "time", "timer", "transfer"]
+__all__ = ["attributes", "directory", "e2k", "file", "group", "ids", "inotify", "message", "mm", "oldsignals", "pipe",
+           "poll", "scheduling", "signals", "socket", "status", "strace_files", "system", "threads", "time", "timer",
+           "transfer"]
