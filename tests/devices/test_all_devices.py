@@ -241,6 +241,9 @@ def test_the_sic_describes_where_ram_lies() -> None:
     assert sic.mmio_read(0x10, 4) == 0x0B
     assert Sic(256 << 20, 0, 0).mmio_read(0x30, 4) == 1 << 27
     assert Sic(256 << 20, 0, 0).mmio_read(0x20, 4) == 0
+    assert [sic.mmio_read(offset, 4) for offset in (0x90, 0x704, 0x900)] == [0, 0, 0], "no IOHUB"
+    sic = Sic(1 << 31, 0, 0, 0x200000000)
+    assert [sic.mmio_read(offset, 4) for offset in (0x90, 0x704, 0x900)] == [8 << 3, 1 << 31, 3]
 
 
 def test_the_test_device_gives_the_status_and_sleep_that_travels() -> None:

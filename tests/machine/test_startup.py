@@ -73,5 +73,4 @@ def test_the_start_of_linux_goes_through(cpu: str, version: int, define: str, tm
     image.write_bytes(elf([(LINUX_VIRTUAL, code)], LINUX_VIRTUAL))
     with Machine.build(ram="64M", cpu=cpu, smp=2, kernel=str(image)) as machine:
         assert run(machine) == (0, "vrsi\n")
-    named = [f"e2k-sic: read of register {offset:#x}, which is not modelled" for offset in (0x14, 0x18, 0x1C)]
-    assert log.read_text().splitlines() == named, "the nodes that are not there"
+    assert log.read_text() == ""

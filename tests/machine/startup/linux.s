@@ -399,6 +399,18 @@ virtual:                                    // r0: this is the first CPU, r1: it
         ldw,2 [ %r20 + \offset ], %r10, mas=6
     }
     .endr
+    {
+        nop 4
+        ldw,2 [ %r20 + 0x900 ], %r10, mas=6 // the I/O link: an IOHUB, and it is on
+    }
+        andd %r10, 1, %r10
+        NEED %r10, 1
+    {
+        nop 4
+        ldw,2 [ %r20 + 0x704 ], %r10, mas=6
+    }
+        shrs %r10, 31, %r10
+        NEED %r10, 1
         SAY 's'
 
         // interrupt controllers, and the system timer until it has rung three times
