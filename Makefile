@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test pytest matrix bench lint check firmware docs fuzz clean
+.PHONY: demo test pytest matrix bench lint firmware fuzz hops clean
 
 demo: $(STAMP)
 	$(BIN)/python -m e2kemu.demo
@@ -36,11 +36,17 @@ firmware: $(STAMP)
 	$(BIN)/e2kemu-as -cpu v4 --base 0x01000000 firmware/kernel/kernel.s -o e2kemu/firmware_images/kernel-v4.elf
 	$(BIN)/e2kemu-as -cpu v6 --base 0x01000000 firmware/kernel/kernel.s -o e2kemu/firmware_images/kernel-v6.elf
 
-# For the night: a million sources, a million pieces of code, a hundred thousand wide instructions in every tier.
+# The kernel goes from emulator to emulator, fifty times in each way, while some of them are killed.
+hops: $(STAMP)
+	$(BIN)/python -m tests.kernel.hops --count 50
+
+# For the night: a million sources, a million pieces of code, a hundred thousand wide instructions in every tier, an hour
+# of hostile guests.
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.asm --count 1000000
 	$(BIN)/python -m tests.fuzz.code --count 1000000
 	$(BIN)/python -m tests.fuzz.tiers --count 100000
+	$(BIN)/python -m tests.fuzz.hostile --seconds 3600
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
