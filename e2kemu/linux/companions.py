@@ -216,6 +216,7 @@ def leave(kernel: Kernel, process: Process, *, released: bool) -> None:
 def split(kernel: Kernel, going: list[Process]) -> bool:
     """Fork the emulator: ``going`` go on in the new one (True there), the others here (False)."""
     staying = [process for process in kernel.processes if process not in going]
+    kernel.process.map.share()
     with kernel.still_lock:
         pid = os.fork()
     if pid:

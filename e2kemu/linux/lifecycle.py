@@ -106,8 +106,7 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
         kernel.lender = kernel.lending = None
         return pid
     process.map.write_back(0, 1 << 64)
-    if any(area.mark for area in process.map.areas):
-        trace.unimp("fork with shared mappings: the child gets a copy of them")
+    process.map.share()
     ends = os.pipe() if flags & CLONE_VFORK else None
     with kernel.still_lock, suppress(ValueError):
         gc.freeze()                        # the child's collector leaves the parent's objects, and their pages, alone

@@ -16,7 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from e2kemu import trace
 from e2kemu.cpu.rights import EXECUTE, READ, WRITE
+from e2kemu.linux import sharing
 from e2kemu.memory.ram import RAMBlock
 
 PAGE_BITS = 12
@@ -105,6 +107,8 @@ class AddressMap:
         """The program's break, and where it began."""
         self.limit = self.rams[0].end
         """Where the block at 0 ends: mmap places below."""
+        self._common: list[tuple[int, int]] = []
+        """(start, end) of what forked emulators have in common with this one."""
         self._low = bytearray(self.limit >> PAGE_BITS)
         self._high: dict[int, int] = {}
 
@@ -154,8 +158,39 @@ class AddressMap:
             block.write(offset, data[at : at + count])
             at += count
 
+    # -- what is in common with children
+
+    def share(self) -> None:
+        """The emulator is about to be forked: shared mappings, but for those that nobody may write, are not copied."""
+        for area in self.areas:
+            written = area.mark and (area.shared is not None or not area.name)
+            if written and not self.is_common(area.start, area.end):
+                if area.end - area.start > sharing.LARGEST:
+                    trace.unimp(f"fork with a shared mapping of {area.end - area.start} bytes: the child gets a copy")
+                    continue
+                for block, offset, count in self._pieces(area.start, area.end - area.start):
+                    sharing.share(block, offset, count)
+                self._common.append((area.start, area.end))
+
+    def is_common(self, start: int, end: int) -> bool:
+        """Whether some of it is in common with other emulators."""
+        return any(low < end and start < high for low, high in self._common)
+
+    def _part(self, start: int, end: int) -> None:
+        """Nothing there is in common any more, and it reads as zero."""
+        for common in [one for one in self._common if one[0] < end and start < one[1]]:
+            low, high = max(start, common[0]), min(end, common[1])
+            for block, offset, count in self._pieces(low, high - low):
+                sharing.part(block, offset, count)
+                block.log.mark(offset, count)
+                block.changed(offset, count)
+            self._common.remove(common)
+            self._common += [(a, b) for a, b in ((common[0], low), (high, common[1])) if a < b]
+
     def _clear(self, start: int, end: int) -> None:
         """The pages read as zero; the host has them back."""
+        if self._common:
+            self._part(start, end)
         for block, offset, count in self._pieces(start, end - start):
             if not block.untouched(offset >> PAGE_BITS, count >> PAGE_BITS).all():
                 block.need(offset, count)
@@ -236,7 +271,7 @@ class AddressMap:
     def discard(self, start: int, end: int) -> None:
         """Private anonymous pages read as zero again (MADV_DONTNEED)."""
         for area in self.overlapping(start, end):
-            if area.shared is None and not area.private and not (area.name and not area.name.startswith("[")):
+            if not (area.mark or area.shared or area.private) and not (area.name and not area.name.startswith("[")):
                 self._clear(area.start, area.end)
 
     def write_back(self, start: int, end: int) -> None:

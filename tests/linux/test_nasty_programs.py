@@ -341,3 +341,45 @@ def test_a_group_of_processes_is_killed_with_the_grandchildren(tmp_path: Path) -
     code.exit(3)("grandchild:").call("nanosleep", "late", 0).number(0xDEAD).exit(4)
     done = run(code.build(tmp_path))           # its output ends with its last process
     assert (numbers(done.stdout), done.stderr) == ([15], b"")
+
+
+@pytest.mark.parametrize("accel", ["jit", "interp", "reference"])
+def test_a_child_has_shared_mappings_in_common_with_its_parent(accel: str, tmp_path: Path) -> None:
+    """Both add to a number at the same time, wait for each other by futex, and keep what is private apart."""
+    turns = 300 if accel == "reference" else 20_000
+    code = Code().space("status", 8).space("private", 8, 5)
+    code.call("mmap", 0, 0x3000, 3, 0x11, 0xFFFFFFFF, 0, result="%dr20")("addd,0 %dr20, 0x1000, %dr21")
+    code("addd,0 0, 40, %dr5")("std,2 %dr5, [ %dr21 + 16 ]")                    # stored before the fork
+    code.call("fork", result="%dr22").branch("child", "cmpesb %r22, 0")
+    code.invoke("bump", "%dr21", turns)
+    code("wait:")("{ nop 4; ldw,0 %dr21, 8, %dr1 }").branch("told", "cmpesb %r1, 1")
+    code("addd,0 %dr21, 8, %dr2").call("futex", "%dr2", 0, "%dr1", 0, 0, 0).goto("wait")
+    code("told:").call("wait4", "%dr22", "status", 0, 0)
+    for offset in (0, 16):
+        code(f"{{ nop 4; ldd,0 %dr21, {offset}, %dr1 }}").number("%dr1")
+    code.load("private", "%dr1").number("%dr1")
+    # what is unmapped and mapped again is neither common nor old
+    code.call("munmap", "%dr20", 0x3000).call("mmap", "%dr20", 0x3000, 3, 0x112, 0xFFFFFFFF, 0)
+    code("{ nop 4; ldd,0 %dr21, 0, %dr1 }").number("%dr1")
+    # a file's
+    code.call("openat", -100 & 0xFFFFFFFF, code.text("file"), 0o102, 0o600, result="%dr23")
+    code.call("ftruncate", "%dr23", 0x1000).call("mmap", 0, 0x1000, 3, 1, "%dr23", 0, result="%dr20")
+    code.call("fork", result="%dr22").branch("writer", "cmpesb %r22, 0").call("wait4", "%dr22", "status", 0, 0)
+    code("{ nop 4; ldd,0 %dr20, 8, %dr1 }").number("%dr1").exit(0)
+    code("writer:")("addd,0 0, _f64 0x4142434445464748, %dr5")("std,2 %dr5, [ %dr20 + 8 ]").exit(0)
+    code("child:").store("private", 6).invoke("bump", "%dr21", turns)
+    code("{ nop 4; ldd,0 %dr21, 16, %dr5 }")("addd,0 %dr5, 2, %dr5")("std,2 %dr5, [ %dr21 + 16 ]")
+    code.call("nanosleep", "soon", 0)("addd,0 0, 1, %dr5")("stw,2 %r5, [ %dr21 + 8 ]")
+    code("addd,0 %dr21, 8, %dr2").call("futex", "%dr2", 1, 1, 0, 0, 0).exit(0).space("soon", 16, 0, 100_000_000)
+    raw(code.function("bump"), """
+again:
+{ nop 4
+  ldd,0 [ %dr0 + 0 ], %dr9, mas=7 }
+{ addd,0 %dr9, 1, %dr9 }
+{ std,2 %dr9, [ %dr0 + 0 ], mas=2
+  ibranch again ? %MLOCK }
+{ subd,0 %dr1, 1, %dr1 }""")
+    code.branch("enough", "cmpedb %dr1, 0").goto("again")("enough:").leave()
+    done = run(code.build(tmp_path), options=("-accel", accel), cwd=tmp_path)
+    assert (numbers(done.stdout), done.stderr) == ([2 * turns, 42, 5, 0, 0x4142434445464748], b"")
+    assert (tmp_path / "file").read_bytes()[8:16] == b"HGFEDCBA"

@@ -23,7 +23,9 @@ from e2kemu.linux.table import Call, formatter, syscall
 from e2kemu.linux.task import Task
 
 FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAKE_BITSET = 0, 1, 3, 4, 5, 10
-FUTEX_CLOCK_REALTIME = 0x100
+FUTEX_PRIVATE, FUTEX_CLOCK_REALTIME = 0x80, 0x100
+LOOK_AGAIN = 2_000_000
+"""ns after which a sleeper looks at a word that other emulators have, too."""
 NS = 1_000_000_000
 WAKE_ALL = 1 << 31
 
@@ -289,8 +291,15 @@ def _futex_wait(task: Task, address: int, value: int, timeout: int, bitset: int,
         return 0
     elif task.expired():
         raise LinuxError(errno.ETIMEDOUT)
+    if task.progress and not op & FUTEX_PRIVATE and task.process.map.is_common(address, address + 4) and (
+            task.memory.u32(address) != value & 0xFFFFFFFF):
+        return 0                           # another emulator has changed it, and could not wake anybody here
     task.progress = 1
-    raise WouldBlock(deadline=task.timer, keys=[("futex", task.requeued or address)], restart=not timeout,
+    deadline = task.timer
+    if not op & FUTEX_PRIVATE and task.process.map.is_common(address, address + 4):
+        again = task.process.clock.monotonic() + LOOK_AGAIN
+        deadline = again if deadline is None else min(again, deadline)
+    raise WouldBlock(deadline=deadline, keys=[("futex", task.requeued or address)], restart=not timeout,
                      interrupted=-errno.EINTR)
 
 
