@@ -58,6 +58,18 @@ FAULTS: dict[int, tuple[int, int]] = {
 """Exception -> (signal, si_code), as the kernel for e2k has them."""
 
 
+_FP_CODES = {1: 7, 2: 5, 4: 3, 8: 4, 0x10: 5, 0x20: 6}
+"""Flag of FPSR and PFPFR (IE, DE, ZE, OE, UE, PE) -> FPE_FLTINV, FLTUND, FLTDIV, FLTOVF, FLTUND, FLTRES."""
+_FPSR_ES = 0x80
+
+
+def fp_code(fpsr: int, pfpfr: int) -> int:
+    """si_code of exc_fp: what the flags say, those of FPSR when its ES is set, looked at in the order that the kernel
+    for e2k looks at them (``do_fp``)."""
+    flags, order = (fpsr, (0x20, 0x10, 8, 4, 2, 1)) if fpsr & _FPSR_ES else (pfpfr, (0x20, 2, 8, 1, 4, 0x10))
+    return next((_FP_CODES[flag] for flag in order if flags & flag), SI_KERNEL)
+
+
 def signal_name(signo: int) -> str:
     """SIGSEGV, SIGRT3, ..."""
     return NAMES[signo] if 0 < signo < len(NAMES) else f"SIGRT_{signo - FIRST_REALTIME}"

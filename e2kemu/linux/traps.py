@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e2kemu.cpu import windows
-from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_PROC_STACK_BOUNDS
+from e2kemu.cpu.isa.registers import BY_NAME
+from e2kemu.cpu.isa.traps import EXC_CHAIN_STACK_BOUNDS, EXC_FP, EXC_PROC_STACK_BOUNDS
 from e2kemu.cpu.windows import Trap
 from e2kemu.linux import contexts, hwstacks, lifecycle
 from e2kemu.linux.error import LinuxError, NoReturn
-from e2kemu.linux.siginfo import FAULTS, SI_KERNEL, SIGSEGV, SigInfo
+from e2kemu.linux.siginfo import FAULTS, SI_KERNEL, SIGSEGV, SigInfo, fp_code
 from e2kemu.linux.task import Task
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 HANDLER_DEPTH = 1000
 """Frames above a handler that rt_sigreturn leaves at most."""
 
+FPSR, PFPFR = BY_NAME["fpsr"].number, BY_NAME["pfpfr"].number
 _STACKS = {EXC_PROC_STACK_BOUNDS: hwstacks.PROCEDURE, EXC_CHAIN_STACK_BOUNDS: hwstacks.CHAIN}
 
 
@@ -39,6 +41,8 @@ def happened(kernel: Kernel, trap: Trap) -> bool:
         _context_ended(kernel, task)
         return True
     signo, code = FAULTS.get(trap.exc, (SIGSEGV, SI_KERNEL))
+    if trap.exc == EXC_FP:
+        code = fp_code(state.S[FPSR], state.S[PFPFR])
     address = state.pc if trap.address is None else trap.address
     if signo == SIGSEGV and trap.address is not None and kernel.process.map.find(address) is not None:
         code = 2

@@ -4,6 +4,7 @@ locks, jumps out of handlers, stacks of every kind, code that changes."""
 from __future__ import annotations
 
 import lzma
+import struct
 from pathlib import Path
 
 import pytest
@@ -383,3 +384,23 @@ again:
     done = run(code.build(tmp_path), options=("-accel", accel), cwd=tmp_path)
     assert (numbers(done.stdout), done.stderr) == ([2 * turns, 42, 5, 0, 0x4142434445464748], b"")
     assert (tmp_path / "file").read_bytes()[8:16] == b"HGFEDCBA"
+
+
+def test_exceptions_of_floating_point_tell_their_kind_and_the_flags_stay(tmp_path: Path) -> None:
+    """Division by 0, 0 / 0, an overflow, which is inexact, and a division of 80 bits: none of these is masked.
+    FPE_FLTDIV is 3, FPE_FLTINV 7, FPE_FLTRES 6."""
+    cases = (("fdivd,5", 1.0, 0.0, 3), ("fdivd,5", 0.0, 0.0, 7), ("fmuld,0", 1e300, 1e300, 6),
+             ("fxdivdd,5", 1.0, 0.0, 3))
+    code = handle(Code().space("code", 8), 8)
+    code("{ nop 7; rws 0x1000, %pfpfr }")("{ nop 7; rws 0x340, %fpcr }")
+    for index, (operation, first, second, _) in enumerate(cases):
+        bits = [int.from_bytes(struct.pack("<d", value), "little") for value in (first, second)]
+        code(f"addd,0 0, _f64 {bits[0]:#x}, %dr5")(f"addd,0 0, _f64 {bits[1]:#x}, %dr6")("addd,0 0, 0x77, %dr7")
+        code(f"addd,0 0, skip{index}, %dg20")(f"{{ nop 7; {operation} %dr5, %dr6, %dr7 }}")(f"skip{index}:")
+        code.number("%dr7").load("code", "%dr1").number("%dr1")
+        code("{ nop 7; rws 0x1000, %pfpfr }")
+    code("{ nop 7; rrs %fpsr, %r1 }")("andd,0 %dr1, 0xff, %dr1").number("%dr1").exit(0)
+    code.function("handler")("{ nop 4; ldw,0 %dr1, 8, %dr5 }")("std,2 %dr5, [ 0 + code ]")
+    code(f"std,2 %dg20, [ %dr2 + {CR0_HI} ]").leave()
+    done = run(code.build(tmp_path))
+    assert numbers(done.stdout) == [word for *_, kind in cases for word in (0x77, kind)] + [0x84], done.stderr
