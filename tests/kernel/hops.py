@@ -105,7 +105,7 @@ class Hops:
         destination = self._new("-incoming", "defer")
         uri = self._listen(destination, how)
         self.source.set_parameters(max_bandwidth=self.random.choice((0, 4 << 20, 1 << 30)), downtime_limit=1,
-                                   max_postcopy_bandwidth=2 << 20)
+                                   max_postcopy_bandwidth=1 << 19)
         self.source.qmp("migrate", uri=uri)
         if "postcopy" in how:
             self.source.wait_migration("active", "completed")
