@@ -5,24 +5,40 @@ migration thread that copies it): each call takes the drive's own lock. Errors o
 here: one line that names the drive.
 
 While ``dirty`` tracking is on, every write marks the chunks of 1 MiB that it touches, for block migration.
+
+Both ends of a migration must have the same disk. Whether they have is seen by a sample: the destination looks at the
+``places`` that the source names (some all over the disk, and where the guest wrote last, which a copy made earlier
+does not have) and compares the ``digest``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from e2kemu.block.image import BlockImage, open_image
+from e2kemu.block.image import SECTOR, BlockImage, open_image
 from e2kemu.block.qcow2 import temporary_overlay
 from e2kemu.errors import ImageError, OptionError
 from e2kemu.options import Options
 
 CHUNK = 1 << 20
 """Bytes of a chunk of the dirty map (and of block migration)."""
+
+PLACE = 4096
+"""Bytes that are looked at of each place of a sample."""
+
+PLACES = 16
+"""Places of a sample, of which LATELY are where the guest wrote last."""
+
+LATELY = 8
+
+DIGEST = 16
+"""Bytes of a sample's digest."""
 
 INTERFACES = ("virtio", "none")
 
@@ -41,6 +57,7 @@ class Drive:
         """What uses it, for ``info block``; empty: nobody."""
         self._lock = threading.Lock()
         self._dirty: npt.NDArray[np.bool_] | None = None
+        self._written: dict[int, None] = {}  # the places written last, the latest at the end
 
     @property
     def size(self) -> int:
@@ -93,6 +110,25 @@ class Drive:
             except OSError as error:
                 raise ImageError(f"drive '{self.id}': {error.strerror}") from error
 
+    # -- samples
+
+    def places(self) -> list[int]:
+        """Where to look to know this disk from another: PLACES offsets, some perhaps the same."""
+        with self._lock:
+            lately = list(self._written)
+        spread = PLACES - len(lately)
+        last = max(0, self.size - PLACE)
+        return lately + [last * n // (spread - 1) // SECTOR * SECTOR for n in range(spread)]
+
+    def digest(self, places: Iterable[int]) -> bytes:
+        """DIGEST bytes that tell what is at ``places``. Raises ValueError for one outside, ImageError."""
+        found = hashlib.blake2b(digest_size=DIGEST)
+        for place in places:
+            if not 0 <= place < self.size:
+                raise ValueError(f"{place:#x} is no place of drive '{self.id}'")
+            found.update(self.read(place, min(PLACE, self.size - place)))
+        return found.digest()
+
     # -- dirty chunks
 
     def track_dirty(self, on: bool) -> None:
@@ -111,9 +147,15 @@ class Drive:
 
     def _mark(self, offset: int, size: int) -> None:
         # After the write: whoever clears the mark before it sees it again, and reads what was written.
+        if not size:
+            return
         with self._lock:
-            if self._dirty is not None and size:
+            if self._dirty is not None:
                 self._dirty[offset // CHUNK : (offset + size - 1) // CHUNK + 1] = True
+            self._written.pop(offset, None)
+            self._written[offset] = None
+            if len(self._written) > LATELY:
+                del self._written[next(iter(self._written))]
 
     # -- life
 

@@ -14,7 +14,7 @@ import struct
 from typing import ClassVar
 
 from e2kemu import trace
-from e2kemu.block.drive import Drive
+from e2kemu.block.drive import DIGEST, PLACES, Drive
 from e2kemu.devices import vmstate as vm
 from e2kemu.devices.core import Reg
 from e2kemu.devices.virtio_mmio import QUEUE_SIZE, TRANSPORT_STATE, VirtioMmio, queues_state
@@ -64,8 +64,15 @@ class VirtioBlk(VirtioMmio):
     sectors = Reg("u64", doc="capacity, which must be the same at both ends of a migration")
 
     vmstate: ClassVar[vm.VMState] = vm.VMState(
-        "virtio-blk", 1, [vm.equal(vm.u64("sectors")), *TRANSPORT_STATE, queues_state(1)], post_load="_post_load"
-    )
+        "virtio-blk", 1, [vm.equal(vm.u64("sectors")), *TRANSPORT_STATE, queues_state(1)],
+        subsections=[
+            vm.VMState(
+                "virtio-blk/sample", 1, [vm.array(vm.u64("places"), PLACES), vm.buffer("digest", DIGEST)],
+                pre_save="_sample",
+            ),
+        ],
+        pre_load="_pre_load", post_load="_post_load",
+    )  # fmt: skip
 
     def __init__(self, space: AddressSpace, drive: Drive, serial: str = "") -> None:
         """``drive`` is active whenever the guest runs; ``serial`` is what get id answers."""
@@ -73,6 +80,9 @@ class VirtioBlk(VirtioMmio):
         self._drive = drive
         self._serial = serial
         self.sectors = self._capacity()
+        self.places = [0] * PLACES
+        self.digest = bytearray(DIGEST)
+        """What is at ``places`` of the disk; zeroes: nobody says."""
 
     def reset(self) -> None:
         super().reset()
@@ -87,10 +97,23 @@ class VirtioBlk(VirtioMmio):
     def _capacity(self) -> int:
         return self._drive.size // SECTOR
 
+    def _sample(self) -> None:
+        self.places = self._drive.places()
+        self.digest[:] = self._drive.digest(self.places)
+
+    def _pre_load(self) -> None:
+        self.digest[:] = bytes(DIGEST)
+
     def _post_load(self, version: int) -> None:
         """The device has moved here: so must its disk, or the source keeps both."""
         self.check_loaded()
         self._drive.activate()
+        if any(self.digest) and self.digest != self._drive.digest(self.places):
+            drive = self._drive
+            raise ValueError(
+                f"'{drive.image.path}' of drive '{drive.id}' does not hold what the source's image does: "
+                "one that is not shared has to be copied (migrate -b)"
+            )
 
     # -- requests
 

@@ -171,9 +171,10 @@ def test_a_destination_killed_in_the_middle_leaves_the_source_its_guest_and_disk
 def test_a_destination_that_cannot_have_the_disk_says_so_and_the_source_goes_on(
     start: StartEmulator, rom: Path, tmp_path: Path
 ) -> None:
-    here, there, small = tmp_path / "here", tmp_path / "there", tmp_path / "small"
+    here, there, small, other = (tmp_path / name for name in ("here", "there", "small", "other"))
     make_image(here, "raw")
     shutil.copy(here, there)
+    shutil.copy(here, other)
     with open(small, "wb") as file:
         file.truncate(SIZE - 512)
     source = start("source", *machine(rom, here, "raw"))
@@ -185,6 +186,7 @@ def test_a_destination_that_cannot_have_the_disk_says_so_and_the_source_goes_on(
         (there, False, 'Failed to get "write" lock'),
         (here, True, 'Failed to get "write" lock'),
         (small, False, "Failed to load virtio-blk:sectors"),
+        (other, False, "does not hold what the source's image does: one that is not shared has to be copied"),
     ):
         destination = start(f"to-{image.name}-{blk}", *machine(rom, image, "raw"), "-incoming", "defer")
         source.qmp("migrate", uri=tcp(source, destination, tmp_path), blk=blk)
