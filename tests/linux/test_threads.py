@@ -156,3 +156,18 @@ def test_exec_replaces_the_program_and_keeps_the_process(tmp_path: Path) -> None
     assert done.stdout.count(greeting) == 2
     assert done.stdout.endswith(greeting)
     assert numbers(done.stdout.replace(greeting, b"")) == [(1 << 64) - 2, (1 << 64) - 8, 7 << 8]
+
+
+def test_waitid_looks_first_and_takes_then(tmp_path: Path) -> None:
+    """With WNOWAIT the child stays to be waited for; a group of its own is asked for by P_PGID."""
+    code = Code().space("info", 128).space("usage", 144)
+    code.call("fork", result="%dr20").branch("child", "cmpesb %r20, 0").call("setpgid", "%dr20", "%dr20")
+    looks = ((1, "%dr20", 0x01000004), (2, "%dr20", 4), (1, "%dr20", 4), (0, 0, 5))
+    for which, who, options in looks:
+        code.call("waitid", which, who, "info", options, "usage", result="%dr21").number("%dr21")
+        code("addd,0 0, info, %dr4")("{ nop 4; ldw,0 %dr4, 8, %dr1; ldw,2 %dr4, 24, %dr2; ldw,3 %dr4, 16, %dr3 }")
+        code("subd,0 %dr3, %dr20, %dr3").number("%dr1").number("%dr2").number("%dr3")
+    code.exit(0)("child:").call("nanosleep", "soon", 0).exit(9).space("soon", 16, 0, 50_000_000)
+    done = run(code.build(tmp_path))
+    gone = (1 << 64) - 10
+    assert numbers(done.stdout) == [0, 1, 9, 0, 0, 1, 9, 0, gone, 1, 9, 0, gone, 1, 9, 0], done.stderr

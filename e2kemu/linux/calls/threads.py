@@ -11,13 +11,13 @@ from contextlib import suppress
 
 from e2kemu import trace
 from e2kemu.errors import ImageError
-from e2kemu.linux import companions, lifecycle
+from e2kemu.linux import companions, family, lifecycle
 from e2kemu.linux.constants import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from e2kemu.linux.elf import parse_program
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.futex import FUTEX_WAIT_BITSET, FUTEX_WOKEN, wake
 from e2kemu.linux.paths import at, text
-from e2kemu.linux.siginfo import CLD_EXITED, CLD_KILLED
+from e2kemu.linux.siginfo import CLD_DUMPED, CLD_EXITED, CLD_KILLED
 from e2kemu.linux.strace import flags_text, quoted
 from e2kemu.linux.table import Call, formatter, syscall
 from e2kemu.linux.task import Task
@@ -31,6 +31,7 @@ WAKE_ALL = 1 << 31
 
 WNOHANG, WUNTRACED, WCONTINUED = 1, 2, 8
 WSTOPPED, WEXITED, WNOWAIT = 2, 4, 0x01000000
+P_ALL, P_PID, P_PGID = 0, 1, 2
 WAIT_LINUX = 0xE0000000
 """__WNOTHREAD, __WALL, __WCLONE."""
 LONGEST_LIST = 1 << 16
@@ -221,6 +222,12 @@ def _wait(task: Task, pid: int, options: int) -> tuple[int, int, resource.struct
     raise WouldBlock(keys=[("child",)])
 
 
+def _store_usage(task: Task, address: int, used: resource.struct_rusage) -> None:
+    form = "q" if task.memory.pointer_size == 8 else "i"
+    times = [part for t in (used.ru_utime, used.ru_stime) for part in (int(t), int(t % 1 * 1_000_000))]
+    task.memory.pack(form * 18, address, *times, used.ru_maxrss, *[0] * 13)
+
+
 @syscall("wait4", "pid:int status:addr options:hex usage:addr")
 def wait4(task: Task, pid: int, status: int, options: int, usage: int) -> int:
     if options & ~(WNOHANG | WUNTRACED | WCONTINUED | WAIT_LINUX):
@@ -231,10 +238,7 @@ def wait4(task: Task, pid: int, status: int, options: int, usage: int) -> int:
     if status:
         task.memory.write_u32(status, found[1])
     if usage:
-        form = "q" if task.memory.pointer_size == 8 else "i"
-        used = found[2]
-        times = [part for t in (used.ru_utime, used.ru_stime) for part in (int(t), int(t % 1 * 1_000_000))]
-        task.memory.pack(form * 18, usage, *times, used.ru_maxrss, *[0] * 13)
+        _store_usage(task, usage, found[2])
     return found[0]
 
 
@@ -243,22 +247,52 @@ def waitpid(task: Task, pid: int, status: int, options: int) -> int:
     return wait4(task, pid, status, options, 0)
 
 
+def _chosen(task: Task, which: int, id: int) -> list[int]:
+    """The children that P_ALL, P_PID or P_PGID means. Raises ECHILD."""
+    children = sorted(task.process.children)
+    if which == P_PID:
+        children = [child for child in children if child == id]
+    elif which == P_PGID:
+        group = id or task.process.pgid
+        children = [child for child, its_group in family.members(os.getpid()).items()
+                    if child in task.process.children and its_group == group]
+    if not children:
+        raise LinuxError(errno.ECHILD)
+    return children
+
+
 @syscall("waitid", "which:int id:int info:addr options:hex usage:addr")
 def waitid(task: Task, which: int, id: int, info: int, options: int, usage: int) -> int:
-    if not options & (WEXITED | WSTOPPED | WCONTINUED) or which not in (0, 1, 2):
+    kinds = options & (WEXITED | WSTOPPED | WCONTINUED)
+    if not kinds or options & ~(kinds | WNOHANG | WNOWAIT | WAIT_LINUX) or which not in (P_ALL, P_PID, P_PGID) or (
+            which == P_PID and id <= 0) or (which == P_PGID and id < 0):
         raise LinuxError(errno.EINVAL)
-    if options & WNOWAIT:
-        trace.unimp("waitid with WNOWAIT")
-        raise LinuxError(errno.EINVAL)
-    found = _wait(task, id if which == 1 else -1, options & (WNOHANG | WCONTINUED) | (options & WSTOPPED))
-    if info:
-        data = bytes(128)
+    process = task.process
+    for child in _chosen(task, which, id):
+        try:
+            found = os.waitid(os.P_PID, child, kinds | WNOWAIT | WNOHANG)
+        except ChildProcessError:
+            process.children.discard(child)
+            continue
         if found is not None:
-            status = found[1]
-            code, value = (CLD_EXITED, os.WEXITSTATUS(status)) if os.WIFEXITED(status) else (
-                CLD_KILLED, os.WTERMSIG(status))
-            data = struct.pack("<iiiiIIi", 17, 0, code, 0, found[0], os.getuid(), value).ljust(128, b"\0")
-        task.memory.write(info, data)
+            break
+    else:
+        _chosen(task, which, id)
+        if not options & WNOHANG:
+            raise WouldBlock(keys=[("child",)])
+        found = None
+    if found is not None and not options & WNOWAIT:
+        if found.si_code in (CLD_EXITED, CLD_KILLED, CLD_DUMPED):
+            process.children.discard(found.si_pid)
+            used = os.wait4(found.si_pid, 0)[2]
+            if usage:
+                _store_usage(task, usage, used)
+        else:
+            os.waitid(os.P_PID, found.si_pid, kinds | WNOHANG)
+    if info:
+        data = b"" if found is None else struct.pack(
+            "<iiiiIIi", found.si_signo, 0, found.si_code, 0, found.si_pid, found.si_uid, found.si_status)
+        task.memory.write(info, data.ljust(128, b"\0"))
     return 0
 
 
