@@ -100,17 +100,18 @@ class Hops:
         before = self.source.console().count("lap")
         self.source.wait_console("lap", count=before + 2 * PROCESSES)
 
-    def hop(self, how: str) -> dict[str, Any]:
-        """To another emulator; ``query-migrate`` of its end."""
+    def hop(self, how: str, breaks: int | None = None) -> dict[str, Any]:
+        """To another emulator; ``query-migrate`` of its end. A postcopy is broken off ``breaks`` times (None: up to
+        twice) unless it is over before."""
         destination = self._new("-incoming", "defer")
         uri = self._listen(destination, how)
-        self.source.set_parameters(max_bandwidth=self.random.choice((0, 4 << 20, 1 << 30)), downtime_limit=1,
-                                   max_postcopy_bandwidth=1 << 19)
+        bandwidth = self.random.choice((1 << 20, 4 << 20, 1 << 30)) if breaks is None else 1 << 20
+        self.source.set_parameters(max_bandwidth=bandwidth, downtime_limit=1, max_postcopy_bandwidth=1 << 19)
         self.source.qmp("migrate", uri=uri)
         if "postcopy" in how:
             self.source.wait_migration("active", "completed")
             time.sleep(self.random.random() * 0.3)
-            self._postcopy(destination)
+            self._postcopy(destination, self.random.randrange(3) if breaks is None else breaks)
         else:
             time.sleep(self.random.random() * 0.3)
         self.source.set_parameters(max_bandwidth=1 << 30, downtime_limit=30_000)
@@ -132,12 +133,12 @@ class Hops:
         """How many lines the source may have on stderr: those about destinations that were killed."""
         return 2 * (self.killed + self.recovered)
 
-    def _postcopy(self, destination: Emulator) -> None:
+    def _postcopy(self, destination: Emulator, breaks: int) -> None:
         try:
             self.source.qmp("migrate-start-postcopy")
         except ExecuteError:        # it is over already
             return
-        for _ in range(self.random.randrange(3)):
+        for _ in range(breaks):
             if self.source.wait_migration("postcopy-active", "completed")["status"] == "completed":
                 break
             time.sleep(self.random.random() * 0.1)
