@@ -43,7 +43,7 @@ class Identity:
     limits: dict[str, list[int]] = field(default_factory=_limits)
     """RLIMIT_* -> [soft, hard]."""
     personality: int = 0
-    nice: int = 0
+    nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
     ioprio: int = 0
     policy: int = 0
     priority: int = 0
