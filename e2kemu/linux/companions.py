@@ -160,7 +160,7 @@ def clone(kernel: Kernel, task: Task, flags: int, stack: int, size: int, parent_
     new.executable, new.arguments, new.name = old.executable, list(old.arguments), old.name
     new.identity = old.identity.clone()
     new.timers = IntervalTimers(new, old.timers.clock)
-    old.children.add(new.pid)
+    lifecycle.add_child(old, new.pid, flags)
     kernel.processes.append(new)
     child = Task(new, new.pid)
     lifecycle.begin_task(kernel, task, child, state, flags, parent_tid, child_tid, tls)

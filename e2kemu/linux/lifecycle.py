@@ -37,6 +37,8 @@ if TYPE_CHECKING:
  CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID) = (
     0x100, 0x200, 0x400, 0x800, 0x4000, 0x10000, 0x80000, 0x100000, 0x200000, 0x1000000)
 
+EXIT_SIGNAL = 0xFF
+"""Bits of clone's flags: the signal that the parent gets when the child ends."""
 TLS_REGISTER = 13
 """%g13 points to the thread's local storage."""
 
@@ -97,6 +99,14 @@ def clone_thread(kernel: Kernel, task: Task, flags: int, stack: int, size: int, 
     return child.tid
 
 
+def add_child(process: Process, pid: int, flags: int) -> None:
+    """A child has been made by clone with ``flags``."""
+    process.children.add(pid)
+    process.exit_signals.pop(pid, None)
+    if flags & EXIT_SIGNAL != SIGCHLD:
+        process.exit_signals[pid] = flags & EXIT_SIGNAL
+
+
 def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls: int) -> int:
     """Make a child process; its pid in the parent, 0 in the child. With CLONE_VFORK the parent goes on when the child
     executes a program or ends (raises WouldBlock until then), and finds what it has stored with CLONE_VM."""
@@ -118,7 +128,7 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
                 os.close(fd)
             raise
     if pid:
-        process.children.add(pid)
+        add_child(process, pid, flags)
         if ends is None:
             return pid
         os.close(ends[1])
@@ -137,6 +147,7 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
     process.ppid, process.pid = process.pid, os.getpid()
     task.tid = process.pid
     process.children.clear()
+    process.exit_signals.clear()
     process.pending.clear()
     task.pending.clear()
     if stack:
@@ -345,6 +356,6 @@ def ended_child(process: Process) -> SigInfo | None:
     for child in process.children:
         with suppress(ChildProcessError):
             found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is not None:
-                return SigInfo(SIGCHLD, found.si_code, "child", (found.si_pid, found.si_uid, found.si_status))
+            if found is not None and (signo := process.exit_signals.get(child, SIGCHLD)):
+                return SigInfo(signo, found.si_code, "child", (found.si_pid, found.si_uid, found.si_status))
     return None

@@ -40,7 +40,7 @@ POINTERS = ("addr", "path", "buf", "out", "received", "strings", "sigset", "stat
 """Kinds that are addresses of something."""
 
 KINDS: dict[str, Callable[[int, int], int]] = {
-    "uint": lambda value, pointer: value & 0xFFFFFFFF,
+    **dict.fromkeys(("uint", "hex", "clone_flags"), lambda value, pointer: value & 0xFFFFFFFF),
     **dict.fromkeys(("long", "fcntl_arg"), lambda value, pointer: _signed(value, pointer * 8)),
     "off": lambda value, pointer: _signed(value, 64),
     **dict.fromkeys(("size", "ulong", *POINTERS), lambda value, pointer: value & (1 << pointer * 8) - 1),

@@ -116,6 +116,8 @@ class Process:
         """Signals for the whole process, not yet taken by a task."""
         self.children: set[int] = set()
         """Host's process ids of children that have not been waited for."""
+        self.exit_signals: dict[int, int] = {}
+        """Of those of them whose end is not told by SIGCHLD: the signal that tells it, 0: none does."""
         self.exit_status: int | None = None
         self.stopped = False
         """By SIGSTOP and its like, until SIGCONT."""

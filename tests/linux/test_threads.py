@@ -171,3 +171,23 @@ def test_waitid_looks_first_and_takes_then(tmp_path: Path) -> None:
     done = run(code.build(tmp_path))
     gone = (1 << 64) - 10
     assert numbers(done.stdout) == [0, 1, 9, 0, 0, 1, 9, 0, gone, 1, 9, 0, gone, 1, 9, 0], done.stderr
+
+
+def test_a_child_made_without_sigchld_is_waited_for_by_wclone_and_wall_only(tmp_path: Path) -> None:
+    """Its end is told by the signal that clone was given, here SIGUSR1, and then by none."""
+    code = Code().space("action", 32, 0).space("count", 8).store("action", "handler")
+    code.call("rt_sigaction", 17, "action", 0, 8).call("rt_sigaction", 10, "action", 0, 8)
+    for index, (exit_signal, option) in enumerate(((10, 0x80000000), (0, 0x40000000))):
+        code.call("clone", exit_signal, 0, 0, 0, 0, result="%dr20").branch(f"child{index}", "cmpesb %r20, 0")
+        for options in (0, option):
+            code(f"again{index}{options}:").call("wait4", 0xFFFFFFFF, 0, options, 0, result="%dr21")
+            code.branch(f"again{index}{options}", "cmpedb %dr21, -4")("subd,0 %dr21, %dr20, %dr22")
+            code.number("%dr21" if not options else "%dr22")
+    code.load("count", "%dr1").number("%dr1").exit(0)
+    for index in range(2):
+        code(f"child{index}:").exit(3)
+    code.function("handler")("{ nop 4; ldd,0 0, count, %dr1 }")("shld,0 %dr1, 8, %dr1")("addd,0 %dr1, %dr0, %dr1")
+    code("std,2 %dr1, [ 0 + count ]").leave()
+    done = run(code.build(tmp_path))
+    nobody = (1 << 64) - 10
+    assert numbers(done.stdout) == [nobody, 0, nobody, 0, 10], done.stderr

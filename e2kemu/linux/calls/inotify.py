@@ -40,7 +40,6 @@ def _inotify(task: Task, fd: int) -> Inotify:
 
 @syscall("inotify_add_watch", "fd:fd path:path mask:hex")
 def inotify_add_watch(task: Task, fd: int, path: int, mask: int) -> int:
-    mask &= 0xFFFFFFFF
     file = task.files.get(fd)
     if not mask & IN_ALL_BITS:
         raise LinuxError(errno.EINVAL)

@@ -17,10 +17,10 @@ from e2kemu.linux.elf import parse_program
 from e2kemu.linux.error import LinuxError, NoReturn, WouldBlock
 from e2kemu.linux.futex import FUTEX_WAIT_BITSET, FUTEX_WOKEN, wake
 from e2kemu.linux.paths import at, text
-from e2kemu.linux.siginfo import CLD_DUMPED, CLD_EXITED, CLD_KILLED
+from e2kemu.linux.siginfo import CLD_DUMPED, CLD_EXITED, CLD_KILLED, LAST, SIGCHLD
 from e2kemu.linux.strace import flags_text, quoted
 from e2kemu.linux.table import Call, formatter, syscall
-from e2kemu.linux.task import Task
+from e2kemu.linux.task import Process, Task
 
 FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_WAKE_BITSET = 0, 1, 3, 4, 5, 10
 FUTEX_PRIVATE, FUTEX_CLOCK_REALTIME = 0x80, 0x100
@@ -34,6 +34,7 @@ WSTOPPED, WEXITED, WNOWAIT = 2, 4, 0x01000000
 P_ALL, P_PID, P_PGID = 0, 1, 2
 WAIT_LINUX = 0xE0000000
 """__WNOTHREAD, __WALL, __WCLONE."""
+WAIT_ALL, WAIT_CLONE = 0x40000000, 0x80000000
 LONGEST_LIST = 1 << 16
 
 CLONE_PIDFD, CLONE_NEWNS, CLONE_NAMESPACES = 0x1000, 0x20000, 0x7E020000
@@ -104,20 +105,22 @@ def clone3(task: Task, args: int, size: int) -> int:
         raise LinuxError(errno.EINVAL)
     if size > 4096 or any(task.memory.read(args + CLONE_ARGS, max(0, size - CLONE_ARGS))):
         raise LinuxError(errno.E2BIG)
-    flags, _, child_tid, parent_tid, _, stack, stack_size, tls = struct.unpack("<8Q", task.memory.read(args, 64))
-    if bool(stack) != bool(stack_size) or flags >> 34 or flags & 0xFF:
+    fields = struct.unpack("<8Q", task.memory.read(args, 64))
+    flags, _, child_tid, parent_tid, exit_signal, stack, stack_size, tls = fields
+    if bool(stack) != bool(stack_size) or flags >> 34 or flags & 0xFF or exit_signal > LAST:
         raise LinuxError(errno.EINVAL)
-    return _clone(task, flags & 0xFFFFFFFF, stack + stack_size if stack else 0, stack_size, parent_tid, child_tid, tls)
+    return _clone(task, flags & 0xFFFFFFFF | exit_signal, stack + stack_size if stack else 0, stack_size, parent_tid,
+                  child_tid, tls)
 
 
 @syscall("fork")
 def fork(task: Task) -> int:
-    return lifecycle.fork(task.process.kernel, task, 0, 0, 0, 0)
+    return lifecycle.fork(task.process.kernel, task, SIGCHLD, 0, 0, 0)
 
 
 @syscall("vfork")
 def vfork(task: Task) -> int:
-    return lifecycle.fork(task.process.kernel, task, lifecycle.CLONE_VM | lifecycle.CLONE_VFORK, 0, 0, 0)
+    return lifecycle.fork(task.process.kernel, task, lifecycle.CLONE_VM | lifecycle.CLONE_VFORK | SIGCHLD, 0, 0, 0)
 
 
 # -- exec
@@ -200,12 +203,31 @@ def exit_group(task: Task, status: int) -> int:
 
 # -- children
 
+def _eligible(process: Process, options: int) -> list[int]:
+    """The children that a wait with these options looks at: by default those whose end SIGCHLD tells."""
+    if options & WAIT_ALL:
+        return sorted(process.children)
+    return [child for child in sorted(process.children)
+            if (child in process.exit_signals) == bool(options & WAIT_CLONE)]
+
+
+def _in_group(process: Process, children: list[int], group: int) -> list[int]:
+    groups = family.members(os.getpid())
+    return [child for child in children if groups.get(child) == group]
+
+
 def _wait(task: Task, pid: int, options: int) -> tuple[int, int, resource.struct_rusage] | None:
     """(pid, status, usage) of a child that has ended; None with WNOHANG."""
     process = task.process
-    if not process.children or (pid > 0 and pid not in process.children):
+    if pid > 0:
+        children = [child for child in _eligible(process, options) if child == pid]
+    elif pid == -1:
+        children = _eligible(process, options)
+    else:
+        children = _in_group(process, _eligible(process, options), -pid or process.pgid)
+    if not children:
         raise LinuxError(errno.ECHILD)
-    for child in (pid,) if pid > 0 else sorted(process.children):
+    for child in children:
         try:
             done, status, usage = os.wait4(child, os.WNOHANG | (options & (WUNTRACED | WCONTINUED)))
         except ChildProcessError:
@@ -215,7 +237,7 @@ def _wait(task: Task, pid: int, options: int) -> tuple[int, int, resource.struct
             if os.WIFEXITED(status) or os.WIFSIGNALED(status):
                 process.children.discard(child)
             return done, status, usage
-    if not process.children:
+    if not process.children.intersection(children):
         raise LinuxError(errno.ECHILD)
     if options & WNOHANG:
         return None
@@ -247,15 +269,13 @@ def waitpid(task: Task, pid: int, status: int, options: int) -> int:
     return wait4(task, pid, status, options, 0)
 
 
-def _chosen(task: Task, which: int, id: int) -> list[int]:
+def _chosen(task: Task, which: int, id: int, options: int) -> list[int]:
     """The children that P_ALL, P_PID or P_PGID means. Raises ECHILD."""
-    children = sorted(task.process.children)
+    children = _eligible(task.process, options)
     if which == P_PID:
         children = [child for child in children if child == id]
     elif which == P_PGID:
-        group = id or task.process.pgid
-        children = [child for child, its_group in family.members(os.getpid()).items()
-                    if child in task.process.children and its_group == group]
+        children = _in_group(task.process, children, id or task.process.pgid)
     if not children:
         raise LinuxError(errno.ECHILD)
     return children
@@ -268,7 +288,7 @@ def waitid(task: Task, which: int, id: int, info: int, options: int, usage: int)
             which == P_PID and id <= 0) or (which == P_PGID and id < 0):
         raise LinuxError(errno.EINVAL)
     process = task.process
-    for child in _chosen(task, which, id):
+    for child in _chosen(task, which, id, options):
         try:
             found = os.waitid(os.P_PID, child, kinds | WNOWAIT | WNOHANG)
         except ChildProcessError:
@@ -277,7 +297,7 @@ def waitid(task: Task, which: int, id: int, info: int, options: int, usage: int)
         if found is not None:
             break
     else:
-        _chosen(task, which, id)
+        _chosen(task, which, id, options)
         if not options & WNOHANG:
             raise WouldBlock(keys=[("child",)])
         found = None
