@@ -21,6 +21,9 @@ _WITHOUT_EFFECT = {BY_NAME[name].number for name in ("upsrm", "dimcr", "dtcr")}
 """Registers that are stored and should do something: which bits of UPSR users may write (in which sense is not public),
 counters of events, traces of transfers."""
 
+OBSERVED = frozenset((WD_NUMBER, PSHTP, PCSHTP, TIR_LO, SCLKM1, BY_NAME["core_mode"].number, *_KEPT, *_WITHOUT_EFFECT))
+"""Registers that do more than keep what is written (and %lsr, which sets %ilcr)."""
+
 TIR_LO_READ = 0x100
 """No register: what is "written" at the end of a wide instruction that has read %tir.lo."""
 

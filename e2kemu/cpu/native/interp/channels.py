@@ -5,7 +5,7 @@ See ``decoder``. Compiled by ``lowlevel``.
 
 from __future__ import annotations
 
-from e2kemu.cpu.native.interp.control import guard, guard_loop, guard_one, merge, read_state, write_loop
+from e2kemu.cpu.native.interp.control import guard, guard_loop, guard_one, merge, read_state, write_state
 from e2kemu.cpu.native.interp.layout import (
     CANDIDATES,
     CHANNELS,
@@ -49,7 +49,7 @@ from e2kemu.cpu.native.interp.lowlevel import (
     store32,
     store64,
 )
-from e2kemu.cpu.state import CTPR1, LSR
+from e2kemu.cpu.state import CTPR1
 
 BAD = 1 << 63
 """An operand that cannot be."""
@@ -295,9 +295,10 @@ def operation(c: int, p: int, out: int, channel: int, last: int, count: int, len
         code = address_of(read_state)
         store8(out + 29, (als >> 24 & 1) == 0)
     if flags & STATE_WRITE:
-        if dst != LSR:
+        if load8(load64(c + STATE_ACCESS) + dst) >> 2 == 0:
             return 0
-        code = address_of(write_loop)
+        store8(out + 16, dst)
+        code = address_of(write_state)
         store8(out + 29, (als >> 24 & 1) == 0)
     if code == 0:
         return 0

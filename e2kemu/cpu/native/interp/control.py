@@ -301,8 +301,12 @@ def read_state(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: 
 
 
 @handler
-def write_loop(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
-    """rwd to %lsr."""
+def write_state(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: int) -> int:
+    """rwd, rws (29 u8: 4 bytes only) to %lsr, or to a register that keeps what is written and does nothing more."""
+    number = load8(u + 16)
+    access = load8(load64(c + STATE_ACCESS) + number)
+    if access & (4 | load64(c + PRIVILEGED) << 3) == 0:
+        return step(s, c, u, w, t, left, mask, h)
     distance = signed(load16(c + SOURCES + 2 * load8(u + 17)), 16)
     value = load64(w + 8 * distance)
     tag = load8(t + distance)
@@ -316,11 +320,11 @@ def write_loop(s: int, c: int, u: int, w: int, t: int, left: int, mask: int, h: 
         return step(s, c, u, w, t, left, mask, h)
     slot = c + SLOTS + 32 * load8(u + 22)
     store64(slot, value)
-    store8(slot + 16, LSR)
+    store8(slot + 16, number)
     store8(slot + 17, STATE_REGISTER)
     return go(s, c, u + RECORD, w, t, left, mask | 1 << load8(u + 22), h)
 
 
 HANDLERS = (step, fail, leave, head, guard, guard_one, merge, guard_loop, logic, condition, barrier, window,
-            read_state, write_loop)
+            read_state, write_state)
 FUNCTIONS = (*HANDLERS, guards, loop_end)

@@ -3,7 +3,8 @@
     index        6 x 257 x 128 x u16    by channel, 1 + opc2 of long operations, cop: the first candidate, 0: none
     candidates   16 bytes each          the rows with this code, the most specific first (``layout.CANDIDATE``)
     operations   48 bytes each          handlers, flags, bits that must have a value (``layout.OPERATION``)
-    access       256 x u8               state registers that rrd reads here: bit 0 by users, bit 1 by the system
+    access       256 x u8               state registers that rrd reads here: bit 0 by users, bit 1 by the system;
+                                        bits 2 and 3: that rwd writes here
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ def _access(version: int) -> NDArray[np.uint8]:
         plain = register.kind == "stored" and register.number not in (sregs.IP, sregs.NIP)
         if plain and register.since <= version <= register.until and "r" in register.access:
             found[register.number] = 2 | ("r" in register.user_access)
+            if "w" in register.access and register.number not in sregs.OBSERVED:
+                found[register.number] |= 8 | ("w" in register.user_access) << 2
     # reading it has a consequence
     found[TIR_LO] = 0
     return found
