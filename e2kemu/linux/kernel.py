@@ -492,3 +492,4 @@ class Kernel:
             info = lifecycle.ended_child(process)
             if info is not None:
                 self.signals.send(info, process=process)
+            lifecycle.drop_ended(process)

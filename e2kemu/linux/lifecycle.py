@@ -26,7 +26,7 @@ from e2kemu.linux.elf import Program, parse_program
 from e2kemu.linux.error import LinuxError
 from e2kemu.linux.error import NoReturn as CallGone
 from e2kemu.linux.siginfo import SIGCHLD, SIGKILL, SigInfo
-from e2kemu.linux.signals import DEFAULT, IGNORE
+from e2kemu.linux.signals import DEFAULT, IGNORE, SA_NOCLDWAIT
 from e2kemu.linux.task import Action, AltStack, Process, Task
 from e2kemu.linux.vfork import Borrower, Lender
 
@@ -349,6 +349,20 @@ def end_child(status: int, signo: int) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), signo)
     os._exit(status)
+
+
+def drop_ended(process: Process) -> None:
+    """Children of a process that ignores SIGCHLD, or has it with SA_NOCLDWAIT, need nobody who waits for them."""
+    action = process.action(SIGCHLD)
+    if action.handler != IGNORE and not action.flags & SA_NOCLDWAIT:
+        return
+    for child in process.children - process.exit_signals.keys():
+        try:
+            ended = os.waitpid(child, os.WNOHANG)[0]
+        except ChildProcessError:
+            ended = child
+        if ended:
+            process.children.discard(child)
 
 
 def ended_child(process: Process) -> SigInfo | None:

@@ -32,6 +32,7 @@ from e2kemu.linux.task import Action, PendingCall, Process, Task
 if TYPE_CHECKING:
     from e2kemu.linux.kernel import Kernel
 
+SA_NOCLDWAIT = 2
 SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x8000_0000
 DEFAULT, IGNORE = 0, 1
 SS_ONSTACK, SS_DISABLE = 1, 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
+import pytest
+
 from tests.cpu.vectors import DATA
 from tests.linux.program import Code, numbers, run
 
@@ -191,3 +193,18 @@ def test_a_child_made_without_sigchld_is_waited_for_by_wclone_and_wall_only(tmp_
     done = run(code.build(tmp_path))
     nobody = (1 << 64) - 10
     assert numbers(done.stdout) == [nobody, 0, nobody, 0, 10], done.stderr
+
+
+@pytest.mark.parametrize("flags", ["ignored", "SA_NOCLDWAIT"])
+def test_children_that_nobody_wants_to_hear_of_leave_nothing(flags: str, tmp_path: Path) -> None:
+    """wait blocks until all have ended, and finds none."""
+    code = Code().space("action", 32).space("count", 8).space("soon", 16, 0, 50_000_000)
+    code.store("action", 1 if flags == "ignored" else "handler").store("action + 8", 0 if flags == "ignored" else 2)
+    code.call("rt_sigaction", 17, "action", 0, 8)
+    for name in ("first", "second"):
+        code.call("fork", result="%dr20").branch(name, "cmpesb %r20, 0")
+    code("again:").call("wait4", 0xFFFFFFFF, 0, 0, 0, result="%dr21").branch("again", "cmpedb %dr21, -4")
+    code.number("%dr21").exit(0)
+    code("first:").exit(3)("second:").call("nanosleep", "soon", 0).exit(4)
+    code.function("handler").leave()
+    assert numbers(run(code.build(tmp_path)).stdout) == [(1 << 64) - 10]

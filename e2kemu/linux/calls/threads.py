@@ -205,6 +205,7 @@ def exit_group(task: Task, status: int) -> int:
 
 def _eligible(process: Process, options: int) -> list[int]:
     """The children that a wait with these options looks at: by default those whose end SIGCHLD tells."""
+    lifecycle.drop_ended(process)
     if options & WAIT_ALL:
         return sorted(process.children)
     return [child for child in sorted(process.children)
