@@ -88,7 +88,9 @@ class Cy14b101p(Device):
         "cy14b101p", 1,
         [status, flags, offset, alarm_due, touched, vm.buffer("clock", 16), vm.timer("alarm"), vm.timer("watchdog")],
         subsections=[
-            vm.VMState("cy14b101p/memory", 1, [vm.buffer("memory", MEMORY)], needed=lambda dev: any(dev.memory)),
+            vm.VMState(
+                "cy14b101p/memory", 1, [vm.buffer("memory", MEMORY)], needed=lambda dev: dev.memory.count(0) < MEMORY
+            ),
         ],
         pre_load="_pre_load", post_load="_post_load",
     )  # fmt: skip
