@@ -123,7 +123,7 @@ def pipeline(code: Code, name: str, source: str, target: str) -> Code:
     return code.leave("%dr3")
 
 
-@pytest.mark.parametrize(("accel", "rounds"), [("jit", 3000), ("interp", 800), ("reference", 40)])
+@pytest.mark.parametrize(("accel", "rounds"), [("jit", 3000), ("reference", 40)])
 def test_signals_interrupt_loops_with_arrays_and_rotation_whose_handlers_have_such_loops(
         accel: str, rounds: int, tmp_path: Path) -> None:
     first, second = [n * n + 7 for n in range(64)], [5 * n + 1 for n in range(64)]
@@ -271,8 +271,7 @@ def test_a_handler_gives_pages_back_and_the_store_is_done_again(tmp_path: Path) 
     assert numbers(done.stdout) == [sum(range(0, 0x10000, 0x100)), 16, 0x1122334455667788, 17], done.stderr
 
 
-@pytest.mark.parametrize("accel", ["jit", "interp"])
-def test_code_that_is_written_anew_each_time_is_executed_as_it_is(accel: str, tmp_path: Path) -> None:
+def test_code_that_is_written_anew_each_time_is_executed_as_it_is(tmp_path: Path) -> None:
     code = Code().call("mmap", 0, 0x2000, 7, 0x12, 0xFFFFFFFF, 0, result="%dr20")
     code("addd,0 0, 0, %dr21")("addd,0 0, 0, %dr23")("again:")
     for offset in range(0, 64, 8):
@@ -289,7 +288,7 @@ value:
   addd,0 0, _f32s 0x12345678, %dr0 }
 { ct %ctpr3 }
     .equ literal, value + 12 - template""")
-    done = run(code.build(tmp_path), options=("-accel", accel))
+    done = run(code.build(tmp_path))
     assert numbers(done.stdout) == [sum(range(400))], done.stderr
 
 
@@ -344,7 +343,7 @@ def test_a_group_of_processes_is_killed_with_the_grandchildren(tmp_path: Path) -
     assert (numbers(done.stdout), done.stderr) == ([15], b"")
 
 
-@pytest.mark.parametrize("accel", ["jit", "interp", "reference"])
+@pytest.mark.parametrize("accel", ["jit", "reference"])
 def test_a_child_has_shared_mappings_in_common_with_its_parent(accel: str, tmp_path: Path) -> None:
     """Both add to a number at the same time, wait for each other by futex, and keep what is private apart."""
     turns = 300 if accel == "reference" else 20_000
