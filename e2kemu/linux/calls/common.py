@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from e2kemu.linux import constants as c
+from e2kemu.linux.elf import ADDRESS_LIMIT
 from e2kemu.linux.error import POLLIN, POLLOUT, LinuxError
 from e2kemu.linux.files import OpenFile, Waits
 from e2kemu.linux.memory import Memory
@@ -18,8 +19,6 @@ PIECE = 1 << 20
 """Bytes of guest memory that one turn of a long transfer moves."""
 M32 = (1 << 32) - 1
 NS = 10**9
-TASK_SIZE = 1 << 47
-"""Where addresses of programs end: behind it EFAULT comes first."""
 
 
 def limit(task: Task, name: str) -> int:
@@ -158,7 +157,7 @@ def read_into(task: Task, file: OpenFile, pieces: Vector, position: int | None =
     try:
         size = room(task, pieces)
     except LinuxError:
-        if pieces[0][0] < TASK_SIZE and file.ended(position):
+        if pieces[0][0] < ADDRESS_LIMIT and file.ended(position):
             return 0                       # nothing is stored, so nobody looks at the memory
         raise
     if position is None:
