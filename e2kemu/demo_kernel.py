@@ -25,7 +25,7 @@ from e2kemu.process import Emulator
 
 PROCESSES = 4
 CPUS = 2
-STEP = 200
+STEP = 500
 """Laps between two reports of a process (firmware/kernel/worker.inc)."""
 
 OPTIONS = ("-M", "elbrus-2.0", "-cpu", "e8c", "-m", "128M", "-smp", str(CPUS), "-kernel", str(kernel_image()),
