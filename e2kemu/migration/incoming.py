@@ -94,6 +94,32 @@ class IncomingOptions:
     decompress_threads: int = 2
 
 
+class _Watchdog:
+    """Calls ``bite`` when ``seconds`` have passed between ``begin`` and ``end``, and is ``over`` then. Each comes once.
+
+    Its thread is there before: in the guest's pause it would have to be waited for until a processor has time for it.
+    """
+
+    def __init__(self, seconds: float, bite: Callable[[], None]) -> None:
+        self.over = False
+        self._seconds, self._bite = seconds, bite
+        self._begun, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, name="vmdescription", daemon=True).start()
+
+    def _run(self) -> None:
+        self._begun.wait()
+        if not self._ended.wait(self._seconds):
+            self.over = True
+            self._bite()
+
+    def begin(self) -> None:
+        self._begun.set()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._begun.set()
+
+
 class IncomingMigration:
     """One migration into ``machine``. ``options`` is asked when a source has come, and raises E2kError."""
 
@@ -122,6 +148,7 @@ class IncomingMigration:
         self._hold = self._committed = False  # the source will say, has said, that it never runs its guest again
         self.awaits_commit = False
         """Everything is loaded; only the source's word is missing. ``pause`` gives it up."""
+        self._watchdog: _Watchdog | None = None
         self._thread = threading.Thread(target=self._run, name="migration in", daemon=True)
         self.socket_addresses: list[SocketAddressDict] = listener.socket_addresses
 
@@ -201,6 +228,8 @@ class IncomingMigration:
         channel = options.wrap(raw)
         self._channel = channel
         stack.callback(channel.close)
+        self._watchdog = _Watchdog(DESCRIPTION_SECONDS, channel.shutdown)
+        stack.callback(self._watchdog.end)
         self._log(f"load from {channel.describe()}")
         self._received = received = GlobalState(optional=not self._format.store_global_state)
         if options.xbzrle:
@@ -263,27 +292,18 @@ class IncomingMigration:
     @contextmanager
     def _patience(self) -> Iterator[None]:
         """While the vmdescription is waited for: not for ever. Raises StreamError."""
-        assert self._channel is not None
-        over = threading.Event()
-        channel = self._channel
-
-        def give_up() -> None:
-            over.set()
-            channel.shutdown()
-
-        timer = threading.Timer(DESCRIPTION_SECONDS, give_up)
-        timer.daemon = True
-        timer.start()
+        assert self._watchdog is not None
+        self._watchdog.begin()
         try:
             yield
         except ChannelError as error:
-            if not over.is_set():
+            if not self._watchdog.over:
                 raise
             raise StreamError(
                 "the source sends no vmdescription (was its machine started with suppress-vmdesc=on?)"
             ) from error
         finally:
-            timer.cancel()
+            self._watchdog.end()
 
     def _run_postcopy(self, link: IncomingLink, stream: StreamLoader, package: StreamLoader) -> None:
         if self._return_path is None or self._postcopy is None:
