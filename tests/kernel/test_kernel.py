@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = "firmware/kernel/kernel.s"
 IMAGES = {"kernel-v4.elf": "v4", "kernel-v6.elf": "v6"}
 BASE = 0x0100_0000
-PHASES, SELF_TESTS = 47, 92
+PHASES, SELF_TESTS = 47, 95
 """Checks with one CPU and a disk: of the processes, and more with ``traps``."""
 
 MUST_DIE = {
