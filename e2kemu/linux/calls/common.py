@@ -157,8 +157,12 @@ def read_into(task: Task, file: OpenFile, pieces: Vector, position: int | None =
     try:
         size = room(task, pieces)
     except LinuxError:
-        if pieces[0][0] < ADDRESS_LIMIT and file.ended(position):
+        if pieces[0][0] >= ADDRESS_LIMIT:
+            raise
+        if file.ended(position):
             return 0                       # nothing is stored, so nobody looks at the memory
+        if file.kind in ("pipe", "socket") and position is None and not file.poll() & POLLIN:
+            wait_for(task, file, POLLIN)   # nor does anybody before there is something to store
         raise
     if position is None:
         data = blocking(task, file, POLLIN, lambda: file.read(size))

@@ -156,9 +156,9 @@ def _record_lock(task: Task, file: OpenFile, name: str, address: int) -> int:
 
 @syscall("flock", "fd:fd operation:flock")
 def flock(task: Task, fd: int, operation: int) -> int:
-    host = task.files.get(fd).host()
     if operation & ~4 not in (1, 2, 8):
         raise LinuxError(errno.EINVAL)
+    host = task.files.get(fd).host()
     try:
         fcntl.flock(host, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -243,16 +243,22 @@ def _truncate(task: Task, path: str, length: int) -> int:
 
 @syscall("ftruncate", "fd:fd length:long")
 def ftruncate(task: Task, fd: int, length: int) -> int:
-    return _set_length(task.files.get(fd), length)
+    return _set_length_of(task, fd, length)
 
 
 @syscall("ftruncate64", "fd:fd length:off high:high")
 def ftruncate64(task: Task, fd: int, length: int, high: int) -> int:
-    return _set_length(task.files.get(fd), offset(task, length, high))
+    return _set_length_of(task, fd, offset(task, length, high))
+
+
+def _set_length_of(task: Task, fd: int, length: int) -> int:
+    if length < 0:
+        raise LinuxError(errno.EINVAL)
+    return _set_length(task.files.get(fd), length)
 
 
 def _set_length(file: OpenFile, length: int) -> int:
-    if length < 0 or file.flags & c.O_ACCMODE == c.O_RDONLY:
+    if file.flags & c.O_ACCMODE == c.O_RDONLY:
         raise LinuxError(errno.EINVAL)
     os.ftruncate(file.host(), length)
     return 0
@@ -262,9 +268,10 @@ def _set_length(file: OpenFile, length: int) -> int:
 def fallocate(task: Task, fd: int, mode: int, start: int, length: int, a: int, b: int) -> int:
     if task.process.pointer_size == 4:
         start, length = offset(task, start, length), offset(task, a, b)
-    host = task.files.get(fd).writable().host()
+    file = task.files.get(fd)
     if start < 0 or length <= 0:
         raise LinuxError(errno.EINVAL)
+    host = file.writable().host()
     if mode:
         host_calls.fallocate(host, mode, start, length)
     else:

@@ -132,6 +132,8 @@ def munmap(task: Task, addr: int, length: int) -> int:
 
 @syscall("mprotect|pkey_mprotect", "addr:addr length:size prot:prot")
 def mprotect(task: Task, addr: int, length: int, prot: int) -> int:
+    if addr & PAGE_MASK:
+        raise LinuxError(errno.EINVAL)
     wanted = _prot_of(prot)
     if not length:
         return 0

@@ -67,10 +67,10 @@ def _store(task: Task, timer: TimerFd, address: int) -> None:
 
 @syscall("timerfd_settime", "fd:fd flags:hex new:itimerspec old:addr")
 def timerfd_settime(task: Task, fd: int, flags: int, new: int, old: int) -> int:
-    timer = _timer(task, fd)
     given = ITIMERSPEC.read(task.memory, new)
     if flags & ~3 or not all(0 <= given[f"{n}_nsec"] < NS and given[f"{n}_sec"] >= 0 for n in ("value", "interval")):
         raise LinuxError(errno.EINVAL)
+    timer = _timer(task, fd)
     if old:
         _store(task, timer, old)
     timer.set(given["value_sec"] * NS + given["value_nsec"], given["interval_sec"] * NS + given["interval_nsec"],

@@ -161,7 +161,7 @@ def sched_setattr(task: Task, pid: int, attr: int, flags: int) -> int:
 
 
 def _bounds(policy: int) -> tuple[int, int]:
-    if policy not in POLICIES:
+    if policy not in (*POLICIES, SCHED_DEADLINE):
         raise LinuxError(errno.EINVAL)
     return (1, 99) if policy in REAL_TIME_POLICIES else (0, 0)
 

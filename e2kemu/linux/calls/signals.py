@@ -189,8 +189,18 @@ def rt_sigreturn(task: Task) -> int:
 
 # -- sending
 
+def _exists(task: Task, pid: int) -> None:
+    """A number that is no signal is looked at once there is somebody to get it. Raises ESRCH."""
+    kernel = task.process.kernel
+    if pid > 0 and all(one.pid != pid for one in kernel.processes) and pid not in family.members(kernel.root):
+        raise LinuxError(errno.ESRCH)
+
+
 def _send(task: Task, pid: int, info: SigInfo) -> None:
     process, kernel = task.process, task.process.kernel
+    if info.signo:
+        _exists(task, pid)
+        _check(info.signo)
     group = process.pgid if pid == 0 else -pid
     here = [one for one in kernel.processes if pid in (one.pid, -1) or (pid <= 0 and one.pgid == group)]
     for one in here if info.signo else ():
@@ -210,14 +220,8 @@ def _send(task: Task, pid: int, info: SigInfo) -> None:
         raise LinuxError(errno.ESRCH)
 
 
-def _check_or_null(signo: int) -> None:
-    if signo:
-        _check(signo)
-
-
 @syscall("kill", "pid:int signo:signal")
 def kill(task: Task, pid: int, signo: int) -> int:
-    _check_or_null(signo)
     _send(task, pid, SigInfo(signo, SI_USER, "kill", (task.process.pid, os.getuid())))
     return 0
 
@@ -228,6 +232,7 @@ def _to_thread(task: Task, pid: int, tid: int, info: SigInfo) -> int:
     for one in task.process.kernel.tasks:
         if one.tid == tid and pid in (-1, one.process.pid):
             if info.signo:
+                _check(info.signo)
                 task.process.kernel.signals.send(info, one)
             return 0
     raise LinuxError(errno.ESRCH)
@@ -235,7 +240,6 @@ def _to_thread(task: Task, pid: int, tid: int, info: SigInfo) -> int:
 
 @syscall("tkill", "tid:int signo:signal")
 def tkill(task: Task, tid: int, signo: int) -> int:
-    _check_or_null(signo)
     return _to_thread(task, -1, tid, SigInfo(signo, SI_TKILL, "kill", (task.process.pid, os.getuid())))
 
 
@@ -243,7 +247,6 @@ def tkill(task: Task, tid: int, signo: int) -> int:
 def tgkill(task: Task, pid: int, tid: int, signo: int) -> int:
     if pid <= 0 or tid <= 0:
         raise LinuxError(errno.EINVAL)
-    _check_or_null(signo)
     return _to_thread(task, pid, tid, SigInfo(signo, SI_TKILL, "kill", (task.process.pid, os.getuid())))
 
 

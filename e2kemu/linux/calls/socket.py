@@ -151,9 +151,9 @@ def getpeername(task: Task, fd: int, address: int, size: int) -> int:
 
 @syscall("shutdown", "fd:fd how:shutdown")
 def shutdown(task: Task, fd: int, how: int) -> int:
+    sock = sockets.get(task, fd)
     if how not in (0, 1, 2):
         raise LinuxError(errno.EINVAL)
-    sock = sockets.get(task, fd)
     sock.sock.shutdown(how)
     sock.shut |= how + 1
     return 0

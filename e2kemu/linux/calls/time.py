@@ -28,7 +28,7 @@ def now(task: Task, clock: int) -> int:
     if clock in _MONOTONIC:
         return task.process.clock.monotonic()
     threads = (0, task.process.pid, *(t.tid for t in task.process.tasks))
-    if clock in (2, 3) or (clock < 0 and clock & 7 != 3 and ~clock >> 3 in threads):
+    if clock in (2, 3) or (clock < 0 and clock & 3 != 3 and ~clock >> 3 in threads):
         return task.process.clock.cpu()
     raise LinuxError(errno.EINVAL)
 

@@ -54,12 +54,12 @@ def _store(task: Task, timer: PosixTimer, address: int) -> None:
 @syscall("timer_settime", "timer:int flags:hex new:itimerspec old:addr")
 def timer_settime(task: Task, timer: int, flags: int, new: int, old: int) -> int:
     timers = _timers(task)
-    one = timers.get(timer)
     if not new:
         raise LinuxError(errno.EINVAL)
     given = ITIMERSPEC.read(task.memory, new)
     if not all(0 <= given[f"{n}_nsec"] < NS and given[f"{n}_sec"] >= 0 for n in ("value", "interval")):
         raise LinuxError(errno.EINVAL)
+    one = timers.get(timer)
     if old:
         _store(task, one, old)
     value = given["value_sec"] * NS + given["value_nsec"]

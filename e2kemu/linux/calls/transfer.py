@@ -155,9 +155,12 @@ def _offset_at(task: Task, address: int, file: OpenFile, size: int) -> int | Non
 
 
 def _sendfile(task: Task, out_fd: int, in_fd: int, address: int, count: int, size: int) -> int:
-    source, target = task.files.get(in_fd), task.files.get(out_fd)
+    if address:
+        task.memory.check_write(address, size)
+    source, target = task.files.get(in_fd).readable(), task.files.get(out_fd).writable()
     start = _offset_at(task, address, source, size)
-    if target.flags & c.O_APPEND:
+    cannot_seek = source.kind in ("pipe", "fifo", "socket", "directory")
+    if target.flags & c.O_APPEND or (cannot_seek and target.kind != "pipe"):
         raise LinuxError(errno.EINVAL)
     done = copy(task, source, target, min(count, c.MAX_TRANSFER), start, None)
     if start is not None:
