@@ -42,5 +42,9 @@ class Meter:
         ram.pages_per_second = int((statistics.pages_sent - self._pages) / elapsed)
         if ram.dirty_pages_rate and sent > 10000:
             statistics.expected_downtime_ms = milliseconds(ram.remaining / self._bandwidth)
-        self._since, self._bytes, self._pages = now, out.transferred, statistics.pages_sent
-        self._saved = statistics.saved
+        self.restart(out)
+
+    def restart(self, out: StreamWriter) -> None:
+        """Begin a measurement."""
+        self._since, self._bytes, self._pages = time.monotonic(), out.transferred, self._statistics.pages_sent
+        self._saved = self._statistics.saved

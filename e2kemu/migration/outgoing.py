@@ -44,7 +44,7 @@ from e2kemu.migration.compat import NEWEST, StreamFormat
 from e2kemu.migration.machine_protocol import MigratableMachine
 from e2kemu.migration.meter import Meter
 from e2kemu.migration.options import Capabilities, MigrationParameters
-from e2kemu.migration.postcopy import PING_COMMITTED, PONG_HOLDING, advise
+from e2kemu.migration.postcopy import PING_CAUGHT_UP, PING_COMMITTED, PONG_HOLDING, advise
 from e2kemu.migration.postcopy_source import Link, PostcopySource
 from e2kemu.migration.precopy import Precopy
 from e2kemu.migration.qemufile import StreamWriter
@@ -66,6 +66,9 @@ DELIVERY_SECONDS = 0.1
 
 CAUSE_SECONDS = 1.0
 """How long a broken write waits for the return path to tell the reason."""
+
+CATCH_UP_SECONDS = 0.3
+"""How long a guest that is about to stop runs on because the destination is behind."""
 
 PING_OPENED = 1
 """Value of the PING after OPEN_RETURN_PATH, as QEMU sends it."""
@@ -111,6 +114,7 @@ class OutgoingMigration:
         self._channel: Channel | None = None
         self._return_path: ReturnPath | None = None
         self._switch = threading.Event()  # go over to postcopy
+        self._asked = False  # whether the destination has caught up
         self._postcopy: PostcopySource | None = None
         self._converge: AutoConverge | None = None
         self._final = False  # everything is written and nobody else will tell: too late to cancel
@@ -345,6 +349,17 @@ class OutgoingMigration:
         if not self._capabilities["switchover-ack"]:
             return True
         return self._return_path is not None and self._return_path.acknowledged
+
+    def caught_up(self, frames: FrameWriter) -> bool:
+        """MiBs that the destination has not read would be loaded while nobody runs the guest. Asks once."""
+        path = self._return_path
+        if self._asked or path is None or not path.answered or not self._machine.is_running():
+            return True
+        self._asked = True
+        frames.command(Command.PING, PING_CAUGHT_UP.to_bytes(4, "big"))
+        frames.out.flush()
+        path.wait(lambda path: PING_CAUGHT_UP in path.pongs, CATCH_UP_SECONDS)
+        return False
 
     # -- the guest stops
 

@@ -52,6 +52,9 @@ PING_LOADED = 0x42
 PING_COMMITTED = 0x44
 """The source will never run its guest again."""
 
+PING_CAUGHT_UP = 0x46
+"""PING before the guest of a precopy stops: the answer says that all before it was loaded."""
+
 PONG_HOLDING = 0x45
 """The destination has all, and starts the guest when PING_COMMITTED comes, and only then."""
 

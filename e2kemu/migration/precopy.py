@@ -24,6 +24,10 @@ ITERATION_SECONDS = 0.05
 """The longest one PART section may take (QEMU: MAX_WAIT, 50 ms)."""
 
 
+LITTLE = 1 << 20
+"""Bytes that may be left when the pause shall not have to wait for what is under way: more makes it long anyway."""
+
+
 class RoundsControl(Protocol):
     """What the conductor knows and the rounds ask."""
 
@@ -41,6 +45,9 @@ class RoundsControl(Protocol):
 
     def acknowledged(self) -> bool:
         """The destination agrees to the switchover, if it was to be asked."""
+
+    def caught_up(self, frames: FrameWriter) -> bool:
+        """What is under way will not be a part of the guest's pause; False: it was waited for just now."""
 
 
 class Precopy:
@@ -86,7 +93,10 @@ class Precopy:
                 gaining = self._sync()
                 fits = ram.remaining <= meter.threshold and control.acknowledged()
                 if fits and not gaining:
-                    return
+                    if ram.remaining > LITTLE or control.caught_up(self._frames):
+                        return
+                    meter.restart(self._frames.out)
+                    continue
                 sending_on = fits
                 if not ram.remaining:
                     control.sleep(WINDOW)

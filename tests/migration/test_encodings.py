@@ -234,15 +234,17 @@ def test_auto_converge(side: MakeSide) -> None:
             seen.append(percent)
         time.sleep(0.005)
     source.wait_status("pre-switchover")
-    assert seen in ([30], [30, 90], [30, 90, 95])
-    assert source.machine.throttles == seen
+    steps = list(source.machine.throttles)
+    assert steps in ([30], [30, 90], [30, 90, 95])
+    assert seen == steps[: len(seen)]
+    assert seen
     info = source.service.query()
-    assert info["cpu-throttle-percentage"] == seen[-1]
+    assert info["cpu-throttle-percentage"] == steps[-1]
     source.service.proceed("pre-switchover")
     assert source.service.wait(30) == "completed"
     assert destination.wait_incoming() == "completed"
     assert "cpu-throttle-percentage" not in source.service.query()
-    assert source.machine.throttles == [*seen, 0]
+    assert source.machine.throttles == [*steps, 0]
     assert destination.machine.throttles == []
     destination.machine.stop()
     assert laps_are_whole(destination.machine, 1024)
