@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2kemu.errors import StateError
+from e2kemu.migration import outgoing
 from tests.migration.conftest import MakeSide, Side
 from tests.migration.toy import PAGE
 
@@ -81,3 +82,32 @@ def test_a_stream_from_a_file_needs_no_word(side: MakeSide, recorded: bytes, tmp
         destination = side(16 * PAGE, incoming=True)
         destination.service.start_incoming(f"file:{path}")
         assert destination.wait_incoming() == "completed"
+
+
+def test_an_idle_guest_runs_until_the_destination_has_loaded_what_is_under_way(
+    side: MakeSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "CATCH_UP_SECONDS", 20.0)
+    source = side(16 * PAGE)
+    source.service.parameters.set({"max-bandwidth": 1000, "zero-page-detection": "none"})
+    source.machine.start()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        source.service.migrate(f"tcp:127.0.0.1:{listening.getsockname()[1]}")
+        destination, _ = listening.accept()
+    with destination:
+        destination.settimeout(20)
+        stream = b""
+        for value in (1, 0x46):
+            while struct.pack(">BHHI", 8, 2, 4, value) not in stream:
+                stream += destination.recv(4096)
+            if value == 0x46:  # it waits for the answer
+                assert not source.service.outgoing_state.wait_until(lambda status: status != "active", 0.05)
+                assert source.machine.is_running()
+            destination.sendall(struct.pack(">HHI", 2, 4, value))
+            path = source.service._outgoing._return_path  # type: ignore[union-attr]
+            assert path is not None
+            assert path.wait(lambda path, value=value: value in path.pongs, 20)
+            source.service.parameters.set({"max-bandwidth": 0})
+        source.wait_status("device")
+    assert source.service.wait(30) == "failed"
+    assert source.machine.is_running()
