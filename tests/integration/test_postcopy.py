@@ -58,8 +58,15 @@ def _complete(source: Emulator, destination: Emulator) -> dict:
 
 
 def _listen_again(destination: Emulator, uri: str = "tcp:127.0.0.1:0") -> int:
-    destination.qmp("migrate-recover", uri=uri)
-    return int(destination.migration()["socket-address"][0]["port"])
+    while True:
+        destination.wait_migration("postcopy-paused")
+        try:
+            destination.qmp("migrate-recover", uri=uri)
+        except ExecuteError as error:
+            if "when postcopy is paused" not in str(error):
+                raise
+            continue  # it takes the connection that the source has lost already, and is about to lose it
+        return int(destination.migration()["socket-address"][0]["port"])
 
 
 def _wait_paused(*emulators: Emulator) -> None:

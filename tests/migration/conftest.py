@@ -9,7 +9,7 @@ import struct
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ class Peer:
             return  # closed: nobody came
         finally:
             self._server.close()
-        with connection:
+        with connection, suppress(ConnectionError):  # reset by a source that was cancelled
             connection.sendall(self._answer)
             while len(self.received) < self._size:
                 data = connection.recv(self._size - len(self.received))
