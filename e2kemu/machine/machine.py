@@ -244,14 +244,14 @@ class Machine:
 
     def _cpu_stopped(self, cpu: VirtualCpu, reason: str) -> None:
         """A vCPU cannot or shall not go on; called in its thread."""
-        if reason in ("breakpoint", "watchpoint"):
-            self.stop("debug")
-            return
-        text = reason.partition(": ")[2] or getattr(cpu, "fatal_reason", "") or "the CPU cannot continue"
-        print(f"e2kemu: CPU {cpu.index}: {text}", file=sys.stderr, flush=True)
-        with self._gate.condition:
-            if self.is_running():
-                self.stop("internal-error")
+        state = "debug"
+        if reason not in ("breakpoint", "watchpoint"):
+            state = "internal-error"
+            text = reason.partition(": ")[2] or getattr(cpu, "fatal_reason", "") or "the CPU cannot continue"
+            print(f"e2kemu: CPU {cpu.index}: {text}", file=sys.stderr, flush=True)
+        with self._gate.still():
+            if self.is_running():              # another CPU may have stopped it in the same moment
+                self.stop(state)
 
     def wake_cpu(self, index: int) -> None:
         """CPU ``index`` may have something to do although it was halted (any thread)."""

@@ -115,10 +115,12 @@ class Gate:
 
     def wait_parked(self) -> None:
         """Wait until all CPUs are parked (but for the one whose thread this is); the lock is held, and
-        released while waiting."""
+        released while waiting. CPUs that stop the machine at the same time do not wait for each other."""
         me = threading.get_ident()
+        stopping = any(thread.stopping for thread in self.threads if thread.ident == me)
         while True:
-            moving = [thread for thread in self.threads if not thread.parked and thread.ident != me]
+            moving = [thread for thread in self.threads
+                      if not thread.parked and thread.ident != me and not (stopping and thread.stopping)]
             if not moving:
                 return
             for thread in moving:
@@ -146,6 +148,8 @@ class VcpuThread:
         self.parked = True
         self.abandoned = False
         """It shall leave its wide instruction, and has not done so yet."""
+        self.stopping = False
+        """It executes nothing more and is about to stop the machine."""
         self.woken = True
         """Whether a CPU that was halted has been woken since it ran."""
         self._wake_wait: Callable[[], None] | None = None
@@ -240,7 +244,16 @@ class VcpuThread:
                 reason = "fatal: internal error"
             halted = reason == "halted"
             if reason.startswith("fatal") or reason in ("breakpoint", "watchpoint"):
-                self._on_stop(self.cpu, reason)
+                self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        with self.gate.condition:
+            self.stopping = True
+            self.gate.condition.notify_all()
+        try:
+            self._on_stop(self.cpu, reason)
+        finally:
+            self.stopping = False
 
     def _wait_for_turn(self, halted: bool) -> bool:
         """Park until the CPU may execute and is awake (``halted``: and woken); False: the thread shall end."""

@@ -41,7 +41,8 @@ BUDGET, ROUNDS = 3000, 12
 """Wide instructions of each CPU in a round; rounds of a case: code and tables of one are good for several."""
 HANG = 60.0
 """Seconds of CPU time after which a case, which takes a fraction of one, is called a hang and ends the fuzzer; so is
-one that takes so many seconds and uses hardly any CPU time, however busy the host is."""
+one that takes so many seconds and uses hardly any CPU time, however busy the host is, and one that takes ten times as
+many."""
 STARVED = 0.005
 """Part of a CPU that a process gets on the busiest host."""
 THREADS = 0.05
@@ -238,7 +239,7 @@ class Watch:
             time.sleep(1)
             wall, used = self._begun
             wall, used = time.monotonic() - wall, time.process_time() - used
-            if used > HANG or (wall > HANG and used < STARVED * wall):
+            if used > HANG or wall > 10 * HANG or (wall > HANG and used < STARVED * wall):
                 print(f"a case hangs: {wall:.0f} s, {used:.1f} s of CPU time", file=sys.stderr, flush=True)
                 faulthandler.dump_traceback(all_threads=True)
                 os._exit(1)
