@@ -16,7 +16,7 @@ test: $(STAMP)
 pytest: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# Cut, stall and kill at every message of every kind of migration: an hour.
+# Cut, stall and kill at every message of every kind of migration: half an hour.
 matrix: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal --matrix -rA tests/integration/test_every_message.py
 
