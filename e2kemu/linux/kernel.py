@@ -489,7 +489,6 @@ class Kernel:
         self.wake(("child",))
         companions.reap(self)
         for process in self.processes:
-            info = lifecycle.ended_child(process)
-            if info is not None:
-                self.signals.send(info, process=process)
+            for child in list(process.children):
+                lifecycle.tell_end(process, child)
             lifecycle.drop_ended(process)

@@ -103,6 +103,7 @@ def add_child(process: Process, pid: int, flags: int) -> None:
     """A child has been made by clone with ``flags``."""
     process.children.add(pid)
     process.exit_signals.pop(pid, None)
+    process.told.discard(pid)
     if flags & EXIT_SIGNAL != SIGCHLD:
         process.exit_signals[pid] = flags & EXIT_SIGNAL
 
@@ -148,6 +149,7 @@ def fork(kernel: Kernel, task: Task, flags: int, stack: int, child_tid: int, tls
     task.tid = process.pid
     process.children.clear()
     process.exit_signals.clear()
+    process.told.clear()
     process.pending.clear()
     task.pending.clear()
     if stack:
@@ -357,19 +359,34 @@ def drop_ended(process: Process) -> None:
     if action.handler != IGNORE and not action.flags & SA_NOCLDWAIT:
         return
     for child in process.children - process.exit_signals.keys():
-        try:
-            ended = os.waitpid(child, os.WNOHANG)[0]
-        except ChildProcessError:
-            ended = child
-        if ended:
-            process.children.discard(child)
+        tell_end(process, child)
+        if child in process.told:
+            with suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
+            ended(process, child)
 
 
-def ended_child(process: Process) -> SigInfo | None:
-    """The SIGCHLD of a child that has ended and was not waited for."""
-    for child in process.children:
-        with suppress(ChildProcessError):
-            found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is not None and (signo := process.exit_signals.get(child, SIGCHLD)):
-                return SigInfo(signo, found.si_code, "child", (found.si_pid, found.si_uid, found.si_status))
-    return None
+def tell_end(process: Process, child: int) -> None:
+    """Send the signal for the end of a child, if it has ended and nobody did. Who waits for it does so first: the
+    host's SIGCHLD may come later than he does."""
+    if child in process.told:
+        return
+    try:
+        found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        ended(process, child)
+        return
+    if found is None:
+        return
+    process.told &= process.children
+    process.told.add(child)
+    signo = process.exit_signals.get(child, SIGCHLD)
+    if signo:
+        info = SigInfo(signo, found.si_code, "child", (found.si_pid, found.si_uid, found.si_status))
+        process.kernel.signals.send(info, process=process)
+
+
+def ended(process: Process, child: int) -> None:
+    """A child was waited for."""
+    process.children.discard(child)
+    process.told.discard(child)

@@ -118,6 +118,8 @@ class Process:
         """Host's process ids of children that have not been waited for."""
         self.exit_signals: dict[int, int] = {}
         """Of those of them whose end is not told by SIGCHLD: the signal that tells it, 0: none does."""
+        self.told: set[int] = set()
+        """Those of them that have ended, and the signal was sent."""
         self.exit_status: int | None = None
         self.stopped = False
         """By SIGSTOP and its like, until SIGCONT."""

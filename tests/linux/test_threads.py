@@ -195,6 +195,20 @@ def test_a_child_made_without_sigchld_is_waited_for_by_wclone_and_wall_only(tmp_
     assert numbers(done.stdout) == [nobody, 0, nobody, 0, 10], done.stderr
 
 
+def test_the_signal_of_a_childs_end_comes_before_wait_returns_and_once(tmp_path: Path) -> None:
+    code = Code().space("action", 32, 0).space("count", 8).store("action", "handler")
+    code.call("rt_sigaction", 17, "action", 0, 8)
+    for index in range(20):
+        code.call("fork", result="%dr20").branch("child", "cmpesb %r20, 0")
+        code(f"again{index}:").call("wait4", "%dr20", 0, 0, 0, result="%dr21")
+        code.branch(f"again{index}", "cmpedb %dr21, -4").load("count", "%dr1").number("%dr1")
+    code.exit(0)("child:").exit(3)
+    code.function("handler")("{ nop 4; ldd,0 0, count, %dr1 }")("addd,0 %dr1, 1, %dr1")("std,2 %dr1, [ 0 + count ]")
+    code.leave()
+    done = run(code.build(tmp_path))
+    assert numbers(done.stdout) == list(range(1, 21)), done.stderr
+
+
 @pytest.mark.parametrize("flags", ["ignored", "SA_NOCLDWAIT"])
 def test_children_that_nobody_wants_to_hear_of_leave_nothing(flags: str, tmp_path: Path) -> None:
     """wait blocks until all have ended, and finds none."""

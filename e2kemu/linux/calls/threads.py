@@ -229,14 +229,18 @@ def _wait(task: Task, pid: int, options: int) -> tuple[int, int, resource.struct
     if not children:
         raise LinuxError(errno.ECHILD)
     for child in children:
+        lifecycle.tell_end(process, child)
+        changes = options & (WUNTRACED | WCONTINUED)
+        if child not in process.told and not changes:
+            continue                       # it may end just now, and then is told first
         try:
-            done, status, usage = os.wait4(child, os.WNOHANG | (options & (WUNTRACED | WCONTINUED)))
+            done, status, usage = os.wait4(child, os.WNOHANG | changes)
         except ChildProcessError:
             process.children.discard(child)
             continue
         if done:
             if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-                process.children.discard(child)
+                lifecycle.ended(process, child)
             return done, status, usage
     if not process.children.intersection(children):
         raise LinuxError(errno.ECHILD)
@@ -304,7 +308,8 @@ def waitid(task: Task, which: int, id: int, info: int, options: int, usage: int)
         found = None
     if found is not None and not options & WNOWAIT:
         if found.si_code in (CLD_EXITED, CLD_KILLED, CLD_DUMPED):
-            process.children.discard(found.si_pid)
+            lifecycle.tell_end(process, found.si_pid)
+            lifecycle.ended(process, found.si_pid)
             used = os.wait4(found.si_pid, 0)[2]
             if usage:
                 _store_usage(task, usage, used)
