@@ -28,6 +28,8 @@ PAUSED = "postcopy-paused"
 LAST_WORDS = {3: "\nTRAP", 4: "\nFAULT"}
 """What the firmware prints before it ends the emulator with that status."""
 
+pytestmark = pytest.mark.usefixtures("started_afresh")  # memory is measured
+
 
 def ping(value: int) -> bytes:
     return b"\x08\0\2\0\4" + word(value)
