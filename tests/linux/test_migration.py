@@ -27,7 +27,9 @@ class Emulator:
         self.path = directory / f"{name}.qmp"
         command = [sys.executable, "-m", "e2kemu.run_cli", *SMALL, "-qmp", f"unix:{self.path},server=on,wait=off",
                    *options, *([str(program)] if program else [])]
-        self.process = forked.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # without a buffer: ``communicate`` would not look into it
+        self.process = forked.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE)
         self._socket = socket.socket(socket.AF_UNIX)
         until = time.monotonic() + 60
         while True:
