@@ -13,9 +13,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(MAKE) --no-print-directory --jobs=2 lint pytest
 
-# Four workers on two processors: half of the time a test waits for an emulator or a link.
 pytest: $(STAMP)
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Cut, stall and kill at every message of every kind of migration: half an hour.
 matrix: $(STAMP)
