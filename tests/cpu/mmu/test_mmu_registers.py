@@ -205,7 +205,7 @@ def test_marks_of_threads_that_change_the_same_entry_are_not_lost() -> None:
 
     def count() -> None:
         nonlocal done
-        while done < 3000 or walks < 100 and done < 60_000:
+        while done < 3000 or (walks < 100 and done < 60_000):
             old = tables.read(at)
             done += atomic.exchange_if(address, 8, old, (old & ~0x60) + (1 << 48))
 
